@@ -1,0 +1,64 @@
+# Every target sets up what it needs; `make` lists them.
+PYTHON ?= python3
+PY := .venv/bin/python
+DEMO := runs/demo
+SEED := 2022
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all test-lowest lint reference bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/installed: pyproject.toml requirements.lock
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@echo "installing requirements.lock into .venv (torch with CUDA, about 6 GB, about two minutes)"
+	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: .venv/installed ## toy data -> training -> package -> timed inference -> score -> leaderboard, in runs/demo
+	rm -rf $(DEMO)
+	$(PY) starting_kit/make_toy_dataset.py $(DEMO)/data --size demo --seed $(SEED)
+	$(PY) starting_kit/train.py --data $(DEMO)/data --config demo --output $(DEMO)/train
+	$(PY) starting_kit/package.py $(DEMO)/train -o $(DEMO)/submission.zip
+	$(PY) starting_kit/most_frequent.py $(DEMO)/data -o $(DEMO)/most_frequent.zip
+	$(PY) starting_kit/evaluate.py $(DEMO)/most_frequent.zip $(DEMO)/submission.zip --data $(DEMO)/data --output $(DEMO)/results
+	$(PY) scoring_program/rank.py $(DEMO)/results/* --output $(DEMO)/leaderboard.html
+	@echo "$(CURDIR)/$(DEMO)/results/submission/detailed_results.html"
+
+test: .venv/installed ## tests that take seconds each
+	$(PY) -m pytest -m "not long"
+
+test-all: .venv/installed ## test, and the long runs
+	$(PY) -m pytest
+
+lint: .venv/installed ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+reference: .venv/installed ## train the paper's U-T&T on DATA=... and put its weights into reference_submission/
+	@test -n "$(DATA)" || { echo "error: say where the FLAIR #2 archives are: make reference DATA=/path" >&2; exit 2; }
+	$(PY) starting_kit/train.py --data $(DATA) --config utt_best --output runs/reference --resume
+	$(PY) starting_kit/package.py runs/reference -o reference_submission/
+
+bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
+	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+
+lock: ## pin the newest versions that pyproject.toml allows
+	$(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile pyproject.toml --extra train --extra dev --universal --python-version 3.11 --quiet \
+	  --no-header --upgrade -o requirements.lock
+
+test-lowest: ## tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/pip install --quiet uv
+	.venv-lowest/bin/uv pip compile pyproject.toml --extra train --extra dev --resolution lowest-direct --quiet \
+	  --python-version 3.11 -o .venv-lowest/lowest.txt
+	.venv-lowest/bin/pip install --quiet -r .venv-lowest/lowest.txt
+	.venv-lowest/bin/pip install --quiet --no-deps --editable .
+	.venv-lowest/bin/python -m pytest -m "not long"
+
+clean: ## remove what make has written
+	rm -rf .venv .venv-lowest runs dist build

@@ -1,0 +1,1 @@
+"""From data and a submission to timed predictions. May import flair_scoring; imports no torch."""

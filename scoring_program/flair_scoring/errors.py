@@ -1,0 +1,79 @@
+"""What can go wrong, each with the exit code that every command of the kit uses for it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+
+class FlairError(Exception):
+    """A problem that the user can solve; the message says where, what, what was expected, what to do."""
+
+    exit_code = 1
+
+
+class UsageError(FlairError):
+    """An option, a path or a configuration is wrong."""
+
+    exit_code = 2
+
+
+class DataError(FlairError):
+    """The data set or the references are incomplete or damaged."""
+
+    exit_code = 2
+
+
+class SubmissionError(FlairError):
+    """The submission cannot be opened, does not keep the interface or fails while it runs."""
+
+    exit_code = 3
+
+
+class PredictionError(FlairError):
+    """The predictions are incomplete, damaged or not labels."""
+
+    exit_code = 3
+
+
+class TimeLimitError(FlairError):
+    """The submission needs more time than the limit allows."""
+
+    exit_code = 4
+
+
+def list_problems(title: str, problems: Sequence[str], shown: int = 20) -> str:
+    """One message for a batch of problems: the title with their number, then the first `shown` of them."""
+    lines = [f"{title} ({len(problems)} problem{'s' if len(problems) != 1 else ''}):"]
+    lines += [f"  - {problem}" for problem in problems[:shown]]
+    if len(problems) > shown:
+        lines.append(f"  … and {len(problems) - shown} more")
+    return "\n".join(lines)
+
+
+def run_command(main: Callable[[], None]) -> NoReturn:
+    """Run a command's `main`: a FlairError ends in one message on stderr and its exit code, no traceback.
+
+    Ctrl-C exits with 130 and SIGTERM with 143, after `finally` blocks have cleaned up. Any other exception is
+    our bug: it keeps its traceback and exits with 1.
+    """
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        main()
+    except FlairError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our stdout (head, less) has left
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
