@@ -1,7 +1,7 @@
 """Land-cover classes: names, colours and the mapping of FLAIR annotation values to class indices.
 
-Sources: datapaper Table III (values, names, the merge of 13..19 into *other*), the official notebook (names of the
-values above 12, colours), FLAIR-HUB's README (CoSIA's order).
+Sources: datapaper Table III (values, names, the merge of 13..19 into *other*), the official notebook (names
+of the values above 12, colours), FLAIR-HUB's README (CoSIA's order).
 """
 
 from __future__ import annotations

@@ -1,0 +1,102 @@
+"""What ingestion hands to scoring: predictions, timing.json and, on the platform, proof that it completed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flair_scoring.errors import PredictionError, TimeLimitError
+from flair_scoring.manifest import verify_manifest
+from flair_scoring.provenance import check_stamp
+
+TIMING = "timing.json"
+_NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds")
+
+
+@dataclass(frozen=True)
+class IngestionOutput:
+    """Where the predictions are (a folder, or their paths), and timing.json: parsed, and its path.
+
+    `timing` is empty and `timing_file` None for predictions that were made without ingestion.
+    """
+
+    predictions: Path | list[str]
+    timing: dict[str, Any]
+    timing_file: Path | None
+
+
+def open_output(folder: Path) -> IngestionOutput:
+    """The output of ingestion, or any other folder with predictions.
+
+    Raises TimeLimitError or PredictionError with ingestion's reason if its verdict is not `within_limit`.
+    """
+    if not (folder / TIMING).is_file():
+        return IngestionOutput(folder, {}, None)
+    timing = read_timing(folder)
+    _require_within_limit(timing)
+    predictions = folder / "predictions"
+    return IngestionOutput(predictions if predictions.is_dir() else folder, timing, folder / TIMING)
+
+
+def open_platform_output(folder: Path, key: bytes) -> IngestionOutput:
+    """The output of ingestion as the platform's worker hands it over: only what a signed manifest names.
+
+    A file in the submission, a program of its own or a failed ingestion lead to no score: PredictionError or
+    TimeLimitError with the reason.
+    """
+    _require_success(folder)
+    files = verify_manifest(folder, key)["files"]
+    if TIMING not in files:
+        raise PredictionError(f"{folder}: the manifest does not name {TIMING}; run ingestion to its end")
+    timing = read_timing(folder)
+    _require_within_limit(timing)
+    predictions = [str(folder / name) for name in files if name.startswith("predictions/")]
+    return IngestionOutput(predictions, timing, folder / TIMING)
+
+
+def read_timing(folder: Path) -> dict[str, Any]:
+    """timing.json of `folder`; PredictionError if it is missing or damaged, DataError for another schema."""
+    path = folder / TIMING
+    try:
+        timing = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        timing = None
+    if not isinstance(timing, dict):
+        raise PredictionError(f"{path}: missing or damaged; run ingestion again")
+    check_stamp(timing, path)
+    if wrong := [name for name in _NUMBERS if not isinstance(timing.get(name), int | float | None)]:
+        raise PredictionError(f"{path}: {', '.join(wrong)} must be numbers or null; run ingestion again")
+    return timing
+
+
+def _require_within_limit(timing: dict[str, Any]) -> None:
+    verdict = timing.get("verdict")
+    if verdict == "over_limit":
+        raise TimeLimitError(f"over the time limit: {timing.get('reason')}")
+    if verdict != "within_limit":
+        raise PredictionError(f"ingestion failed: {timing.get('reason')}")
+
+
+def _require_success(folder: Path) -> None:
+    """The worker's own record must say that ingestion ended with 0 and that nothing else ran."""
+    path = folder / "metadata"
+    try:
+        record = yaml.safe_load(path.read_bytes())
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise PredictionError(f"{path}: missing or damaged; the platform's worker writes it after ingestion")
+    if record.get("exitCode") is not None:
+        raise PredictionError(
+            "the submission ran in a container of its own; remove the command from its metadata file: only "
+            "ingestion may run it"
+        )
+    code = record.get("ingestionExitCode")
+    if code != 0 or isinstance(code, bool):
+        if (folder / TIMING).is_file():
+            _require_within_limit(read_timing(folder))
+        raise PredictionError(f"ingestion ended with exit code {code}; its log says why")

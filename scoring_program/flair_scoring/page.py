@@ -1,0 +1,77 @@
+"""Self-contained HTML pages: one style for light, dark, wide and narrow screens; no script, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c2430; --soft: #5c6675; --line: #d9dee5; --back: #ffffff;
+  --heat: 31 98 184; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e8ebef; --soft: #a0a9b6; --line: #363e49; --back: #14181d; --heat: 92 156 235; } }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif;
+  color: var(--text); background: var(--back); }
+h1 { font-size: 1.4rem; margin: 0 0 1rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
+p { max-width: 44rem; } .soft { color: var(--soft); }
+.score { font-size: 3rem; line-height: 1.1; font-weight: 650; font-variant-numeric: tabular-nums; margin: 0; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { padding: .28rem .6rem; text-align: right; white-space: nowrap; }
+th, td { border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--soft); } tbody th { color: var(--text); font-weight: 500; }
+th:first-child, td:first-child { text-align: left; }
+.bar { min-width: 8rem; } .bar div { height: .8rem; border: 1px solid var(--line); box-sizing: border-box; }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.heat td { text-align: center; padding: .28rem .35rem; }
+.heat td { background: rgb(var(--heat) / calc(var(--share) * .75)); }
+.heat thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; border: 0; }
+.heat thead th:first-child { writing-mode: initial; transform: none; vertical-align: bottom; }
+"""
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+
+def render_page(title: str, *parts: str) -> str:
+    """A whole page with `title` as its heading, then `parts`, which are HTML."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n<body>\n<h1>{escape(title)}</h1>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def paragraph(text: str, style: str = "") -> str:
+    """A paragraph of `text`, escaped."""
+    return f"<p{_class(style)}>{escape(text)}</p>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
+    """A table that scrolls sideways where it is too wide; cells are escaped unless they are Markup.
+
+    The first cell of each row is its heading. A Markup cell is a whole <td>.
+    """
+    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    lines = [f'<div class="wide"><table{_class(style)}>', f"<thead><tr>{titles}</tr></thead>", "<tbody>"]
+    for first, *cells in rows:
+        filled = "".join(cell if isinstance(cell, Markup) else f"<td>{escape(cell)}</td>" for cell in cells)
+        lines.append(f"<tr><th>{escape(first)}</th>{filled}</tr>")
+    return "\n".join([*lines, "</tbody></table></div>"])
+
+
+def bar(share: float, colour: str = "rgb(var(--heat))") -> Markup:
+    """A cell with a bar, `share` (0..1) of its width."""
+    return Markup(f'<td class="bar"><div style="width:{share:.1%};background:{escape(colour)}"></div></td>')
+
+
+def heat(share: float) -> Markup:
+    """A cell with `share` (0..1) in per cent, on a ground that is the stronger the larger it is."""
+    return Markup(f'<td style="--share:{share:.3f}">{100 * share:.0f}</td>')
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""

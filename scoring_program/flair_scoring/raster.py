@@ -1,0 +1,185 @@
+"""FLAIR's rasters on disk: 512 x 512 uint8 TIFFs with one band (labels) or several (aerial images).
+
+The header is parsed here, from bytes that are already in memory, so that anything else is refused before it
+is decoded: predictions come from strangers. libtiff then decodes straight into the array.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import struct
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from imagecodecs import TiffError, tiff_decode
+from PIL import Image
+
+PATCH_SIZE = 512  # pixels
+_SHAPE = (PATCH_SIZE, PATCH_SIZE)
+_TAGS = {
+    256: "width",
+    257: "height",
+    258: "bits",
+    259: "compression",
+    262: "photometric",
+    273: "strip offsets",
+    274: "orientation",
+    277: "bands",
+    278: "strip height",
+    279: "strip sizes",
+    284: "planar",
+    322: "tile width",
+    323: "tile height",
+    324: "tile offsets",
+    325: "tile sizes",
+    339: "sample format",
+}
+_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # TIFF field type -> struct code; our tags have no other types
+_COMPRESSIONS = {  # the lossless ones
+    1: "none",
+    5: "LZW",
+    8: "deflate",
+    32773: "packbits",
+    32946: "deflate (old number)",
+    34925: "LZMA",
+    50000: "zstd",
+}
+_GREY, _RGB = 1, 2  # photometric interpretations; 0 is inverted grey, 3 a palette
+_INTERLEAVED, _PLANAR = 1, 2  # planar configurations
+_MAX_TILE = 1024  # pixels; libtiff allocates whole tiles
+
+_Tags = dict[str, tuple[int, ...]]
+
+
+class RasterError(ValueError):
+    """The file is not such a raster; the message says what it is and what was expected, without the path."""
+
+
+def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None) -> np.ndarray:
+    """Pixels as uint8, (512, 512) for one band, else (bands, 512, 512); RasterError for any other file.
+
+    Reads every lossless compression, strips or tiles, both byte orders and BigTIFF. `out` receives the
+    pixels of a single band. Of a pixel-interleaved file the array is a transposed view.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            _check_length(os.fstat(file.fileno()).st_size, bands)
+            data = file.readall()
+    except OSError as error:
+        raise RasterError(f"cannot be read: {error.strerror}") from None
+    interleaved = _check_header(data, bands) == _INTERLEAVED and bands > 1
+    if out is None:
+        planes = (bands, *_SHAPE) if bands > 1 else _SHAPE
+        out = np.empty((*_SHAPE, bands) if interleaved else planes, np.uint8)
+    try:
+        tiff_decode(data, out=out)
+    except (TiffError, ValueError, IndexError, RuntimeError) as error:
+        raise RasterError(f"cannot be decoded ({error}); the file is damaged, write it again") from None
+    return out.transpose(2, 0, 1) if interleaved else out
+
+
+def check_raster(path: str | Path, bands: int = 1) -> None:
+    """Refuse by the header what `read_raster` would refuse; touches few pages of the file."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            _check_length(os.fstat(file.fileno()).st_size, bands)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                _check_header(data, bands)
+    except OSError as error:
+        raise RasterError(f"cannot be read: {error.strerror}") from None
+
+
+def encode_labels(labels: np.ndarray) -> bytes:
+    """A label map, uint8 (512, 512), as an LZW TIFF with the tags of FLAIR's own submissions."""
+    if labels.shape != _SHAPE or labels.dtype != np.uint8:
+        raise ValueError(f"labels are {labels.dtype} {labels.shape}; expected uint8 {_SHAPE}")
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, "TIFF", compression="tiff_lzw")
+    return buffer.getvalue()
+
+
+def write_labels(path: str | Path, labels: np.ndarray) -> None:
+    """Write a label map as `encode_labels` encodes it."""
+    Path(path).write_bytes(encode_labels(labels))
+
+
+def _check_length(length: int, bands: int) -> None:
+    limit = bands * _MAX_TILE**2 + (1 << 20)  # the largest tile, uncompressed, and metadata
+    if not 8 <= length <= limit:
+        raise RasterError(f"has {length} bytes; expected 8 to {limit}")
+
+
+def _check_header(data: bytes | mmap.mmap, bands: int) -> int:
+    """Refuse all but one uint8 raster that lies wholly in `data`; returns its planar configuration."""
+    try:
+        tags = _read_tags(data)
+        _check_pixels(tags, bands)
+        (planar,) = tags.get("planar", (_INTERLEAVED,))
+        _check_segments(tags, bands if planar == _PLANAR else 1, len(data))
+    except RasterError:
+        raise
+    except (struct.error, LookupError, ArithmeticError, ValueError):
+        raise RasterError("has a damaged TIFF header; write it again") from None
+    return planar
+
+
+def _read_tags(data: bytes | mmap.mmap) -> _Tags:
+    """Values of the tags in `_TAGS`, by name, of a TIFF with exactly one page."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
+    (version,) = struct.unpack_from(order + "H", data, 2)
+    if not order or version not in (42, 43):
+        raise RasterError("is not a TIFF file; expected a TIFF of 512 x 512 uint8 pixels")
+    big = version == 43  # BigTIFF: 64-bit addresses and counts
+    address, number, entry = (order + code for code in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
+    (start,) = struct.unpack_from(address, data, 8 if big else 4)
+    (entries,) = struct.unpack_from(number, data, start)
+    start += struct.calcsize(number)
+    end = start + entries * struct.calcsize(entry)
+    if struct.unpack_from(address, data, end) != (0,):
+        raise RasterError("has more than one page; expected a single image")
+    tags: _Tags = {}
+    for tag, kind, count, value in struct.iter_unpack(entry, data[start:end]):
+        if tag in _TAGS:
+            layout = f"{order}{count}{_TYPES[kind]}"
+            inline = struct.calcsize(layout) <= len(value)
+            offset = 0 if inline else struct.unpack(address, value)[0]
+            tags.setdefault(_TAGS[tag], struct.unpack_from(layout, value if inline else data, offset))
+    return tags
+
+
+def _check_pixels(tags: _Tags, bands: int) -> None:
+    def expect(what: str, got: tuple[int, ...], allowed: Collection[tuple[int, ...]], wanted: str) -> None:
+        if got not in allowed:
+            raise RasterError(f"has {what} {' x '.join(map(str, got))}; expected {wanted}")
+
+    one = (1,)  # TIFF's default of every tag below that has one
+    colours = [(_GREY,)] if bands == 1 else [(_GREY,), (_RGB,)]
+    lossless = ", ".join(f"{number} {name}" for number, name in _COMPRESSIONS.items())
+    expect("size", tags["width"] + tags["height"], [_SHAPE], "512 x 512 pixels")
+    expect("band count", tags.get("bands", one), [(bands,)], str(bands))
+    expect("bits per pixel", tags.get("bits", one), [(8,) * bands], "8 per band (uint8)")
+    expect("sample format", tags.get("sample format", one), [one, one * bands], "1 (unsigned integers)")
+    expect("compression", tags.get("compression", one), [(n,) for n in _COMPRESSIONS], f"one of {lossless}")
+    expect("photometric interpretation", tags["photometric"], colours, "1 (grey levels, no palette)")
+    expect("orientation", tags.get("orientation", one), [one], "1 (first row on top)")
+    expect("planar configuration", tags.get("planar", one), [(_INTERLEAVED,), (_PLANAR,)], "1 or 2")
+
+
+def _check_segments(tags: _Tags, planes: int, length: int) -> None:
+    """All strips or tiles must be there and lie in the file: libtiff would guess or leave them out."""
+    if "tile width" in tags:
+        (width,), (height,) = tags["tile width"], tags["tile height"]
+        offsets, sizes = tags["tile offsets"], tags["tile sizes"]
+        if max(width, height) > _MAX_TILE:
+            raise RasterError(f"has tiles of {width} x {height} pixels; expected at most {_MAX_TILE}")
+    else:
+        width, height = PATCH_SIZE, min(tags.get("strip height", _SHAPE)[0], PATCH_SIZE)
+        offsets, sizes = tags["strip offsets"], tags["strip sizes"]
+    expected = -(-PATCH_SIZE // width) * -(-PATCH_SIZE // height) * planes
+    if not len(offsets) == len(sizes) == expected or 0 in sizes:
+        raise RasterError(f"is incomplete: {len(offsets)} strips or tiles, empty ones or not all {expected}")
+    if max(offset + size for offset, size in zip(offsets, sizes, strict=True)) > length:
+        raise RasterError(f"is truncated: pixels continue after its {length} bytes; write or copy it again")

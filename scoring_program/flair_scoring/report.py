@@ -1,0 +1,133 @@
+"""The result of an evaluation for people: a table for the terminal and detailed_results.html."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import PIL
+
+from flair_scoring import metrics
+from flair_scoring.evaluation import Evaluation
+from flair_scoring.page import bar, heat, paragraph, render_page, table
+from flair_scoring.provenance import stamp
+
+_METRICS = {"IoU": metrics.iou, "precision": metrics.precision, "recall": metrics.recall, "F1": metrics.f1}
+_SHARE = "in reference"
+
+
+def render_text(evaluation: Evaluation) -> str:
+    """A table of the classes, then the other figures; the last line is the mIoU."""
+    rows = [["", *_METRICS, _SHARE], *_class_rows(evaluation)]
+    lines = [f"{name:<24}" + "".join(f"{cell:>13}" for cell in cells) for name, *cells in rows]
+    lines += ["", *_figures(evaluation), f"mIoU: {evaluation.miou:.4f}"]
+    return "\n".join(lines)
+
+
+def render_report(evaluation: Evaluation, timing: dict[str, Any]) -> str:
+    """The page: score, classes, confusion, domains, what was checked, where it was computed."""
+    return render_page(
+        "FLAIR #2: result",
+        paragraph("mIoU", "soft"),
+        paragraph(f"{evaluation.miou:.4f}", "score"),
+        *map(paragraph, _figures(evaluation)),
+        paragraph(_describe_timing(timing)),
+        "<h2>Classes</h2>",
+        _class_table(evaluation),
+        "<h2>Confusion matrix</h2>",
+        paragraph("Per cent of each reference class (row) by predicted class (column).", "soft"),
+        _confusion_table(evaluation),
+        *_domain_section(evaluation),
+        "<h2>What was checked</h2>",
+        *map(paragraph, _checks(evaluation)),
+        "<h2>How it was computed</h2>",
+        table(["", ""], _provenance(evaluation, timing), "facts"),
+    )
+
+
+def _class_rows(evaluation: Evaluation) -> Iterator[list[str]]:
+    """Name, metrics and share of the reference pixels of every class; *other* has the share only."""
+    matrix = evaluation.matrix
+    columns = [metric(matrix) for metric in _METRICS.values()]
+    *shares, other = matrix.sum(axis=1) / matrix.sum()
+    for name, share, *values in zip(evaluation.nomenclature.classes, shares, *columns, strict=True):
+        yield [name, *map(_format, values), f"{share:.2%}"]
+    yield ["other (not scored)", *("-" for _ in columns), f"{other:.2%}"]
+
+
+def _class_table(evaluation: Evaluation) -> str:
+    values = np.nan_to_num(evaluation.iou)
+    bars = [bar(value, colour) for value, colour in zip(values, evaluation.nomenclature.colours, strict=True)]
+    rows = zip(_class_rows(evaluation), [*bars, ""], strict=True)
+    return table(["class", "", *_METRICS, _SHARE], [[name, cell, *cells] for (name, *cells), cell in rows])
+
+
+def _confusion_table(evaluation: Evaluation) -> str:
+    names = [*evaluation.nomenclature.classes, "other"]
+    matrix = evaluation.matrix
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    rows = [[name, *map(heat, row)] for name, row in zip(names, shares, strict=True)]
+    return table(["reference", *names], rows, "heat")
+
+
+def _domain_section(evaluation: Evaluation) -> list[str]:
+    scores = {domain: metrics.mean_iou(matrix) for domain, matrix in evaluation.domain_matrices.items()}
+    if "" in scores:
+        return []
+    rows = [
+        [domain, bar(np.nan_to_num(score)), _format(score), str(evaluation.domains.count(domain))]
+        for domain, score in scores.items()
+    ]
+    return ["<h2>Domains</h2>", table(["domain", "", "mIoU", "patches"], rows)]
+
+
+def _figures(evaluation: Evaluation) -> Iterator[str]:
+    if evaluation.interval:
+        low, high = evaluation.interval
+        domains = len(set(evaluation.domains))
+        yield f"95 % interval for new domains: {low:.4f} to {high:.4f} (jackknife over {domains} domains)"
+    matrix = evaluation.matrix
+    without_other = metrics.mean_iou_without_other(matrix)
+    yield f"overall accuracy: {metrics.overall_accuracy(matrix):.4f}"
+    yield f"mIoU without the reference pixels of other: {without_other:.4f} (not the score)"
+
+
+def _describe_timing(timing: dict[str, Any]) -> str:
+    figures = [
+        ("time / baseline's time", timing.get("ratio"), timing.get("limit_ratio")),
+        ("seconds of inference", timing.get("inference_seconds"), timing.get("limit_seconds")),
+    ]
+    lines = [
+        f"{name}: {value:.3f}" + (f" (limit {limit})" if limit else "")
+        for name, value, limit in figures
+        if value is not None
+    ]
+    return "; ".join(["within the time limit", *lines]) if timing else "inference was not timed"
+
+
+def _checks(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        f"{len(evaluation.ids)} references and exactly one prediction for each: one band, uint8, 512 x 512 "
+        f"pixels, values 0 to {evaluation.nomenclature.other}. All {evaluation.matrix.sum()} pixels count."
+    )
+    classes = zip(evaluation.nomenclature.classes, evaluation.iou, strict=True)
+    if absent := [name for name, value in classes if np.isnan(value)]:
+        yield f"Neither in references nor predictions: {', '.join(absent)}. Not in the mean, 0 in the column."
+    yield from evaluation.notes
+
+
+def _provenance(evaluation: Evaluation, timing: dict[str, Any]) -> list[Sequence[str]]:
+    own: dict[str, Any] = stamp(evaluation.nomenclature.name)
+    own |= {"Python": platform.python_version(), "numpy": np.__version__}
+    own |= {"imagecodecs": imagecodecs.__version__, "Pillow": PIL.__version__}
+    for name, value in timing.items():
+        facts = value.items() if isinstance(value, dict) else [("", value)]
+        own |= {f"inference: {name} {fact}".strip(): text for fact, text in facts if name not in own}
+    return [(name, str(value)) for name, value in own.items() if isinstance(value, str | int | float)]
+
+
+def _format(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4f}"

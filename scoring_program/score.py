@@ -1,0 +1,78 @@
+"""Score predictions: the IoU of every class and their mean, as the leaderboard computes it.
+
+PRED is the output of ingest.py, or any folder with PRED_<6 digits>.tif (uint8, class indices).
+REF is a folder with MSK_<6 digits>.tif (FLAIR annotation values), flat or in domain and area folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from flair_scoring import evaluate
+from flair_scoring.errors import UsageError, run_command
+from flair_scoring.ingestion_output import open_output, open_platform_output
+from flair_scoring.nomenclature import FLAIR_12, NOMENCLATURES, get_nomenclature
+from flair_scoring.pairing import read_ids
+from flair_scoring.report import render_text
+from flair_scoring.results import prepare_output, write_results
+
+KEY = Path(__file__).resolve().parent / "signing.key"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; exits with 2 if it is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python scoring_program/score.py predictions flair_2_labels_test --output results",
+    )
+    parser.add_argument("predictions", type=Path, metavar="PRED")
+    parser.add_argument("references", type=Path, metavar="REF")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write scores.json, reports and matrices here"
+    )
+    parser.add_argument(
+        "--nomenclature", default=FLAIR_12.name, help=f"{', '.join(NOMENCLATURES)} (default: %(default)s)"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: the cores)")
+    parser.add_argument("--ids", type=Path, metavar="FILE", help="score these 6-digit ids only, one per line")
+    parser.add_argument(
+        "--platform", action="store_true", help="accept nothing but what signed ingestion wrote"
+    )
+    args = parser.parse_args()
+    if args.jobs is not None and args.jobs < 1:
+        parser.error(f"--jobs {args.jobs}: expected at least 1")
+    return args
+
+
+def read_key() -> bytes:
+    """The key that ingestion signs with; UsageError without one."""
+    if not KEY.is_file():
+        raise UsageError(f"{KEY}: missing; build the bundle again: it puts the same key into both programs")
+    return KEY.read_bytes()
+
+
+def main() -> None:
+    """Evaluate, write the results if asked to, print the table."""
+    args = parse_arguments()
+    if args.output:
+        prepare_output(args.output)
+    if args.platform and args.ids:
+        raise UsageError("--ids cannot be combined with --platform: there every reference counts")
+    nomenclature = get_nomenclature(args.nomenclature)
+    output = (
+        open_platform_output(args.predictions, read_key()) if args.platform else open_output(args.predictions)
+    )
+    ids = read_ids(args.ids) if args.ids else None
+    evaluation = evaluate(output.predictions, args.references, nomenclature, ids, args.jobs, progress=True)
+    for note in evaluation.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if args.output:
+        write_results(args.output, evaluation, output, per_domain=args.platform)
+    print(render_text(evaluation))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,225 @@
+"""Folders of predictions against folders of references: exact where valid, refused as a whole where not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sample_patches import PLACES, Patches, random_mask
+from sklearn.metrics import confusion_matrix as sklearn_matrix
+
+from flair_scoring import evaluate
+from flair_scoring.errors import DataError, PredictionError, UsageError
+from flair_scoring.nomenclature import COSIA_16, FLAIR_18, Nomenclature
+from flair_scoring.raster import encode_labels, read_raster, write_labels
+
+# FLAIR value -> CoSIA index, from the table of FLAIR's documentation; the others are other (16)
+COSIA_INDEX = {
+    1: 0,
+    18: 1,
+    13: 2,
+    3: 3,
+    2: 4,
+    4: 5,
+    5: 6,
+    14: 7,
+    10: 8,
+    11: 9,
+    12: 10,
+    9: 11,
+    7: 12,
+    6: 13,
+    8: 14,
+    15: 15,
+}
+
+
+def sklearn_sum(patches: Patches, ids: list[str]) -> np.ndarray:
+    truth = np.minimum(np.stack([patches.masks[id] for id in ids]).astype(int) - 1, 12)
+    return sklearn_matrix(
+        truth.ravel(), np.stack([patches.labels[id] for id in ids]).ravel(), labels=range(13)
+    )
+
+
+def test_each_patch_has_scikit_learns_matrix_and_its_place(patches: Patches) -> None:
+    found = evaluate(patches.predictions, patches.references)
+    assert found.ids == tuple(sorted(PLACES))
+    assert [f"{domain}/{area}" for domain, area in zip(found.domains, found.areas, strict=True)] == list(
+        PLACES.values()
+    )
+    for id, matrix in zip(found.ids, found.matrices, strict=True):
+        np.testing.assert_array_equal(matrix, sklearn_sum(patches, [id]))
+    np.testing.assert_array_equal(found.matrix, sklearn_sum(patches, list(PLACES)))
+    np.testing.assert_array_equal(
+        found.domain_matrices["D015_2020"], sklearn_sum(patches, ["077413", "077414"])
+    )
+    assert found.interval is not None
+    assert found.notes == ()
+
+
+def test_flat_nested_and_longer_names_are_the_same(patches: Patches, tmp_path: Path) -> None:
+    expected = evaluate(patches.predictions, patches.references).matrices
+    (patches.predictions / "deep/er").mkdir(parents=True)
+    patches.prediction("077413").rename(patches.predictions / "deep/er/PRED_IMG_077413.tif")
+    (patches.predictions / "notes.txt").write_text("hello")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for id in PLACES:
+        patches.reference(id).rename(flat / f"MSK_{id}.tif")
+    found = evaluate(patches.predictions, flat)
+    np.testing.assert_array_equal(found.matrices, expected)
+    assert found.domains == ("",) * 4
+    assert found.interval is None
+    assert "beside the predictions, which were ignored: 1." in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("nomenclature", "index_of"),
+    [(FLAIR_18, {value: value - 1 for value in range(1, 19)}), (COSIA_16, COSIA_INDEX)],
+    ids=["flair-18", "cosia-16"],
+)
+def test_other_nomenclatures(patches: Patches, nomenclature: Nomenclature, index_of: dict[int, int]) -> None:
+    classes = nomenclature.other
+    truth = np.vectorize(lambda value: index_of.get(value, classes))(patches.masks["077413"])
+    prediction = np.roll(truth, 9, axis=1)
+    write_labels(patches.prediction("077413"), prediction.astype(np.uint8))
+    found = evaluate(patches.predictions, patches.references, nomenclature, ids=["077413"])
+    np.testing.assert_array_equal(
+        found.matrix, sklearn_matrix(truth.ravel(), prediction.ravel(), labels=range(classes + 1))
+    )
+
+
+def test_many_patches_on_two_processes_equal_one(patches: Patches, tmp_path: Path) -> None:
+    references, predictions = tmp_path / "many_references", tmp_path / "many_predictions"
+    references.mkdir()
+    predictions.mkdir()
+    ids = list(PLACES)
+    for number in range(300):
+        (references / f"MSK_{number:06d}.tif").symlink_to(patches.reference(ids[number % 4]))
+        (predictions / f"PRED_{number:06d}.tif").symlink_to(patches.prediction(ids[number % 4]))
+    one, two = (evaluate(predictions, references, jobs=jobs) for jobs in (1, 2))
+    np.testing.assert_array_equal(one.matrices, two.matrices)
+    np.testing.assert_array_equal(two.matrix, 75 * sklearn_sum(patches, ids))
+
+
+def test_the_value_0_counts_as_other_and_is_reported(patches: Patches) -> None:
+    patches.masks["077413"][:2] = 0
+    write_labels(patches.reference("077413"), patches.masks["077413"])
+    patches.masks["077413"][:2] = 19
+    found = evaluate(patches.predictions, patches.references)
+    np.testing.assert_array_equal(found.matrix, sklearn_sum(patches, list(PLACES)))
+    assert "1024 reference pixels hold 0" in found.notes[0]
+
+
+def test_ids_restrict_what_counts(patches: Patches) -> None:
+    found = evaluate(patches.predictions, patches.references, ids=["085221", "077414"])
+    np.testing.assert_array_equal(found.matrix, sklearn_sum(patches, ["077414", "085221"]))
+    assert "2 of 4 references count" in found.notes[0]
+    with pytest.raises(DataError, match="123456"):
+        evaluate(patches.predictions, patches.references, ids=["123456"])
+
+
+def test_all_problems_of_the_predictions_are_in_one_report(patches: Patches) -> None:
+    folder = patches.predictions
+    patches.prediction("077413").unlink()
+    patches.prediction("077414").rename(folder / "pred_077414.TIF")
+    (folder / "again").mkdir()
+    (folder / "again/PRED_080001.tif").write_bytes(encode_labels(patches.labels["080001"]))
+    (folder / "PRED_999999.tif").write_bytes(encode_labels(patches.labels["080001"]))
+    write_labels(patches.prediction("085221"), np.full((512, 512), 13, np.uint8))
+    with pytest.raises(PredictionError) as caught:
+        evaluate(folder, patches.references)
+    report = str(caught.value)
+    assert "predictions are missing (2 problems):\n  - PRED_077413.tif\n  - PRED_077414.tif" in report
+    assert "pred_077414.TIF: upper and lower case differ" in report
+    assert f"2 files for 080001: {folder}/PRED_080001.tif, {folder}/again/PRED_080001.tif" in report
+    assert f"have no reference (1 problem):\n  - {folder}/PRED_999999.tif" in report
+    assert f"{patches.prediction('085221')}: prediction holds 13; expected class indices 0..12" in report
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda path: path.write_bytes(b"II*\0 no more"), "has a damaged TIFF header"),
+        (lambda path: path.write_text("PRED"), "has 4 bytes"),
+        (lambda path: Image.new("L", (256, 256)).save(path), "has size 256 x 256; expected 512 x 512"),
+        (lambda path: Image.new("RGB", (512, 512)).save(path), "has band count 3; expected 1"),
+        (lambda path: Image.new("I;16", (512, 512)).save(path), "has bits per pixel 16"),
+        (lambda path: (path.unlink(), path.symlink_to("gone")), "cannot be read: No such file"),
+        (lambda path: write_labels(path, np.full((512, 512), 255, np.uint8)), "prediction holds 255"),
+    ],
+)
+def test_a_damaged_prediction_refuses_the_whole(
+    patches: Patches, damage: Callable[[Path], object], sentence: str
+) -> None:
+    damage(patches.prediction("080001"))
+    with pytest.raises(PredictionError, match=r"not label maps \(1 problem\)") as caught:
+        evaluate(patches.predictions, patches.references)
+    assert f"{patches.prediction('080001')}: {sentence}" in str(caught.value)
+
+
+def test_long_reports_name_twenty_and_count_all(patches: Patches) -> None:
+    for number in range(30):
+        write_labels(patches.reference("077413").with_name(f"MSK_{number:06d}.tif"), random_mask(0))
+    with pytest.raises(PredictionError) as caught:
+        evaluate(patches.predictions, patches.references)
+    assert "predictions are missing (30 problems):" in str(caught.value)
+    assert "PRED_000019.tif\n  … and 10 more" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (
+            lambda path: write_labels(path, np.full((512, 512), 20, np.uint8)),
+            "reference holds 20; expected FLAIR",
+        ),
+        (lambda path: path.write_text("cut off in transfer"), "is not a TIFF file"),
+        (lambda path: write_labels(path.with_name("MSK_077413.tif"), random_mask(0)), "2 files for 077413"),
+    ],
+)
+def test_the_references_own_problems_are_not_blamed_on_the_predictions(
+    patches: Patches, damage: Callable[[Path], object], sentence: str
+) -> None:
+    damage(patches.reference("080001"))
+    with pytest.raises(DataError, match=sentence):
+        evaluate(patches.predictions, patches.references)
+
+
+def test_nothing_to_average_is_an_error(patches: Patches) -> None:
+    for id in PLACES:
+        write_labels(patches.reference(id), np.full((512, 512), 19, np.uint8))
+        write_labels(patches.prediction(id), np.full((512, 512), 12, np.uint8))
+    with pytest.raises(DataError, match="at least one scored class"):
+        evaluate(patches.predictions, patches.references)
+
+
+def test_folders_that_are_none(patches: Patches, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        evaluate(patches.predictions, tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no references"):
+        evaluate(patches.predictions, patches.predictions)
+
+
+def test_folders_that_link_to_each_other_end(patches: Patches) -> None:
+    os.symlink(patches.references, patches.references / "D015_2020/again")
+    assert evaluate(patches.predictions, patches.references).ids == tuple(sorted(PLACES))
+
+
+def test_real_masks_against_themselves_shifted(real_data: Path, tmp_path: Path) -> None:
+    references = real_data / "flair2_real_patches/flair_labels_train"
+    truths, shifted = [], []
+    for path in sorted(references.rglob("MSK_*.tif"), key=lambda path: path.name):
+        truths.append(np.minimum(read_raster(path).astype(int) - 1, 12))
+        shifted.append(np.roll(truths[-1], (5, 11), axis=(0, 1)))
+        write_labels(tmp_path / path.name.replace("MSK", "PRED"), shifted[-1].astype(np.uint8))
+    found = evaluate(tmp_path, references)
+    assert found.ids == ("034217", "036294", "050549")
+    assert found.domains == ("D051_2019", "D055_2018", "D074_2020")
+    np.testing.assert_array_equal(
+        found.matrix, sklearn_matrix(np.ravel(truths), np.ravel(shifted), labels=range(13))
+    )

@@ -1,0 +1,342 @@
+"""score.py as people and the platform call it: files, keys, exit codes and messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from sample_patches import PLACES, Patches
+from sklearn.metrics import confusion_matrix as sklearn_matrix
+from sklearn.metrics import jaccard_score
+
+from flair_scoring.manifest import write_manifest
+from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.provenance import stamp
+from flair_scoring.raster import write_labels
+
+PROGRAM = Path(__file__).resolve().parents[2] / "scoring_program"
+KEY = b"73656372657420\n"
+TIMING: dict[str, Any] = {
+    **stamp(),
+    "verdict": "within_limit",
+    "reason": None,
+    "inference_seconds": 12.5,
+    "reference_seconds": 10.0,
+    "ratio": 1.25,
+    "limit_ratio": 2.5,
+    "limit_seconds": None,
+    "device": "<script>alert(1)</script>",
+}
+COLUMNS = [
+    "miou",
+    "time_ratio",
+    "inference_seconds",
+    "overall_accuracy",
+    "miou_low",
+    "miou_high",
+    *FLAIR_12.keys,
+]
+
+
+def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command line; no failure may show a traceback."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, **options)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def score(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, PROGRAM / "score.py", *arguments, **options)
+
+
+def read_scores(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "scores.json").read_text(), parse_constant=pytest.fail)
+
+
+def pixels(patches: Patches) -> tuple[np.ndarray, np.ndarray]:
+    truth = np.minimum(np.ravel([patches.masks[id] for id in PLACES]).astype(int) - 1, 12)
+    return truth, np.ravel([patches.labels[id] for id in PLACES])
+
+
+def test_writes_what_the_design_promises(patches: Patches, tmp_path: Path) -> None:
+    done = score(patches.predictions, patches.references, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "confusion.npz",
+        "detailed_results.html",
+        "scores.json",
+    }
+    scores = read_scores(tmp_path / "out")
+    assert list(scores) == [key for key in COLUMNS if key not in ("time_ratio", "inference_seconds")]
+    truth, predicted = pixels(patches)
+    expected = jaccard_score(truth, predicted, labels=range(12), average=None)
+    assert scores["miou"] == pytest.approx(expected.mean(), abs=1e-12)
+    assert [scores[key] for key in FLAIR_12.keys] == pytest.approx(expected.tolist(), abs=1e-12)
+    assert scores["miou_low"] < scores["miou"] < scores["miou_high"]
+    assert done.stdout.splitlines()[-1] == f"mIoU: {expected.mean():.4f}"
+    matrices = np.load(tmp_path / "out/confusion.npz")
+    assert matrices["matrices"].dtype == np.uint32
+    np.testing.assert_array_equal(matrices["ids"], sorted(PLACES))
+    assert [f"{d}/{a}" for d, a in zip(matrices["domains"], matrices["areas"], strict=True)] == list(
+        PLACES.values()
+    )
+    np.testing.assert_array_equal(
+        matrices["matrices"].sum(axis=0), sklearn_matrix(truth, predicted, labels=range(13))
+    )
+    assert int(matrices["schema"]) == 1
+
+
+def test_reads_the_output_of_ingestion_and_writes_into_it(patches: Patches, tmp_path: Path) -> None:
+    text = json.dumps(TIMING)
+    (tmp_path / "timing.json").write_text(text)
+    done = score(tmp_path, patches.references, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = read_scores(tmp_path)
+    assert list(scores) == COLUMNS
+    assert (scores["time_ratio"], scores["inference_seconds"]) == (1.25, 12.5)
+    assert (tmp_path / "timing.json").read_text() == text
+    assert "<script" not in (tmp_path / "detailed_results.html").read_text()
+
+
+def test_columns_without_a_value_are_left_out_or_zero(patches: Patches, tmp_path: Path) -> None:
+    for id in PLACES:
+        write_labels(patches.reference(id), np.full((512, 512), 5, np.uint8))
+        write_labels(patches.prediction(id), np.full((512, 512), 4, np.uint8))
+    (tmp_path / "ids.txt").write_text("077413\n080001\n")
+    (tmp_path / "timing.json").write_text(json.dumps(TIMING | {"ratio": None}))
+    score(tmp_path, patches.references, "--ids", tmp_path / "ids.txt", "--output", tmp_path)
+    scores = read_scores(tmp_path)
+    assert not {"time_ratio", "miou_low", "miou_high"} & scores.keys()  # two domains
+    assert scores["miou"] == scores["iou_water"] == 1.0
+    assert [scores[key] for key in FLAIR_12.keys].count(0.0) == 11
+
+
+def cut(patches: Patches) -> None:
+    patches.prediction("077413").write_bytes(b"II*\0")
+
+
+FAILURES: dict[str, tuple[Callable[[Patches], object], list[str], int, str]] = {
+    "prediction": (cut, [], 3, "PRED_077413.tif"),
+    "reference": (
+        lambda patches: patches.reference("077413").write_text("no raster"),
+        [],
+        2,
+        "is not a TIFF file",
+    ),
+    "nomenclature": (lambda patches: None, ["--nomenclature", "flair-13"], 2, "choose one of flair-12"),
+    "jobs": (lambda patches: None, ["--jobs", "0"], 2, "expected at least 1"),
+    "ids": (lambda patches: None, ["--ids", "nowhere.txt"], 2, "nowhere.txt: cannot be read"),
+    "key": (lambda patches: None, ["--platform"], 2, "signing.key: missing"),
+    "ids on the platform": (
+        lambda patches: None,
+        ["--platform", "--ids", "x"],
+        2,
+        "--ids cannot be combined",
+    ),
+    "no folder": (lambda patches: shutil.rmtree(patches.predictions), [], 2, "no such folder"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_leaves_no_scores(patches: Patches, tmp_path: Path, failure: str) -> None:
+    damage, options, code, sentence = FAILURES[failure]
+    damage(patches)
+    if failure != "jobs":  # then the command line is not understood, and nothing is touched
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/scores.json").write_text('{"miou": 1.0}')
+    done = score(patches.predictions, patches.references, "--output", tmp_path / "out", *options)
+    assert done.returncode == code
+    assert sentence in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "out/scores.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "sentence"),
+    [
+        (
+            {"verdict": "failed", "reason": "model.py has no Model"},
+            3,
+            "ingestion failed: model.py has no Model",
+        ),
+        ({"verdict": "over_limit", "reason": "3.1 x, limit 2.5"}, 4, "over the time limit: 3.1 x, limit 2.5"),
+        ({"verdict": None}, 3, "ingestion failed"),
+        ({"ratio": "fast"}, 3, "ratio must be numbers or null"),
+        ({"schema": 2}, 2, "schema 2"),
+    ],
+)
+def test_the_verdict_of_ingestion_decides(
+    patches: Patches, tmp_path: Path, fields: dict[str, Any], code: int, sentence: str
+) -> None:
+    (tmp_path / "timing.json").write_text(json.dumps(TIMING | fields))
+    done = score(tmp_path, patches.references, "--output", tmp_path)
+    assert done.returncode == code
+    assert sentence in done.stderr
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_runs_from_a_bare_copy_without_torch(patches: Patches, tmp_path: Path) -> None:
+    program = tmp_path / "elsewhere"
+    shutil.copytree(PROGRAM, program, ignore=shutil.ignore_patterns("__pycache__", "*.key"))
+    check = tmp_path / "check.py"
+    check.write_text(
+        "import pathlib, runpy, sys\n"
+        "sys.modules['torch'] = None  # any import of it fails\n"
+        f"sys.path[0] = {str(program)!r}\n"
+        f"sys.argv = ['score.py', {str(patches.predictions)!r}, {str(patches.references)!r}]\n"
+        "try:\n"
+        "    runpy.run_path(sys.path[0] + '/score.py', run_name='__main__')\n"
+        "finally:\n"
+        "    own = [module for name, module in sys.modules.items() if name.startswith('flair_')]\n"
+        "    assert len(own) > 5\n"
+        f"    assert all(pathlib.Path(module.__file__).is_relative_to({str(program)!r}) for module in own)\n"
+    )
+    (tmp_path / "empty").mkdir()
+    done = run(sys.executable, check, cwd=tmp_path / "empty", env={})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("mIoU: 0.")
+
+
+@pytest.fixture
+def platform(patches: Patches, tmp_path: Path) -> Path:
+    """/app as the worker lays it out for scoring, after an ingestion that went well."""
+    app = tmp_path / "app"
+    shutil.copytree(PROGRAM, app / "program", ignore=shutil.ignore_patterns("__pycache__"))
+    (app / "program/signing.key").write_bytes(KEY)
+    (app / "output").mkdir()
+    (app / "input").mkdir()
+    shutil.copytree(patches.references, app / "input/ref")
+    shutil.copytree(patches.predictions, app / "input/res/predictions")
+    (app / "input/res/timing.json").write_text(json.dumps(TIMING))
+    write_manifest(app / "input/res", KEY)
+    write_record(app)
+    return app
+
+
+def write_record(app: Path, **fields: Any) -> None:
+    record = {
+        "exitCode": None,
+        "elapsedTime": None,
+        "ingestionExitCode": 0,
+        "ingestionElapsedTime": 40.2,
+    } | fields
+    (app / "input/res/metadata").write_text(yaml.safe_dump(record))
+
+
+def run_on_platform(app: Path) -> subprocess.CompletedProcess[str]:
+    command = yaml.safe_load((app / "program/metadata.yaml").read_text())["command"].replace("/app", str(app))
+    first, *arguments = shlex.split(command)
+    assert first == "python3"
+    return run(sys.executable, *arguments, cwd=app / "program", env={"PYTHONUNBUFFERED": "1"})
+
+
+def test_the_platform_gets_all_columns_and_no_matrix_of_a_patch(platform: Path) -> None:
+    (platform / "input/res/predictions/PRED_000000.tif").write_text("planted; the manifest does not name it")
+    (platform / "input/res/model.py").write_text("copied from the submission")
+    done = run_on_platform(platform)
+    assert done.returncode == 0, done.stderr
+    assert list(read_scores(platform / "output")) == COLUMNS
+    names = {"confusion.npz", "detailed_results.html", "timing.json", "scores.json"}
+    assert {path.name for path in (platform / "output").iterdir()} == names
+    matrices = np.load(platform / "output/confusion.npz")
+    assert list(matrices["domains"]) == ["D015_2020", "D022_2021", "D061_2020"]
+    assert matrices["matrices"].shape == (3, 13, 13)
+    assert set(matrices) == {"domains", "matrices", *stamp()}
+    report = (platform / "output/detailed_results.html").read_text()
+    assert not any(id in report for id in PLACES)
+
+
+def test_the_platform_scores_as_at_home(platform: Path, patches: Patches, tmp_path: Path) -> None:
+    run_on_platform(platform)
+    score(platform / "input/res", patches.references, "--output", tmp_path / "home")
+    assert read_scores(platform / "output") == read_scores(tmp_path / "home")
+
+
+def sign(app: Path, **fields: Any) -> None:
+    (app / "input/res/timing.json").write_text(json.dumps(TIMING | fields))
+    write_manifest(app / "input/res", KEY)
+
+
+def fail(app: Path, code: int, **fields: Any) -> None:
+    shutil.rmtree(app / "input/res/predictions")
+    sign(app, **fields)
+    write_record(app, ingestionExitCode=code)
+
+
+def change_prediction(app: Path) -> None:
+    write_labels(app / "input/res/predictions/PRED_077413.tif", np.zeros((512, 512), np.uint8))
+
+
+def link_prediction(app: Path) -> None:
+    path = app / "input/res/predictions/PRED_077413.tif"
+    path.rename(app / "kept.tif")
+    os.symlink(app / "kept.tif", path)
+
+
+def leave_out_prediction(app: Path) -> None:
+    (app / "input/res/predictions/PRED_077413.tif").unlink()
+    sign(app)
+
+
+def replace_everything(app: Path) -> None:
+    """What a submission that runs instead of ingestion can do: all but the signature."""
+    write_manifest(app / "input/res", b"guessed")
+
+
+def change_timing(app: Path) -> None:
+    (app / "input/res/timing.json").write_text(json.dumps(TIMING | {"ratio": 0.1}))
+
+
+def remove(name: str) -> Callable[[Path], object]:
+    return lambda app: (app / name).unlink()
+
+
+SLOW = {"verdict": "over_limit", "reason": "3.1 x the baseline"}
+BROKEN = {"verdict": "failed", "reason": "predict returned floats"}
+REFUSALS: dict[str, tuple[Callable[[Path], object], int, str]] = {
+    "failed": (lambda app: fail(app, 3, **BROKEN), 3, "ingestion failed: predict returned floats"),
+    "over limit": (lambda app: fail(app, 4, **SLOW), 4, "over the time limit: 3.1 x the baseline"),
+    "over limit, ended with 0": (lambda app: sign(app, **SLOW), 4, "over the time limit: 3.1 x the baseline"),
+    "crashed": (
+        lambda app: write_record(app, ingestionExitCode=137),
+        3,
+        "ingestion ended with exit code 137",
+    ),
+    "exit code false": (lambda app: write_record(app, ingestionExitCode=False), 3, "exit code False"),
+    "no ingestion": (lambda app: write_record(app, ingestionExitCode=None), 3, "exit code None"),
+    "own container": (lambda app: write_record(app, exitCode=0), 3, "in a container of its own"),
+    "no record": (remove("input/res/metadata"), 3, "metadata: missing or damaged"),
+    "odd record": (
+        lambda app: (app / "input/res/metadata").write_text("{["),
+        3,
+        "metadata: missing or damaged",
+    ),
+    "no manifest": (remove("input/res/manifest.json"), 3, "manifest.json: missing"),
+    "unsigned": (lambda app: write_manifest(app / "input/res", None), 3, "not signed"),
+    "forged": (replace_everything, 3, "wrong signature"),
+    "changed timing": (change_timing, 3, "timing.json was changed"),
+    "changed prediction": (change_prediction, 3, "PRED_077413.tif was changed"),
+    "linked prediction": (link_prediction, 3, "links are not allowed"),
+    "incomplete": (leave_out_prediction, 3, "predictions are missing (1 problem)"),
+    "no key": (remove("program/signing.key"), 2, "signing.key: missing"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_the_platform_gives_no_score_and_says_why(platform: Path, refusal: str) -> None:
+    damage, code, sentence = REFUSALS[refusal]
+    damage(platform)
+    done = run_on_platform(platform)
+    assert done.returncode == code
+    assert sentence in done.stderr
+    assert not (platform / "output/scores.json").exists()
