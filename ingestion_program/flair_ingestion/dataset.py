@@ -1,0 +1,117 @@
+"""Patches of FLAIR #2: their index, what is read of them, samples and checks of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import ThreadPool
+from typing import TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from flair_ingestion.index import SPLITS, VALIDATION_DOMAINS, Patch, index_patches, labels_folder
+from flair_ingestion.superarea import (
+    BANDS,
+    CENTRE,
+    SuperArea,
+    SuperPatch,
+    check_masks,
+    cut_super_patch,
+    read_dates,
+)
+from flair_scoring.errors import DataError
+from flair_scoring.nomenclature import MAX_FLAIR_VALUE
+from flair_scoring.raster import RasterError, check_raster, read_raster
+
+__all__ = [  # with what other packages need of index.py and superarea.py
+    "BANDS",
+    "CENTRE",
+    "SPLITS",
+    "VALIDATION_DOMAINS",
+    "Patch",
+    "SuperArea",
+    "SuperPatch",
+    "check_patches",
+    "index_patches",
+    "labels_folder",
+    "read_dates",
+    "read_image",
+    "read_labels",
+    "read_superpatch",
+    "sample_patches",
+]
+
+IMAGE_BANDS = 5
+_Result = TypeVar("_Result")
+
+
+def read_image(patch: Patch) -> np.ndarray:
+    """Aerial image, uint8 (5, 512, 512): R, G, B, NIR, height in steps of 0.2 m. Raises DataError."""
+    return _with_path(read_raster, patch.image, IMAGE_BANDS)
+
+
+def read_labels(patch: Patch) -> np.ndarray:
+    """Annotation, uint8 (512, 512), values 0..19, of a patch indexed with labels. Raises DataError."""
+    if patch.labels is None:
+        raise ValueError(f"patch {patch.id} was indexed without labels")
+    labels = _with_path(read_raster, patch.labels, 1)
+    if labels.max() > MAX_FLAIR_VALUE:
+        raise DataError(f"{patch.labels}: value {labels.max()}; expected 1 to {MAX_FLAIR_VALUE}")
+    return labels
+
+
+def read_superpatch(patch: Patch, size: int) -> SuperPatch:
+    """The series in the window of `size` x `size` pixels of 10 m around the patch; `size` is even."""
+    return cut_super_patch(patch.super_area, patch.centroid, size)
+
+
+def sample_patches(patches: Sequence[Patch], count: int, seed: int) -> list[Patch]:
+    """A random sample, by id, in which every domain has its share up to rounding; all, if `count` is more.
+
+    Systematic sampling: of the domains one after the other, every (N / count)-th patch from a random start.
+    """
+    in_order = sorted(patches, key=lambda patch: patch.id)
+    if count >= len(in_order):
+        return in_order
+    generator = np.random.default_rng(seed)
+    shuffled = [in_order[place] for place in generator.permutation(len(in_order))]
+    by_domain = sorted(shuffled, key=lambda patch: patch.domain)
+    places = (np.arange(count) + generator.random()) * len(in_order) / count
+    return sorted((by_domain[int(place)] for place in places), key=lambda patch: patch.id)
+
+
+def check_patches(patches: Sequence[Patch], labels: bool, decode: bool, progress: bool) -> list[str]:
+    """What is wrong with the images, and with the labels if wanted and indexed, by their headers.
+
+    With `decode`: by all their pixels, and the snow and cloud masks of the series are read as well.
+    """
+    checks: list[Callable[[], object]] = []
+    if decode:
+        checks += [functools.partial(read_image, patch) for patch in patches]
+        checks += [functools.partial(read_labels, patch) for patch in patches if labels and patch.labels]
+        areas = dict.fromkeys(patch.super_area for patch in patches)
+        checks += [functools.partial(check_masks, area) for area in areas]
+    else:
+        files = [(patch.image, IMAGE_BANDS) for patch in patches]
+        files += [(patch.labels, 1) for patch in patches if labels and patch.labels]
+        checks += [functools.partial(_with_path, check_raster, *file) for file in files]
+    with ThreadPool() as pool:
+        found = pool.imap(_find_problem, checks, chunksize=16)
+        bar = tqdm(found, "checking", len(checks), unit="file", dynamic_ncols=True, disable=not progress)
+        return [problem for problem in bar if problem]
+
+
+def _find_problem(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _with_path(read: Callable[[str, int], _Result], path: str, bands: int) -> _Result:
+    try:
+        return read(path, bands)
+    except RasterError as error:
+        raise DataError(f"{path}: {error}") from None

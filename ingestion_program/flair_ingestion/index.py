@@ -1,0 +1,207 @@
+"""Which patches a split has: images, labels, series and json entries, matched by 6-digit ids."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flair_ingestion.sidecars import (
+    CENTROIDS,
+    METADATA,
+    Sidecar,
+    look_up,
+    parse_centroid,
+    parse_metadata,
+    read_sidecar,
+)
+from flair_ingestion.superarea import CENTRE, SuperArea, inspect_super_area
+from flair_scoring.errors import DataError, UsageError, list_problems
+
+SPLITS = ("train", "val", "test")
+# The data card's validation split; FLAIR #1's csv has D070_2020 in place of D077_2021
+VALIDATION_DOMAINS = frozenset(
+    ("D004_2021", "D014_2020", "D029_2021", "D031_2019", "D058_2020", "D066_2021", "D067_2021", "D077_2021")
+)
+_DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
+_AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
+_IMAGE = re.compile(r"IMG_\d{6}\.tif", re.ASCII)
+_LABELS = re.compile(r"MSK_\d{6}\.tif", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A patch: its files, the area whose series covers it and where, and its metadata.
+
+    id "077413"; labels None unless asked for; centroid (row, column) in the super-area; metadata as in the
+    json: date, time, patch_centroid_x, patch_centroid_y, patch_centroid_z, camera, None where absent.
+    """
+
+    id: str
+    domain: str
+    area: str
+    image: str
+    labels: str | None
+    super_area: SuperArea
+    centroid: tuple[int, int]
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Folders and json files of a split; None where one is not wanted, or missing, which is reported once."""
+
+    aerial: Path | None
+    sentinel: Path | None
+    labels: Path | None
+    centroids: Sidecar | None
+    metadata: Sidecar | None
+
+
+def index_patches(data: Path, split: str, labels: bool = False) -> list[Patch]:
+    """The patches of "train", "val" or "test", by id; DataError with all problems of the split's files.
+
+    Checked are names, json entries and the headers of the series, but no raster (`dataset.check_patches`).
+    """
+    patches, problems = scan_split(data, split, labels)
+    if problems:
+        raise DataError(list_problems(f"{data}: the {split} split is incomplete or damaged", problems))
+    return patches
+
+
+def scan_split(data: Path, split: str, labels: bool = False) -> tuple[list[Patch], list[str]]:
+    """The patches of a split that have all they need, by id, and everything that is wrong with the split."""
+    problems: list[str] = []
+    sources = _Sources(
+        _find_root(data, "aerial", split, problems),
+        _find_root(data, "sen", split, problems),
+        _find_root(data, "labels", split, problems) if labels else None,
+        read_sidecar(data, CENTROIDS, problems),
+        read_sidecar(data, METADATA, problems),
+    )
+    images = _find_images(sources.aerial, split, problems) if sources.aerial else {}
+    patches: list[Patch] = []
+    for (domain, area), paths in images.items():
+        patches += _scan_area(sources, domain, area, paths, problems)
+    return sorted(patches, key=lambda patch: patch.id), problems
+
+
+def find_roots(data: Path, kind: str, split: str) -> list[Path]:
+    """Folders in `data` with the "aerial", "sen" or "labels" of that split; sound data have one of each."""
+    if split not in SPLITS:
+        raise UsageError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    return [data / name for name in _root_names(kind, split) if (data / name).is_dir()]
+
+
+def labels_folder(data: Path, split: str) -> Path:
+    """The folder with the split's labels; training and validation share one. DataError if there is none."""
+    problems: list[str] = []
+    root = _find_root(data, "labels", split, problems)
+    if root is None:
+        raise DataError(problems[0])
+    return root
+
+
+def _root_names(kind: str, split: str) -> tuple[str, str]:
+    """IGN's name of an archive, and the toy data set's."""
+    if split == "test":
+        return f"flair_2_{kind}_test", f"flair_2_toy_{kind}_test"
+    return f"flair_{kind}_train", f"flair_2_toy_{kind}_train"
+
+
+def _find_root(data: Path, kind: str, split: str, problems: list[str]) -> Path | None:
+    roots = find_roots(data, kind, split)
+    if len(roots) == 1:
+        return roots[0]
+    names = _root_names(kind, split)
+    if roots:
+        problems.append(f"{data}: holds both {' and '.join(names)}; keep one data set per folder")
+    else:
+        problems.append(f"{data}: no folder {' or '.join(names)}; unpack the archive there")
+    return None
+
+
+def _find_images(root: Path, split: str, problems: list[str]) -> dict[tuple[str, str], dict[str, str]]:
+    """(domain, area) -> id -> path of the image; problems are empty folders and ids that occur twice."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    paths: dict[str, str] = {}
+    for domain, area in _find_areas(root, split, problems):
+        images = found[domain, area] = _list_files(f"{root}/{domain}/{area}/img", _IMAGE)
+        if not images:
+            problems.append(f"{root}/{domain}/{area}/img: missing or without images IMG_<6 digits>.tif")
+        twins = paths.keys() & images.keys()
+        problems += [f"{images[id]}: the id {id} is taken by {paths[id]}" for id in sorted(twins)]
+        paths |= images
+    return found
+
+
+def _find_areas(root: Path, split: str, problems: list[str]) -> Iterator[tuple[str, str]]:
+    """Domain and area of every area of the split; folders of other names are ignored."""
+    domains = _list_names(root, _DOMAIN)
+    if split != "test":
+        domains = [domain for domain in domains if (domain in VALIDATION_DOMAINS) == (split == "val")]
+    if not domains:
+        problems.append(f"{root}: no domains of the {split} split (folders such as D006_2020)")
+    for domain in domains:
+        areas = _list_names(f"{root}/{domain}", _AREA)
+        if not areas:
+            problems.append(f"{root}/{domain}: no areas (folders such as Z1_UF)")
+        yield from ((domain, area) for area in areas)
+
+
+def _scan_area(
+    sources: _Sources, domain: str, area: str, images: dict[str, str], problems: list[str]
+) -> Iterator[Patch]:
+    """The patches of an area that have all they need."""
+    super_area, size = _find_super_area(sources.sentinel, domain, area, problems)
+    find_centroid = functools.partial(_parse_centroid, size=size)
+    label_folder = f"{sources.labels}/{domain}/{area}/msk"
+    label_paths = _list_files(label_folder, _LABELS) if sources.labels else {}
+    for id, image in images.items():
+        centroid = look_up(sources.centroids, f"IMG_{id}.tif", find_centroid, problems)
+        metadata = look_up(sources.metadata, f"IMG_{id}", parse_metadata, problems)
+        labels = label_paths.get(id)
+        if sources.labels and not labels:
+            problems.append(f"{label_folder}: no MSK_{id}.tif for the image {image}")
+        elif super_area and centroid and metadata:
+            yield Patch(id, domain, area, image, labels, super_area, centroid, metadata)
+
+
+def _find_super_area(
+    root: Path | None, domain: str, area: str, problems: list[str]
+) -> tuple[SuperArea | None, tuple[int, int] | None]:
+    """The area's series if it is sound, and its size (H, W) if that is known."""
+    if root is None:
+        return None, None
+    stem = f"{root}/{domain}/{area}/sen/SEN2_sp_{domain}-{area}"
+    found = SuperArea(domain, area, f"{stem}_data.npy", f"{stem}_masks.npy", f"{stem}_products.txt")
+    faults, size = inspect_super_area(found)
+    problems += faults
+    return (None if faults else found), size
+
+
+def _parse_centroid(entry: Any, size: tuple[int, int] | None) -> tuple[int, int]:
+    """A centroid around which the central window lies inside the super-area, if its size (H, W) is known."""
+    centroid = parse_centroid(entry)
+    half = CENTRE // 2
+    if size and not all(half <= at <= side - half for at, side in zip(centroid, size, strict=True)):
+        raise ValueError(
+            f"is {list(centroid)}: the central {CENTRE} x {CENTRE} pixels leave the area, {size}"
+        )
+    return centroid
+
+
+def _list_files(folder: str, pattern: re.Pattern[str]) -> dict[str, str]:
+    """Id, the digits of IMG_000001.tif, -> path of each file with such a name; none without folder."""
+    return {name[4:10]: f"{folder}/{name}" for name in _list_names(folder, pattern)}
+
+
+def _list_names(folder: str | Path, pattern: re.Pattern[str]) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
+    except OSError:
+        return []

@@ -1,0 +1,93 @@
+"""The json files beside the archives: where each patch lies in its super-area, and how it was taken."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+# The second spelling is that of IGN's archive
+CENTROIDS = ("flair-2_centroids_sp_to_patch.json", "flair_2_centroids_sp_to_patch.json")
+METADATA = ("flair_aerial_metadata.json",)
+# Field -> pattern of a text, or None for a number
+_FIELDS: dict[str, re.Pattern[str] | None] = {
+    "date": re.compile(r"\d{4}-\d{1,2}-\d{1,2}", re.ASCII),  # YYYY-MM-DD
+    "time": re.compile(r"\d{1,2}h\d{1,2}", re.ASCII),  # HHhMM
+    "patch_centroid_x": None,  # Lambert-93, metres
+    "patch_centroid_y": None,
+    "patch_centroid_z": None,  # altitude, metres
+    "camera": re.compile(r".+"),
+}
+_Parsed = TypeVar("_Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """Content of a json file, one entry per patch; entries are checked when they are looked up."""
+
+    path: Path
+    entries: dict[str, Any]
+
+
+def read_sidecar(data: Path, names: tuple[str, ...], problems: list[str]) -> Sidecar | None:
+    """The json file under one of its names, or None and a problem. NaN, which is not json, reads as null."""
+    path = next((data / name for name in names if (data / name).is_file()), None)
+    if path is None:
+        problems.append(f"{data}: no file {' or '.join(names)}")
+        return None
+    try:
+        entries = json.loads(path.read_bytes(), parse_constant=lambda constant: None)
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: not a readable json file ({error}); unpack the archive again")
+        return None
+    if not isinstance(entries, dict):
+        problems.append(f"{path}: holds a {type(entries).__name__}; expected an object, one key per patch")
+        return None
+    return Sidecar(path, entries)
+
+
+def look_up(
+    sidecar: Sidecar | None, key: str, parse: Callable[[Any], _Parsed], problems: list[str]
+) -> _Parsed | None:
+    """The parsed entry of `key`, or None and a problem; the absence of the whole file is reported already."""
+    if sidecar is None:
+        return None
+    if key not in sidecar.entries:
+        problems.append(f"{sidecar.path}: no key {key!r}")
+        return None
+    try:
+        return parse(sidecar.entries[key])
+    except ValueError as error:
+        problems.append(f"{sidecar.path}: {key!r} {error}")
+        return None
+
+
+def parse_centroid(entry: Any) -> tuple[int, int]:
+    """(row, column) of the patch's centre in the super-area; ValueError for anything but two integers."""
+    if type(entry) is list and [type(number) for number in entry] == [int, int]:
+        return entry[0], entry[1]
+    raise ValueError(f"is {str(entry)[:80]}; expected two integers [row, column]")
+
+
+def parse_metadata(entry: Any) -> dict[str, Any]:
+    """Date, time, centroid x y z and camera; what is absent is None. ValueError names malformed fields."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"is {str(entry)[:80]}; expected an object with {', '.join(_FIELDS)}")
+    found = {field: entry.get(field) for field in _FIELDS}
+    bad = [
+        f"{field} {str(value)[:80]!r}" for field, value in found.items() if not _fits(value, _FIELDS[field])
+    ]
+    if bad:
+        raise ValueError(f"has {', '.join(bad)}; expected YYYY-MM-DD, HHhMM, x, y, z in metres, a camera")
+    return found
+
+
+def _fits(value: Any, form: re.Pattern[str] | None) -> bool:
+    if value is None:
+        return True
+    if form is None:
+        return type(value) in (int, float)
+    return isinstance(value, str) and form.fullmatch(value) is not None

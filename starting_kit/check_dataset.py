@@ -1,0 +1,101 @@
+"""Read a data set whole, say what is in it, and list everything that is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from flair_ingestion.dataset import SPLITS, Patch, check_patches, read_dates, read_labels
+from flair_ingestion.index import find_roots, scan_split
+from flair_scoring.errors import DataError, list_problems, run_command
+from flair_scoring.nomenclature import FLAIR_12, MAX_FLAIR_VALUE
+
+
+def scan(data: Path) -> tuple[dict[str, list[Patch]], list[str]]:
+    """The usable patches of every split that is there, and all problems; labels of test may be absent."""
+    splits: dict[str, list[Patch]] = {}
+    problems: list[str] = []
+    for split in SPLITS:
+        if any(find_roots(data, kind, split) for kind in ("aerial", "sen", "labels")):
+            labels = split != "test" or bool(find_roots(data, "labels", split))
+            splits[split], found = scan_split(data, split, labels)
+            problems += found
+    if not splits:
+        raise DataError(f"{data}: no folders flair_aerial_train, …; unpack FLAIR #2's archives there")
+    problems += find_shared_ids(splits)
+    return splits, list(dict.fromkeys(problems))  # all splits share the json files
+
+
+def find_shared_ids(splits: dict[str, list[Patch]]) -> list[str]:
+    """Problems: patches of two splits with one id."""
+    first: dict[str, str] = {}
+    patches = [patch for part in splits.values() for patch in part]
+    repeated = [patch for patch in patches if first.setdefault(patch.id, patch.image) != patch.image]
+    return [f"{patch.image}: the id {patch.id} is taken by {first[patch.id]}" for patch in repeated]
+
+
+def summary(splits: dict[str, list[Patch]]) -> str:
+    """Table of the numbers of domains, areas, patches and Sentinel-2 dates in each split."""
+    lines = ["split  domains  areas  patches  dates per area: min  mean  max"]
+    for split, patches in splits.items():
+        areas = {patch.super_area for patch in patches}
+        dates = [len(read_dates(area.products)) for area in areas] or [0]
+        lines.append(
+            f"{split:5}  {len({patch.domain for patch in patches}):7}  {len(areas):5}  {len(patches):7}"
+            f"  {min(dates):19}  {np.mean(dates):4.1f}  {max(dates):3}"
+        )
+    lines.append("(FLAIR #2 as published: 61712 patches in train and val, 16050 in test)")
+    return "\n".join(lines)
+
+
+def count_values(patches: Sequence[Patch], split: str) -> np.ndarray:
+    """Pixels of each FLAIR value 0..19 in the labels, int64 (20,)."""
+    total = np.zeros(MAX_FLAIR_VALUE + 1, np.int64)
+    with ThreadPool() as pool:
+        counts = pool.imap_unordered(_count_patch, patches, chunksize=16)
+        for count in tqdm(counts, f"labels of {split}", len(patches), unit="patch", dynamic_ncols=True):
+            total += count
+    return total
+
+
+def _count_patch(patch: Patch) -> np.ndarray:
+    return np.bincount(read_labels(patch).ravel(), minlength=MAX_FLAIR_VALUE + 1)
+
+
+def frequencies(counts: dict[str, np.ndarray]) -> str:
+    """Table of the share of each class in the labelled pixels of each split, in %, with notes on value 0."""
+    lines = [f"{'class, % of pixels':22}" + "".join(f"{split:>8}" for split in counts)]
+    for index, name in enumerate((*FLAIR_12.classes, "other")):
+        shares = [100 * count[FLAIR_12.index_of == index].sum() / count.sum() for count in counts.values()]
+        lines.append(f"{name:22}" + "".join(f"{share:8.2f}" for share in shares))
+    zeros = {split: count[0] for split, count in counts.items() if count[0]}
+    lines += [f"{split}: {number} pixels are 0 and count as other" for split, number in zeros.items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables; a data set with problems ends in one error that lists them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="example: python starting_kit/check_dataset.py /data/flair2"
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder with the FLAIR #2 archives, unpacked")
+    data = parser.parse_args().data
+
+    splits, problems = scan(data)
+    print(summary(splits), flush=True)
+    patches = [patch for part in splits.values() for patch in part]
+    problems += check_patches(patches, labels=True, decode=True, progress=True)
+    if problems:
+        raise DataError(list_problems(f"{data}: the data set is incomplete or damaged", problems))
+    labelled = {split: part for split, part in splits.items() if part[0].labels}
+    print("\n" + frequencies({split: count_values(part, split) for split, part in labelled.items()}))
+    print("\nno problems")
+
+
+if __name__ == "__main__":
+    run_command(main)
