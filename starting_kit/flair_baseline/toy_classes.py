@@ -1,0 +1,115 @@
+"""Classes of the toy data set: what they look like from the aircraft and through the year from Sentinel-2.
+
+The classes of one look share everything but the day of the year on which their annual cycle peaks. Nothing in
+the aerial image tells them apart, and the values of a Sentinel-2 band over a year are the same set in another
+order: only a model that reads dates can separate them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BUILDING, PERVIOUS, IMPERVIOUS, SOIL, WATER, CONIFEROUS, DECIDUOUS, BRUSHWOOD, VINEYARD = range(1, 10)
+HERBACEOUS, AGRICULTURAL, PLOWED, POOL = range(10, 14)
+CLEAR_CUT, GREENHOUSE = 15, 18
+VALUES = 20  # FLAIR values are 0..19
+YEAR = 365.25  # days
+
+
+@dataclass(frozen=True)
+class Look:
+    """Classes that look alike, as FLAIR values.
+
+    From the air: `colour` R, G, B, NIR 0..255, strength of four textures, range of `height` in metres.
+    From Sentinel-2: reflectance per mille in B2 B3 B4 B5 B6 B7 B8 B8A B11 B12 as mean + swing cos(2 pi (day -
+    peak) / YEAR); `peak` is that of the first class, the others follow at even distances.
+    """
+
+    classes: tuple[int, ...]
+    colour: tuple[int, int, int, int]
+    mean: tuple[int, ...]
+    swing: tuple[int, ...] = (8,) * 10
+    peak: float = 190.0
+    grain: float = 0.05
+    mottle: float = 0.0
+    crowns: float = 0.0
+    rows: float = 0.0
+    height: tuple[float, float] = (0.0, 0.0)
+
+
+LOOKS = (
+    Look(
+        (HERBACEOUS, AGRICULTURAL, PLOWED),
+        colour=(122, 132, 92, 148),
+        mean=(60, 90, 92, 140, 220, 250, 270, 280, 220, 150),
+        swing=(-16, -10, -42, -12, 72, 90, 100, 100, -55, -55),
+        peak=110,
+        mottle=0.07,
+        rows=0.06,
+        height=(0, 0.6),
+    ),
+    Look(
+        (DECIDUOUS, CONIFEROUS),
+        colour=(66, 84, 60, 118),
+        mean=(30, 50, 36, 80, 170, 200, 220, 230, 120, 60),
+        swing=(-6, -5, -14, 8, 60, 72, 80, 80, -30, -22),
+        grain=0.10,
+        mottle=0.08,
+        crowns=0.45,
+        height=(8, 25),
+    ),
+    Look(
+        (BRUSHWOOD, VINEYARD),
+        colour=(112, 108, 78, 112),
+        mean=(50, 75, 72, 120, 190, 215, 230, 240, 190, 120),
+        swing=(-10, -8, -28, -6, 55, 65, 72, 72, -45, -40),
+        peak=145,
+        grain=0.10,
+        mottle=0.10,
+        crowns=0.25,
+        rows=0.20,
+        height=(0.8, 2.6),
+    ),
+    Look((BUILDING,), (150, 130, 120, 120), (140, 160, 180, 190, 200, 210, 220, 230, 240, 220)),
+    Look((PERVIOUS,), (188, 174, 148, 140), (120, 150, 180, 200, 220, 230, 240, 250, 300, 270), grain=0.09),
+    Look((IMPERVIOUS,), (136, 137, 141, 96), (100, 110, 120, 130, 140, 150, 160, 160, 180, 170), grain=0.04),
+    Look(
+        (SOIL,),
+        (160, 122, 90, 112),
+        (95, 125, 175, 205, 230, 250, 270, 290, 380, 330),
+        grain=0.08,
+        mottle=0.10,
+    ),
+    Look(
+        (WATER,),
+        (62, 88, 84, 28),
+        (50, 60, 45, 38, 32, 28, 25, 20, 12, 10),
+        (4,) * 10,
+        grain=0.03,
+        mottle=0.06,
+    ),
+    Look((POOL,), (84, 186, 206, 50), (150, 180, 120, 100, 70, 60, 55, 50, 30, 20), (4,) * 10, grain=0.03),
+    Look((CLEAR_CUT,), (142, 122, 108, 104), (80, 100, 125, 155, 185, 200, 215, 225, 290, 230), grain=0.22),
+    Look((GREENHOUSE,), (214, 220, 226, 190), (260, 270, 280, 290, 300, 310, 320, 320, 290, 260), rows=0.05),
+)
+
+# FLAIR value -> index in LOOKS; values that are never drawn have none
+LOOK_OF = np.full(VALUES, len(LOOKS), np.uint8)
+MEAN, SWING = np.zeros((VALUES, 10), np.float32), np.zeros((VALUES, 10), np.float32)  # reflectance 0..1
+PEAK = np.zeros(VALUES, np.float32)
+for _index, _look in enumerate(LOOKS):
+    for _turn, _value in enumerate(_look.classes):
+        LOOK_OF[_value] = _index
+        MEAN[_value], SWING[_value] = np.divide(_look.mean, 1000), np.divide(_look.swing, 1000)
+        PEAK[_value] = _look.peak + _turn * YEAR / len(_look.classes)
+
+
+def class_profiles(days: np.ndarray, delay: float = 0.0) -> np.ndarray:
+    """Noiseless reflectance float32 (T, 20, 10) of every FLAIR value, peaks `delay` days late.
+
+    `days` (T,) count from 0 on 1 January.
+    """
+    phase = 2 * np.pi * (np.asarray(days)[:, None] - PEAK - delay) / YEAR
+    return (MEAN + SWING * np.cos(phase)[..., None]).astype(np.float32)
