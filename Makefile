@@ -5,7 +5,7 @@ DEMO := runs/demo
 SEED := 2022
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-lowest lint reference bench lock clean
+.PHONY: help demo test test-all test-lowest lint reference bundle bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,10 @@ lint: .venv/installed ## ruff and mypy
 reference: .venv/installed ## train the paper's U-T&T on DATA=... and put its weights into reference_submission/
 	@test -n "$(DATA)" || { echo "error: say where the FLAIR #2 archives are: make reference DATA=/path" >&2; exit 2; }
 	$(PY) starting_kit/train.py --data $(DATA) --config utt_best --output runs/reference --resume
-	$(PY) starting_kit/package.py runs/reference -o reference_submission/
+	cp runs/reference/model.safetensors reference_submission/weights.safetensors
+
+bundle: .venv/installed ## dist/bundle.zip for the platform, with the test set of DATA=... if given
+	$(PY) bundle/build.py $(if $(DATA),--data $(DATA)) -o dist/bundle.zip
 
 bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done

@@ -1,4 +1,4 @@
-"""Build the competition bundle: competition.yaml, its pages, the programs with what they import, and the data."""
+"""Build the competition bundle: competition.yaml, its pages, the programs with all they import, the data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+import yaml
 
 KIT = Path(__file__).resolve().parents[1]
 sys.path.append(str(KIT / "scoring_program"))
@@ -53,19 +55,24 @@ def data_files(data: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     references = labels_folder(data, "test")
     return (
         {path.relative_to(data).as_posix(): path for path in sorted(inputs)},
-        {Path(str(patch.labels)).relative_to(references).as_posix(): Path(str(patch.labels)) for patch in patches},
+        {
+            Path(str(patch.labels)).relative_to(references).as_posix(): Path(str(patch.labels))
+            for patch in patches
+        },
     )
 
 
 def tracked_files() -> dict[str, Path]:
     """The starting kit: every file that git tracks, but the organizer's desk."""
-    listing = subprocess.run(["git", "-C", str(KIT), "ls-files", "-z"], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["git", "-C", str(KIT), "ls-files", "-z"], capture_output=True, text=True, check=True
+    )
     names = [name for name in listing.stdout.split("\0") if name and not name.startswith(("bundle/", ".ci/"))]
     return {name: KIT / name for name in names}
 
 
 def signing_key(path: Path) -> bytes:
-    """The key that ingestion signs with and scoring checks; created once, then reused so that re-scoring works."""
+    """The key that ingestion signs with and scoring checks; created once, so that re-scoring works."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
@@ -74,12 +81,14 @@ def signing_key(path: Path) -> bytes:
 
 
 def write_zip(target: Path, files: dict[str, Path], extra: dict[str, bytes] | None = None) -> Path:
-    """Write `files` (name -> path) and `extra` (name -> content) in name order, all with the same fixed date."""
+    """Write `files` (name -> path) and `extra` (name -> content) in name order, all with one fixed date."""
     sources: dict[str, Path | bytes] = {**files, **(extra or {})}
     with zipfile.ZipFile(target, "w") as archive:
         for name, source in sorted(sources.items()):
             info = zipfile.ZipInfo(name, TIMESTAMP)
-            info.compress_type = zipfile.ZIP_STORED if name.endswith((".zip", ".tif", ".png")) else zipfile.ZIP_DEFLATED
+            info.compress_type = (
+                zipfile.ZIP_STORED if name.endswith((".zip", ".tif", ".png")) else zipfile.ZIP_DEFLATED
+            )
             info.external_attr = 0o644 << 16
             content = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
             with content, archive.open(info, "w", force_zip64=True) as entry:
@@ -87,22 +96,36 @@ def write_zip(target: Path, files: dict[str, Path], extra: dict[str, bytes] | No
     return target
 
 
-def build(data: Path, output: Path) -> None:
-    """Write the bundle with the test split of `data` to `output`, and the key beside it (signing.key)."""
-    inputs, references = data_files(data)
+def competition_yaml(with_data: bool) -> bytes:
+    """bundle.yaml as the platform reads it; without data its tasks name none, for the organizer to add."""
+    competition = yaml.safe_load((KIT / "bundle.yaml").read_text(encoding="utf-8"))
+    for task in competition["tasks"] if not with_data else []:
+        del task["input_data"], task["reference_data"]
+    return yaml.safe_dump(competition, sort_keys=False, allow_unicode=True).encode()
+
+
+def build(data: Path | None, output: Path) -> None:
+    """Write the bundle to `output`, with the test split of `data` if given, and signing.key beside it."""
     key = {"signing.key": signing_key(output.parent / "signing.key")}
     vendored = {"flair_scoring/COMMIT": commit().encode()}
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         zips = [
-            write_zip(Path(folder, "ingestion_program.zip"), program_files("ingestion_program"), key | vendored),
+            write_zip(
+                Path(folder, "ingestion_program.zip"), program_files("ingestion_program"), key | vendored
+            ),
             write_zip(Path(folder, "scoring_program.zip"), program_files("scoring_program"), key | vendored),
             write_zip(Path(folder, "starting_kit.zip"), tracked_files()),
-            write_zip(Path(folder, "input_data.zip"), inputs),
-            write_zip(Path(folder, "reference_data.zip"), references),
         ]
+        if data:
+            inputs, references = data_files(data)
+            zips.append(write_zip(Path(folder, "input_data.zip"), inputs))
+            zips.append(write_zip(Path(folder, "reference_data.zip"), references))
         files = {path.name: path for path in zips} | folder_files(KIT / "bundle" / "pages", "pages/")
-        files |= {"competition.yaml": KIT / "bundle.yaml", "logo.png": KIT / "bundle" / "logo.png"}
-        os.replace(write_zip(Path(folder, output.name), files), output)
+        files["logo.png"] = KIT / "bundle" / "logo.png"
+        written = write_zip(
+            Path(folder, output.name), files, {"competition.yaml": competition_yaml(data is not None)}
+        )
+        os.replace(written, output)
 
 
 def main() -> None:
@@ -110,8 +133,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="example: python bundle/build.py --data /data/flair2 -o dist/bundle.zip"
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the FLAIR #2 archives, unpacked")
-    parser.add_argument("-o", "--output", type=Path, default=Path("dist/bundle.zip"), help="default: %(default)s")
+    parser.add_argument(
+        "--data", type=Path, help="folder with the FLAIR #2 archives, unpacked; none: code only"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("dist/bundle.zip"), help="default: %(default)s"
+    )
     args = parser.parse_args()
     if not (KIT / "reference_submission" / "weights.safetensors").is_file():
         print("warning: reference_submission/ has no weights; it is good for timing only", file=sys.stderr)
