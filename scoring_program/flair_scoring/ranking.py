@@ -105,7 +105,7 @@ def _rows(results: Sequence[Result]) -> list[list[str]]:
     ranked = [result for result in results if result.scores]
     rows = [_row(str(rank), result) for rank, result in enumerate(ranked, 1)]
     if times := [seconds for r in results if (seconds := r.timing.get("reference_seconds")) is not None]:
-        rows.append(["", "reference", "", "", "1.00", f"{statistics.median(times):.2f}", "the unit of time"])
+        rows.append(["", "reference", "", "", "1.000", f"{statistics.median(times):.2f}", "the unit of time"])
     return rows + [_row("", result) for result in results if not result.scores]
 
 
@@ -120,11 +120,11 @@ def _row(rank: str, result: Result) -> list[str]:
         result.name,
         f"{scores['miou']:.4f}" if scores else "",
         interval,
-        _number(timing.get("ratio")),
-        _number(timing.get("inference_seconds")),
+        _number(timing.get("ratio"), 3),
+        _number(timing.get("inference_seconds"), 2),
         verdict,
     ]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -45,11 +45,11 @@ def test_orders_by_miou_then_time_and_lists_failures_last(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[1:] == [
-        ["1", "first", "0.6400", "0.6200", "to", "0.6600", "2.20", "30.00", "within_limit"],
-        ["2", "second", "0.6100", "0.5900", "to", "0.6300", "1.40", "30.00", "within_limit"],
+        ["1", "first", "0.6400", "0.6200", "to", "0.6600", "2.200", "30.00", "within_limit"],
+        ["2", "second", "0.6100", "0.5900", "to", "0.6300", "1.400", "30.00", "within_limit"],
         ["3", "untimed", "0.6100", "0.5900", "to", "0.6300", "not", "timed"],
-        ["reference", "1.00", "21.00", "the", "unit", "of", "time"],
-        ["slow", "3.10", "30.00", "over_limit:", "3.10", "x,", "limit", "2.5"],
+        ["reference", "1.000", "21.00", "the", "unit", "of", "time"],
+        ["slow", "3.100", "30.00", "over_limit:", "3.10", "x,", "limit", "2.5"],
     ]
     page = (tmp_path / "board.html").read_text()
     assert page.index("first") < page.index("second") < page.index("untimed") < page.index("slow")
