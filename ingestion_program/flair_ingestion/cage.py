@@ -1,0 +1,134 @@
+"""What keeps a submission in its process, and the level of protection that this machine allows.
+
+- `process`: own session, no new privileges, resource limits, a parent that cannot be traced and that adopts
+  what the submission detaches, a scrubbed environment, a bounded log. Good against accidents only.
+- `files`: also reads and writes nothing but what `landlock` lists, no TCP, no signals to others.
+- `full`: also no other network and no way to other processes. Needs a filter of system calls; not there yet.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from flair_scoring.errors import UsageError
+
+LEVELS = ("none", "process", "files", "full")
+RLIMITS = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": 4 << 30}  # as runner.py sets them; bytes
+# Landlock, https://docs.kernel.org/userspace-api/landlock.html: rights on files; how many each version knows
+_EXECUTE, _WRITE, _READ, _LIST, _TRUNCATE, _IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+_MAKE_DEVICES = 1 << 6 | 1 << 11
+_ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
+_KNOWN_RIGHTS = (0, 13, 14, 15, 15, 16)
+_MIN_VERSION, _TCP_VERSION, _SCOPE_VERSION = 3, 4, 6  # before 3, files outside could be truncated
+_CREATE_RULESET = 444
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sys")
+_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nsswitch.conf", "passwd", "group")
+_PROC = ("self", "cpuinfo", "meminfo", "stat")
+_PROC_CUDA = ("devices", "driver/nvidia")
+_DEVICES = ("null", "zero", "random", "urandom")
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
+_CACHES = (
+    "XDG_CACHE_HOME",
+    "TORCH_HOME",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+    "CUDA_CACHE_PATH",
+    "HF_HOME",
+)
+# Freed memory stays with the process: otherwise page faults, not arithmetic, are a third of a CPU time
+_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+
+
+def shield_parent() -> bool:
+    """Make this process untraceable and the adopter of detached processes; whether both have worked."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    untraceable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    return libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 and untraceable
+
+
+def environment(scratch: Path, visible_gpu: str | None) -> dict[str, str]:
+    """The whole environment of a child: everything that it may write lies in `scratch`."""
+    settings = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": visible_gpu or "",
+    }
+    if libraries := os.environ.get("LD_LIBRARY_PATH"):  # where some images keep the driver
+        settings["LD_LIBRARY_PATH"] = libraries
+    return settings | dict.fromkeys(_CACHES, str(scratch / "cache")) | _ALLOCATOR
+
+
+def landlock_version() -> int:
+    """Version of Landlock that the kernel offers; 0 without it, and for those that leave gaps."""
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    version = syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
+    return version if version >= _MIN_VERSION else 0
+
+
+def landlock(submission: Path, scratch: Path, cuda: bool) -> dict[str, Any] | None:
+    """Ruleset and rules for runner.enter_landlock: what a child may read and execute, write, use as a device.
+
+    Code and its own /proc are read, its scratch is written; no TCP and no signals to others, as far as the
+    kernel's version goes. On CUDA the driver's nodes and tables are added. None without Landlock.
+    """
+    version = landlock_version()
+    if not version:
+        return None
+    known = (1 << _KNOWN_RIGHTS[min(version, len(_KNOWN_RIGHTS) - 1)]) - 1
+    fields = [known] + [3] * (version >= _TCP_VERSION) + [3] * (version >= _SCOPE_VERSION)
+    read = [*_code_paths(), str(submission), str(Path(__file__).with_name("runner.py"))]
+    read += [f"/etc/{name}" for name in _ETC] + [f"/proc/{name}" for name in _PROC + _PROC_CUDA * cuda]
+    devices = [f"/dev/{name}" for name in _DEVICES] + [
+        str(gpu) for gpu in Path("/dev").glob("nvidia*") if cuda
+    ]
+    rules = [(path, _EXECUTE | _READ | _LIST) for path in read]
+    rules += [(path, _WRITE | _READ | _LIST | _TRUNCATE | _IOCTL) for path in devices]
+    rules += [(str(scratch), known & ~_MAKE_DEVICES & ~_IOCTL)]
+    return {
+        "ruleset": struct.pack(f"={len(fields)}Q", *fields).hex(),
+        "rules": [
+            (path, rights & known & (~0 if os.path.isdir(path) else _ON_FILES))
+            for path, rights in rules
+            if os.path.exists(path)
+        ],
+    }
+
+
+def require_hidden(data: Path) -> None:
+    """Raises UsageError if the data lie where every child may read."""
+    for path in map(Path, _code_paths()):
+        if data.resolve().is_relative_to(path.resolve()):
+            raise UsageError(
+                f"{data}: lies below {path}, which a submission may read; move the data elsewhere"
+            )
+
+
+def reached_level(shielded: bool, report: dict[str, bool]) -> str:
+    """The level that parent and child have reached together, from what runner.enter_cage has reported."""
+    if not (shielded and report["own_session"] and report["no_new_privileges"]):
+        return "none"
+    return "files" if report["root_hidden"] else "process"
+
+
+def require_level(reached: str, required: str) -> None:
+    """Raises UsageError if the level is below the one that was asked for."""
+    if LEVELS.index(reached) < LEVELS.index(required):
+        raise UsageError(f"the cage reaches level {reached!r} here; --require-cage asks for {required!r}")
+
+
+def _code_paths() -> list[str]:
+    """Where the interpreter, its packages and the system's libraries are."""
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    return [sys.prefix, sys.base_prefix, *_SYSTEM, *filter(os.path.isabs, libraries)]

@@ -1,0 +1,152 @@
+"""Requests and labels in memory that parent and child share.
+
+Two memfds, sized once for the largest request and sealed, so that the child cannot resize them.
+A request is a small JSON header followed by its arrays. The header says where each array lies, so the child
+only follows it: the layout is written down here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flair_ingestion.dataset import BANDS, Patch, read_image, read_superpatch
+from flair_scoring.errors import DataError
+from flair_scoring.raster import PATCH_SIZE
+
+UNWRITTEN = 255  # fills the labels before each request: a pixel that still holds it was not predicted
+_HEADER_BYTES = 1 << 16
+_ALIGNMENT = 64
+_AERIAL = (5, PATCH_SIZE, PATCH_SIZE)
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `Model.predict` gets for B patches, as the submission's interface describes it, in arrays.
+
+    `aerial` uint8 (B, 5, 512, 512); lists of B: `sentinel` uint16 (T, 10, S, S), `sentinel_masks` uint8
+    (T, 2, S, S), `sentinel_dates` int32 (T,), `metadata` dicts.
+    """
+
+    aerial: np.ndarray
+    sentinel: list[np.ndarray]
+    sentinel_masks: list[np.ndarray]
+    sentinel_dates: list[np.ndarray]
+    metadata: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.aerial)
+
+
+def read_request(patches: Sequence[Patch], superpatch_size: int) -> Request:
+    """Read these patches into private memory, so that publishing them is a copy without disk access."""
+    aerial = np.stack([read_image(patch) for patch in patches])
+    series = [read_superpatch(patch, superpatch_size) for patch in patches]
+    return Request(
+        aerial,
+        [one.data for one in series],
+        [one.masks for one in series],
+        [one.dates for one in series],
+        [patch.metadata for patch in patches],
+    )
+
+
+def synthetic_request(lengths: Sequence[int], superpatch_size: int, seed: int = 0) -> Request:
+    """A request like real ones, from random numbers: one patch per length of series. For warm-up."""
+    random = np.random.default_rng(seed)
+    window = (superpatch_size, superpatch_size)
+    metadata: dict[str, Any] = {"date": "2021-06-15", "time": "11h30", "camera": "UCE-M3-f120-s06"}
+    metadata |= {"patch_centroid_x": 650000.0, "patch_centroid_y": 6650000.0, "patch_centroid_z": 150.0}
+    return Request(
+        random.integers(0, 256, (len(lengths), *_AERIAL), dtype=np.uint8),
+        [random.integers(0, 4000, (length, BANDS, *window), dtype=np.uint16) for length in lengths],
+        [random.integers(0, 40, (length, 2, *window), dtype=np.uint8) for length in lengths],
+        [np.linspace(18628, 18992, length).astype(np.int32) for length in lengths],  # the days of 2021
+        [dict(metadata) for _ in lengths],
+    )
+
+
+def request_bytes(batch_size: int, superpatch_size: int, longest: int) -> int:
+    """Size of the memory for requests of `batch_size` patches with series of up to `longest` dates."""
+    window = superpatch_size**2
+    arrays = [longest * BANDS * window * 2, longest * 2 * window, longest * 4]
+    patch = int(np.prod(_AERIAL)) + sum(arrays) + len(arrays) * _ALIGNMENT
+    return _HEADER_BYTES + _ALIGNMENT + batch_size * patch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A request ready to be published: its header, and its arrays with the byte offsets where they go."""
+
+    header: bytes
+    arrays: list[tuple[int, np.ndarray]]
+
+
+def lay_out(request: Request) -> Layout:
+    """Give every array of a request its place; raises DataError if the metadata do not fit in the header."""
+    arrays: list[tuple[int, np.ndarray]] = []
+    end = _HEADER_BYTES
+
+    def place(array: np.ndarray) -> dict[str, Any]:
+        nonlocal end
+        offset = -(-end // _ALIGNMENT) * _ALIGNMENT
+        end = offset + array.nbytes
+        arrays.append((offset, np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        return {"dtype": array.dtype.name, "shape": array.shape, "offset": offset}
+
+    places: dict[str, Any] = {"aerial": place(request.aerial)}
+    for name in ("sentinel", "sentinel_masks", "sentinel_dates"):
+        places[name] = [place(array) for array in getattr(request, name)]
+    text = json.dumps({"arrays": places, "metadata": request.metadata}).encode()
+    header = len(text).to_bytes(8, "little") + text
+    if len(header) > _HEADER_BYTES:
+        raise DataError(
+            f"the metadata of {len(request)} patches take {len(header)} bytes; at most {_HEADER_BYTES} fit"
+        )
+    return Layout(header, arrays)
+
+
+class Exchange:
+    """The parent's side of both memories; `descriptors` are the memfds for the child."""
+
+    def __init__(self, batch_size: int, superpatch_size: int, longest: int) -> None:
+        sizes = (request_bytes(batch_size, superpatch_size, longest), batch_size * PATCH_SIZE**2)
+        self.descriptors = [
+            _sealed_memory(name, size) for name, size in zip(("requests", "labels"), sizes, strict=True)
+        ]
+        requests, labels = (np.frombuffer(mmap.mmap(fd, 0), np.uint8) for fd in self.descriptors)
+        self._requests, self._labels = requests, labels.reshape(batch_size, PATCH_SIZE, PATCH_SIZE)
+
+    def poison(self) -> None:
+        """Mark every pixel as not predicted."""
+        self._labels[...] = UNWRITTEN
+
+    def publish(self, layout: Layout) -> None:
+        """Copy a request to where the child reads it."""
+        for offset, content in layout.arrays:
+            self._requests[offset : offset + len(content)] = content
+        self._requests[: len(layout.header)] = np.frombuffer(layout.header, np.uint8)
+
+    def snapshot(self, count: int) -> np.ndarray:
+        """A private copy of the labels of the first `count` patches: uint8 (count, 512, 512)."""
+        return self._labels[:count].copy()
+
+    def close(self) -> None:
+        """Close the memfds; the mappings go with this object."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def _sealed_memory(name: str, size: int) -> int:
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(descriptor, size)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    return descriptor

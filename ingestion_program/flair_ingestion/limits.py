@@ -1,0 +1,135 @@
+"""The limits of limits.yaml, and what they say about a measured time."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flair_scoring.errors import UsageError, list_problems
+
+DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
+MIN_GREY_ZONE = 0.03  # as a fraction of the limit: what a careful measurement on one machine scatters by
+MAX_ATTEMPTS = 3
+_OPTIONAL = ("ratio", "seconds")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The keys of limits.yaml; a `ratio` or `seconds` of None switches that limit off."""
+
+    ratio: float | None
+    seconds: float | None
+    calibration_patches: int
+    load_seconds: float
+    warmup_seconds: float
+    request_seconds: float
+    wall_seconds: float
+    submission_mib: float
+    memory_gib: float
+
+    def with_options(self, ratio: float | None, seconds: float | None) -> Limits:
+        """These limits with --limit-ratio (0: none) and --limit-seconds, if given; may raise UsageError."""
+        chosen = self
+        if ratio is not None:
+            chosen = replace(chosen, ratio=_positive("--limit-ratio", ratio) if ratio else None)
+        if seconds is not None:
+            chosen = replace(chosen, seconds=_positive("--limit-seconds", seconds))
+        return chosen
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """One limit of the inference time: `seconds`, with a grey zone of +- `grey` (a fraction) around it."""
+
+    seconds: float
+    grey: float
+    sentence: str
+
+    @property
+    def stop(self) -> float:
+        """Seconds beyond which no measurement error explains the excess."""
+        return self.seconds * (1 + self.grey)
+
+
+def read_limits(path: Path | None = None) -> Limits:
+    """limits.yaml, with the keys of `path` in their place; raises UsageError that lists all problems."""
+    values = _read_mapping(DEFAULT_LIMITS)
+    if path:
+        values |= _read_mapping(path)
+    names = [field.name for field in fields(Limits)]
+    problems = [_unknown(str(key), names) for key in values if key not in names]
+    for name in names:
+        try:
+            if not (values[name] is None and name in _OPTIONAL):
+                values[name] = _positive(name, values[name])
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError(list_problems(f"{path or DEFAULT_LIMITS}: not usable as limits", problems))
+    return Limits(**{name: values[name] for name in names})
+
+
+def time_limits(limits: Limits, reference_seconds: float | None, standard_error: float) -> list[TimeLimit]:
+    """The limits that apply. `standard_error` is that of the reference's time, as a fraction of it."""
+    found = []
+    if limits.ratio is not None and reference_seconds is not None:
+        grey = max(MIN_GREY_ZONE, 2 * standard_error)
+        sentence = f"{limits.ratio:g} times the reference's {reference_seconds:.4g} s"
+        found.append(TimeLimit(limits.ratio * reference_seconds, grey, sentence))
+    if limits.seconds is not None:
+        found.append(TimeLimit(limits.seconds, MIN_GREY_ZONE, f"{limits.seconds:g} s"))
+    return found
+
+
+def stop_seconds(limits: Sequence[TimeLimit]) -> float:
+    """A run is stopped when its inference has taken longer than this; infinite without a limit."""
+    return min((limit.stop for limit in limits), default=math.inf)
+
+
+def exceeded(seconds: float, limits: Sequence[TimeLimit]) -> TimeLimit | None:
+    """The tightest limit that `seconds` of inference exceed, or None."""
+    over = [limit for limit in limits if seconds > limit.seconds]
+    return min(over, key=lambda limit: limit.seconds, default=None)
+
+
+def needs_another_attempt(attempts: Sequence[float], limits: Sequence[TimeLimit]) -> bool:
+    """Whether the verdict is still open after these inference times (s): the first one is in a grey zone.
+
+    The median of three attempts counts, so two on the same side of the limits decide.
+    """
+    if stop_seconds(limits) < attempts[0] or not any(
+        abs(attempts[0] - limit.seconds) <= limit.grey * limit.seconds for limit in limits
+    ):
+        return False
+    over = sum(exceeded(seconds, limits) is not None for seconds in attempts)
+    return len(attempts) < MAX_ATTEMPTS and max(over, len(attempts) - over) < 2
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected lines of the form 'key: value'")
+    return content
+
+
+def _unknown(key: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0)[0]
+    return f"unknown key {key!r}; the nearest is {near!r}"
+
+
+def _positive(name: str, value: object) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:  # type: ignore[operator]
+        raise UsageError(f"{name} is {value!r}; expected a number above 0")
+    if name == "calibration_patches" and not isinstance(value, int):
+        raise UsageError(f"{name} is {value!r}; expected a whole number")
+    return value

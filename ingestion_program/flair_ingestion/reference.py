@@ -1,0 +1,121 @@
+"""The reference submission's time: the unit of the relative limit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flair_ingestion.dataset import Patch, sample_patches
+from flair_ingestion.measurement import Attempt, Conditions, measure
+from flair_ingestion.submission import Submission, open_submission
+from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
+from flair_scoring.files import write_file
+from flair_scoring.provenance import stamp
+
+PROGRAM = Path(__file__).resolve().parents[1]
+BLOCKS = 8
+SEED = 2022
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Mean seconds per patch, its standard error as a fraction of it, and the sample they come from."""
+
+    sha256: str
+    seconds_per_patch: float
+    standard_error: float
+    patches: int
+
+
+def open_reference(given: Path | None, max_mib: float) -> Submission:
+    """The submission of --reference, else reference_submission/ in the program's folder, else beside that.
+
+    Raises UsageError if there is none or if it is not a valid submission.
+    """
+    places = [given] if given else [folder / "reference_submission" for folder in (PROGRAM, PROGRAM.parent)]
+    place = next((place for place in places if place.exists()), None)
+    if place is None:
+        raise UsageError(
+            f"{places[-1]}: no reference submission; give one with --reference, or switch the limit that it "
+            "sets off with --limit-ratio 0"
+        )
+    try:
+        return open_submission(place, max_mib)
+    except SubmissionError as error:
+        raise UsageError(f"as reference: {error}") from None
+
+
+def time_reference(
+    submission: Submission, patches: Sequence[Patch], conditions: Conditions, cache: Path | None
+) -> Reference:
+    """Time the reference on a sample of the patches from all domains, or take its time from the cache."""
+    sample = sample_patches(patches, conditions.limits.calibration_patches, SEED)
+    order = np.random.default_rng(SEED).permutation(len(sample))  # so that each block holds all domains
+    key = _cache_key(submission, [patch.id for patch in sample], conditions)
+    entry = (
+        cache / f"reference-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
+        if cache
+        else None
+    )
+    if entry and entry.is_file():
+        return Reference(**json.loads(entry.read_text())["reference"])
+    attempt = Attempt()
+    try:
+        measure(submission, [sample[index] for index in order], conditions, attempt, title="reference")
+    except (SubmissionError, PredictionError, TimeLimitError) as error:
+        raise UsageError(f"{submission.source}: the reference cannot be timed: {error}") from None
+    for line in attempt.output:  # the kit's own code: that its weights are missing, for example
+        print(f"reference: {line}", file=sys.stderr)
+    reference = Reference(submission.sha256, *_mean_and_error(attempt), len(sample))
+    if entry:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        write_file(entry, json.dumps({**stamp(), **key, "reference": asdict(reference)}, indent=1) + "\n")
+    return reference
+
+
+def harness_sha256() -> str:
+    """Hash of the programs that measure: ingest.py and this package, paths and contents."""
+    total = hashlib.sha256()
+    for path in sorted([PROGRAM / "ingest.py", *Path(__file__).parent.glob("*.py")]):
+        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _mean_and_error(attempt: Attempt) -> tuple[float, float]:
+    """Seconds per patch, and the relative standard error of that mean from blocks of requests."""
+    blocks = min(BLOCKS, len(attempt.latencies))
+    seconds = [sum(block) for block in np.array_split(attempt.latencies, blocks)]
+    counts = [sum(block) for block in np.array_split(attempt.counts, blocks)]
+    means = np.divide(seconds, counts)
+    mean = float(sum(seconds) / sum(counts))
+    error = float(np.std(means, ddof=1)) / math.sqrt(blocks) if blocks > 1 else 0.0
+    return mean, error / mean
+
+
+def _cache_key(submission: Submission, ids: Sequence[str], conditions: Conditions) -> dict[str, Any]:
+    device = conditions.device
+    return {
+        "device": [device.kind, device.name, device.facts.get("driver_version"), device.facts["cores"]],
+        "reference_sha256": submission.sha256,
+        "harness_sha256": harness_sha256(),
+        "sample": list(ids),
+        "series_lengths": conditions.series_lengths,
+        "versions": [platform.python_version(), *(_version(name) for name in ("torch", "numpy"))],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

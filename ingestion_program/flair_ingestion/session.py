@@ -1,0 +1,172 @@
+"""One submission from load to end, under the clock: the parent's side of the protocol with runner.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from flair_ingestion import cage
+from flair_ingestion.child import Budget, Child, clock
+from flair_ingestion.devices import Device
+from flair_ingestion.exchange import UNWRITTEN, Exchange, Request, lay_out, synthetic_request
+from flair_ingestion.limits import Limits
+from flair_ingestion.runner import DONE, GO
+from flair_ingestion.submission import Submission, unpack
+from flair_scoring.errors import FlairError, PredictionError, SubmissionError, UsageError
+from flair_scoring.nomenclature import FLAIR_12
+
+BATCH_SIZES = range(1, 33)
+SUPERPATCH_SIZES = range(10, 111, 2)
+_START_SECONDS = 300.0  # interpreter and torch: a slow disk is not the submission's fault
+_END_SECONDS = 30.0
+
+
+class Session:
+    """A submission that runs; used in a `with` block, after which all its processes and files are gone.
+
+    Call `start`, `load`, `warm_up`, then `predict` for each request, then `end`. They raise SubmissionError
+    or PredictionError with what was wrong, and TimeLimitError when `wall`, a time on `clock`, has come.
+    """
+
+    def __init__(self, submission: Submission, device: Device, limits: Limits, wall: float) -> None:
+        self._device, self._limits, self._wall = device, limits, wall
+        self._shielded = cage.shield_parent()
+        with ExitStack() as stack:  # undone at once if anything fails here, else in __exit__
+            folder = tempfile.TemporaryDirectory(prefix="flair2-", ignore_cleanup_errors=True)
+            root = Path(stack.enter_context(folder))
+            self._copy, self._scratch = root / "submission", root / "scratch"
+            unpack(submission, self._copy)
+            self._scratch.mkdir()
+            self.child = self._spawn()
+            stack.callback(lambda: self.child.close())
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+        lines = self.child.last_output()
+        if isinstance(error, FlairError) and lines:
+            print("last output of the submission:", *lines, sep="\n  | ", file=sys.stderr)
+
+    def start(self, required_level: str) -> None:
+        """Cage the child and let it import torch; raises UsageError if that is not possible here.
+
+        A GPU that the cage keeps out of sight makes it weaker, with a warning.
+        """
+        cuda = self._device.kind == "cuda"
+        self._enter_cage(cage.landlock(self._copy, self._scratch, cuda), required_level)
+        if cuda and not self.software["accelerator"] and self.cage_level == "files":
+            print("warning: no CUDA device inside the cage for files; trying without", file=sys.stderr)
+            self.child.close()
+            self.child = self._spawn()
+            self._enter_cage(None, required_level)
+        if cuda and not self.software["accelerator"]:
+            raise UsageError(
+                "torch sees no CUDA device: driver and torch build do not fit; --device cpu works"
+            )
+
+    def load(self) -> float:
+        """Import model.py and construct its Model; the seconds that took."""
+        begin = clock()
+        self._tell(load=str(self._copy))
+        settings = self.child.receive_event("loaded", self.budget("loading", "load_seconds"))
+        settings = settings if isinstance(settings, dict) else {}
+        self.batch_size = _setting(settings, "batch_size", BATCH_SIZES, "1 to 32")
+        self.superpatch_size = _setting(
+            settings, "superpatch_size", SUPERPATCH_SIZES, "even numbers from 10 to 110"
+        )
+        return clock() - begin
+
+    def warm_up(self, counts: Sequence[int], lengths: Sequence[int]) -> float:
+        """Share memory with the child, run synthetic requests of each count of patches; the seconds it took.
+
+        `lengths`: series lengths that occur, ascending. Each in turn is the longest of a request.
+        """
+        self._exchange = Exchange(self.batch_size, self.superpatch_size, lengths[-1])
+        self._stack.callback(self._exchange.close)
+        self.child.send(b"m", self._exchange.descriptors)
+        end = clock() + self._limits.warmup_seconds
+        begin = clock()
+        for count in counts:
+            for longest in range(len(lengths)):
+                mixed = [lengths[max(longest - index, 0)] for index in range(count)]
+                budget = self.budget(f"warm-up (batch of {count})", "warmup_seconds", end - clock())
+                self.predict(synthetic_request(mixed, self.superpatch_size), budget)
+        return clock() - begin
+
+    def predict(self, request: Request, budget: Budget) -> tuple[np.ndarray, float]:
+        """Labels uint8 (B, 512, 512), and the seconds from before the request is published to its answer."""
+        layout = lay_out(request)
+        self.child.watch(budget.step)
+        self.child.refuse_early_message(budget.step)
+        self._exchange.poison()
+        begin = clock()
+        self._exchange.publish(layout)
+        self.child.send(GO)
+        message = self.child.receive(budget)
+        seconds = clock() - begin
+        labels = self._exchange.snapshot(len(request))
+        if message != DONE:
+            raise self.child.failure(message, budget.step)
+        _check_labels(labels, budget.step)
+        return labels, seconds
+
+    def end(self) -> float | None:
+        """End the child; the peak of the accelerator's memory in MiB, as the child tells it."""
+        self._tell(end=True)
+        exceeded = SubmissionError(
+            f"the submission does not end within {_END_SECONDS:g} s after its last request"
+        )
+        told = self.child.receive_event("ended", Budget("end", _END_SECONDS, exceeded))
+        peak = told.get("accelerator_mib") if isinstance(told, dict) else None
+        return float(peak) if isinstance(peak, int | float) and 0 <= peak < 1e9 else None
+
+    def budget(self, step: str, name: str, seconds: float | None = None) -> Budget:
+        """The budget `name` of limits.yaml for a step, or the `seconds` that are left of it."""
+        whole = getattr(self._limits, name)
+        exceeded = SubmissionError(f"{step}: no answer within {name} = {whole:g}")
+        return Budget(step, whole if seconds is None else seconds, exceeded)
+
+    def _spawn(self) -> Child:
+        environment = cage.environment(self._scratch, self._device.visible_gpu)
+        return Child(environment, self._scratch, self._limits.memory_gib, self._wall)
+
+    def _enter_cage(self, landlock: dict[str, Any] | None, required_level: str) -> None:
+        failure = UsageError(f"the child process is not ready after {_START_SECONDS:g} s")
+        budget = Budget("start", _START_SECONDS, failure)
+        try:
+            self._tell(rlimits=cage.RLIMITS, landlock=landlock, device=self._device.torch_name)
+            self.cage_level = cage.reached_level(self._shielded, self.child.receive_event("caged", budget))
+            cage.require_level(self.cage_level, required_level)
+            self.software: dict[str, Any] = self.child.receive_event("ready", budget)
+        except SubmissionError as error:  # nothing of the submission has run yet
+            raise UsageError(f"the child process cannot run here: {error}") from None
+
+    def _tell(self, **message: Any) -> None:
+        self.child.send(json.dumps(message).encode())
+
+
+def _setting(settings: dict[str, Any], name: str, allowed: range, wording: str) -> int:
+    value = settings.get(name)
+    if not isinstance(value, int) or value not in allowed:
+        raise SubmissionError(f"loading: Model.{name} is {str(value)[:50]}; expected {wording}")
+    return value
+
+
+def _check_labels(labels: np.ndarray, step: str) -> None:
+    highest = int(labels.max())
+    if highest == UNWRITTEN:
+        pixels = int((labels == UNWRITTEN).sum())
+        raise PredictionError(f"{step}: {pixels} pixels were not predicted, or predicted as {UNWRITTEN}")
+    if highest > FLAIR_12.other:
+        raise PredictionError(f"{step}: predict returned the label {highest}; expected 0..{FLAIR_12.other}")

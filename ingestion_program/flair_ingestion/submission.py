@@ -1,0 +1,247 @@
+"""Opening a submission: a stranger's zip or folder, checked as a whole, then copied into a private folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import yaml
+
+from flair_scoring.errors import SubmissionError, UsageError, list_problems
+
+MAX_FILES = 10_000
+MAX_RATIO = 100  # unpacked to packed size of a zip, beyond _BOMB_BYTES; trained weights reach 1.1
+_BOMB_BYTES = 64 << 20
+_METADATA = ("metadata", "metadata.yaml")  # the files that the platform reads
+_METADATA_BYTES = 1 << 16
+_JUNK = {"__MACOSX", ".DS_Store", "__pycache__"}
+_RESULT = re.compile(
+    r"(PRED|MSK).*\.tiff?|timing\.json|manifest\.json|scores\..*|signing\.key", re.IGNORECASE
+)
+_NOT_A_FILE = "is a link or a special file; only files are allowed"
+_OUTSIDE = "leaves the folder of the submission; store relative paths below it"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A file of the submission: name as stored, unpacked size in bytes, and why it is refused, if so."""
+
+    stored: str
+    size: int
+    refusal: str | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return PurePosixPath(self.stored).parts or (self.stored,)
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.parts)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A checked submission. `files` maps each path below the folder of model.py to its path in `source`.
+
+    `sha256` depends on paths and contents only, not on the order or the times of a zip.
+    """
+
+    source: Path
+    files: dict[str, str]
+    sha256: str
+
+
+def open_submission(source: Path, max_mib: float) -> Submission:
+    """Check a zip or folder without running any of it; raises SubmissionError that lists all problems."""
+    with _opened(source) as archive:
+        entries = [entry for entry in archive.entries() if not _JUNK & set(entry.parts)]
+        problems = _size_problems(archive, entries, max_mib)
+        root = _model_root(entries)
+        if not problems:  # the names of a million files are nobody's help
+            problems = _name_problems(entries) + _metadata_problems(archive, entries, root or "")
+        if root is None:
+            problems.append(_no_model(entries))
+        if problems:
+            raise SubmissionError(list_problems(f"{source}: not a valid submission", problems))
+        files = {entry.name.removeprefix(root or ""): entry.stored for entry in entries}
+        return Submission(source, files, _copy(archive, files, None))
+
+
+def unpack(submission: Submission, folder: Path) -> None:
+    """Copy the files into `folder`; raises SubmissionError if they have changed since they were checked."""
+    with _opened(submission.source) as archive:
+        if _copy(archive, submission.files, folder) != submission.sha256:
+            raise SubmissionError(f"{submission.source} has changed since it was checked; start again")
+
+
+class _Folder:
+    """A submission as a folder; links are not followed."""
+
+    packed_size = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def entries(self) -> Iterator[_Entry]:
+        """Every file, link and special file at any depth."""
+        for folder, folders, files in os.walk(self.path, onerror=_raise):
+            for name in files + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
+                path = Path(folder, name)
+                status = path.lstat()
+                refusal = None if stat.S_ISREG(status.st_mode) else _NOT_A_FILE
+                yield _Entry(path.relative_to(self.path).as_posix(), status.st_size, refusal)
+
+    def open(self, name: str) -> IO[bytes]:
+        """The content of a file, which must not have become a link meanwhile."""
+        return os.fdopen(os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+
+
+class _Zip:
+    """A submission as a zip file."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.archive = archive
+        self.packed_size = sum(info.compress_size for info in archive.infolist())
+
+    def entries(self) -> Iterator[_Entry]:
+        """Every entry but folders, with those that must not be unpacked marked."""
+        for info in self.archive.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            refusal = _OUTSIDE if _leaves(info.filename) else None
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                refusal = _NOT_A_FILE
+            elif info.flag_bits & 1:
+                refusal = "is encrypted"
+            if refusal or not info.is_dir():
+                yield _Entry(info.filename, info.file_size, refusal)
+
+    def open(self, name: str) -> IO[bytes]:
+        """The content of an entry."""
+        return self.archive.open(name)
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[_Folder | _Zip]:
+    """The submission at `source`; damage that shows while it is read becomes a SubmissionError."""
+    try:
+        if source.is_dir():
+            yield _Folder(source)
+        else:
+            with zipfile.ZipFile(source) as archive:
+                yield _Zip(archive)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise SubmissionError(f"{source}: not a readable zip file ({error}); zip it again") from None
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be read or copied ({error})") from None
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _leaves(name: str) -> bool:
+    """Whether a name in a zip could be unpacked outside the folder, on any system."""
+    return (
+        name in ("", ".")
+        or name.startswith("/")
+        or name[1:2] == ":"
+        or "\\" in name
+        or ".." in name.split("/")
+    )
+
+
+def _size_problems(archive: _Folder | _Zip, entries: list[_Entry], max_mib: float) -> list[str]:
+    problems = []
+    size = sum(entry.size for entry in entries)
+    if len(entries) > MAX_FILES:
+        problems.append(f"holds {len(entries)} files; at most {MAX_FILES} are allowed")
+    if size > max_mib * 2**20:
+        problems.append(f"unpacks to {size / 2**20:.0f} MiB; at most {max_mib:g} are allowed")
+    if archive.packed_size is not None and size > max(_BOMB_BYTES, MAX_RATIO * archive.packed_size):
+        problems.append(f"unpacks to more than {MAX_RATIO} times its size")
+    return problems
+
+
+def _name_problems(entries: list[_Entry]) -> list[str]:
+    problems = [f"{entry.stored!r} {entry.refusal}" for entry in entries if entry.refusal]
+    counts = Counter(entry.name for entry in entries)
+    folders = {str(parent) for name in counts for parent in PurePosixPath(name).parents}
+    problems += [f"{name!r} is there {count} times" for name, count in sorted(counts.items()) if count > 1]
+    problems += [f"{name!r} is both a file and a folder" for name in sorted(counts.keys() & folders)]
+    too_long = [name for name in counts if max(map(len, os.fsencode(name).split(b"/"))) > 255]
+    problems += [f"{name!r} is too long a name" for name in too_long]
+    results = [entry.name for entry in entries if _is_result(entry)]
+    return problems + [f"{name!r} is a result, which only the organizer writes" for name in results]
+
+
+def _is_result(entry: _Entry) -> bool:
+    *folders, name = entry.parts
+    return bool(_RESULT.fullmatch(name)) or "predictions" in map(str.lower, folders)
+
+
+def _model_root(entries: list[_Entry]) -> str | None:
+    """'' if model.py is at the root, 'name/' if it is in the one folder that wraps everything, else None."""
+    names = {entry.name for entry in entries}
+    if "model.py" in names:
+        return ""
+    tops = {entry.parts[0] for entry in entries}
+    wrapping = f"{next(iter(tops))}/" if len(tops) == 1 else ""
+    return wrapping if f"{wrapping}model.py" in names else None
+
+
+def _no_model(entries: list[_Entry]) -> str:
+    tops = sorted({entry.parts[0] for entry in entries})
+    held = ", ".join(map(repr, tops[:10])) or "nothing"
+    zipped = any(top.endswith(".zip") for top in tops)
+    hint = "; zip the files themselves, not a zip of them" if zipped else ""
+    return f"has no model.py at its root, which holds {held}{hint}"
+
+
+def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str) -> list[str]:
+    problems = []
+    places = {prefix + name for name in _METADATA for prefix in ("", root)}
+    for entry in (entry for entry in entries if entry.name in places and not entry.refusal):
+        name = entry.name
+        with archive.open(entry.stored) as file:
+            content = file.read(_METADATA_BYTES + 1)
+        try:
+            found = yaml.safe_load(content) if len(content) <= _METADATA_BYTES else None
+        except (yaml.YAMLError, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            problems.append(f"{name!r} is not a short YAML mapping; write 'description: ...' or leave it out")
+        elif "command" in found:
+            problems.append(
+                f"{name!r} has a command; the platform would run it beside the clock, so leave it out"
+            )
+    return problems
+
+
+def _copy(archive: _Folder | _Zip, files: dict[str, str], folder: Path | None) -> str:
+    """Read every file, write it below `folder` if given, and return the SHA-256 of all paths and contents."""
+    total = hashlib.sha256()
+    for name, stored in sorted(files.items()):
+        content = hashlib.sha256()
+        with archive.open(stored) as source, _target(folder, name) as target:
+            while chunk := source.read(_CHUNK):
+                content.update(chunk)
+                target.write(chunk)
+        total.update(f"{name}\0{content.hexdigest()}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+def _target(folder: Path | None, name: str) -> IO[bytes]:
+    path = folder / name if folder else Path(os.devnull)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")

@@ -1,0 +1,106 @@
+"""Run a submission on the FLAIR #2 test set: predictions, made under the clock, and the time that they took.
+
+OUTPUT gets predictions/PRED_*.tif, ids.txt, timing.json and manifest.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+PROGRAM = Path(__file__).resolve().parent
+if (PROGRAM.parent / "scoring_program").is_dir():  # in the bundle, flair_scoring lies beside this file
+    sys.path.append(str(PROGRAM.parent / "scoring_program"))
+
+from flair_ingestion.cage import LEVELS, require_hidden  # noqa: E402
+from flair_ingestion.child import clock  # noqa: E402
+from flair_ingestion.dataset import SPLITS, index_patches, sample_patches  # noqa: E402
+from flair_ingestion.devices import choose_device, exclusive_use, require_idle  # noqa: E402
+from flair_ingestion.ingestion import run_ingestion  # noqa: E402
+from flair_ingestion.limits import read_limits  # noqa: E402
+from flair_ingestion.measurement import Conditions, series_lengths  # noqa: E402
+from flair_ingestion.predictions import Spool, check_output, write_output  # noqa: E402
+from flair_ingestion.reference import SEED, open_reference  # noqa: E402
+from flair_scoring.errors import UsageError, run_command  # noqa: E402
+
+KEY = PROGRAM / "signing.key"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; exits with 2 if it is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python ingestion_program/ingest.py /data/flair2 submission.zip output --split val",
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder with the FLAIR #2 archives, unpacked")
+    parser.add_argument("submission", type=Path, metavar="SUBMISSION", help="zip or folder with model.py")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="absent, empty, or an earlier output")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
+    parser.add_argument("--subset", type=int, metavar="N", help="N patches, drawn evenly from the domains")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--limit-ratio", type=float, metavar="R", help="times the reference's time; 0: no such limit"
+    )
+    parser.add_argument("--limit-seconds", type=float, metavar="S", help="limit of the inference time")
+    parser.add_argument(
+        "--reference", type=Path, metavar="DIR", help="default: the kit's reference_submission/"
+    )
+    parser.add_argument("--limits", type=Path, metavar="FILE", help="keys in place of those of limits.yaml")
+    parser.add_argument("--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here")
+    parser.add_argument("--require-cage", choices=LEVELS, default="none", help="stop if the cage is weaker")
+    parser.add_argument(
+        "--platform", action="store_true", help="as the platform runs it: OUTPUT is emptied, signed"
+    )
+    args = parser.parse_args()
+    if args.subset is not None and args.subset < 1:
+        parser.error(f"--subset {args.subset}: expected at least 1")
+    return args
+
+
+def take_key() -> bytes | None:
+    """The key to sign with; its file is removed, so that no submission finds it."""
+    if not KEY.is_file():
+        print(f"note: no {KEY.name} beside ingest.py; the output will not be signed", file=sys.stderr)
+        return None
+    key = KEY.read_bytes()
+    try:
+        KEY.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{KEY}: cannot be removed ({error.strerror}), so a submission could read it"
+        ) from None
+    return key
+
+
+def main() -> None:
+    """Check what was asked for, run, write, say how it ended."""
+    args = parse_arguments()
+    key = take_key() if args.platform else None
+    limits = read_limits(args.limits).with_options(args.limit_ratio, args.limit_seconds)
+    check_output(args.output, [args.data, args.submission, PROGRAM], args.platform)
+    require_hidden(args.data)
+    device = choose_device(args.device)
+    patches = index_patches(args.data, args.split)
+    if args.subset and args.subset < len(patches):
+        patches = sample_patches(patches, args.subset, SEED)
+    reference = open_reference(args.reference, limits.submission_mib) if limits.ratio else None
+    lengths = series_lengths(patches)
+
+    def write(timing: dict[str, Any], spool: Spool | None) -> None:
+        write_output(args.output, timing, spool, key, args.platform)
+
+    with exclusive_use(device):
+        require_idle(device)
+        conditions = Conditions(device, limits, clock() + limits.wall_seconds, args.require_cage, lengths)
+        timing = run_ingestion(args.submission, patches, conditions, reference, args.reference_cache, write)
+    print(f"{timing['verdict']}: {timing['reason']}; {len(patches)} patches on {device.name or device.kind}")
+    print(f"predictions: {args.output / 'predictions'}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from flair_ingestion.predictions import Spool, check_output, write_output
+from flair_scoring.errors import UsageError
+from flair_scoring.manifest import verify_manifest
+
+
+def patches(*ids: str) -> Any:
+    return [SimpleNamespace(id=id) for id in ids]
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 13, (3, 512, 512), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("platform", [False, True])
+def test_what_is_written_is_what_was_predicted(tmp_path: Path, labels: np.ndarray, platform: bool) -> None:
+    output = tmp_path / "a" / "output"
+    with Spool() as spool:
+        spool.add(patches("077413", "077414"), labels[:2])
+        spool.add(patches("077420"), labels[2:])
+        write_output(output, {"verdict": "within_limit"}, spool, None, platform)
+    assert (output / "ids.txt").read_text().split() == ["077413", "077414", "077420"]
+    for id, expected in zip(("077413", "077414", "077420"), labels, strict=True):
+        with rasterio.open(output / f"predictions/PRED_{id}.tif") as raster:
+            np.testing.assert_array_equal(raster.read(1), expected)
+    assert len(verify_manifest(output, None)["files"]) == 5
+    assert os.listdir(tmp_path / "a") == ["output"]
+
+
+def test_a_failure_replaces_the_predictions_of_an_earlier_run(tmp_path: Path, labels: np.ndarray) -> None:
+    output = tmp_path / "output"
+    with Spool() as spool:
+        spool.add(patches("077413"), labels[:1])
+        write_output(output, {}, spool, None, False)
+    (output / "scores.json").write_text("{}")
+    check_output(output, [], platform=False)
+    write_output(output, {"verdict": "failed"}, None, b"key", False)
+    assert sorted(os.listdir(output)) == ["manifest.json", "timing.json"]
+    assert list(verify_manifest(output, b"key")["files"]) == ["timing.json"]
+
+
+def test_on_the_platform_whatever_lies_in_output_is_deleted_and_no_link_followed(tmp_path: Path) -> None:
+    output, outside = tmp_path / "output", tmp_path / "outside"
+    (output / "predictions").mkdir(parents=True)
+    (output / "predictions/PRED_077413.tif").write_text("shipped")
+    outside.mkdir()
+    (outside / "kept").touch()
+    (output / "link").symlink_to(outside)
+    (output / "timing.json").symlink_to(outside / "kept")
+    check_output(output, [outside], platform=True)
+    write_output(output, {"verdict": "failed"}, None, b"key", True)
+    assert sorted(os.listdir(output)) == ["manifest.json", "timing.json"]
+    assert (outside / "kept").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("data", "overlaps"),
+        ("data/inside", "overlaps"),
+        (".", "overlaps"),
+        ("link to data/x", "overlaps"),
+        ("file", "is not a folder"),
+        ("mine", "holds files that ingestion did not write"),
+        ("other manifest", "holds files that ingestion did not write"),
+    ],
+)
+def test_output_is_refused(tmp_path: Path, place: str, sentence: str) -> None:
+    for name in ("data", "mine", "other manifest"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link to data").symlink_to(tmp_path / "data")
+    (tmp_path / "file").touch()
+    (tmp_path / "mine/thesis.tex").touch()
+    (tmp_path / "other manifest/manifest.json").write_text(json.dumps({"name": "a web page"}))
+    with pytest.raises(UsageError, match=sentence):
+        check_output(tmp_path / place, [tmp_path / "data"], platform=False)
+    if sentence == "overlaps":
+        with pytest.raises(UsageError, match=sentence):
+            check_output(tmp_path / place, [tmp_path / "data"], platform=True)
+
+
+def test_absent_and_empty_folders_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for place in ("absent", "absent/too", "empty", "dataset"):
+        check_output(tmp_path / place, [tmp_path / "data"], platform=False)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flair_ingestion import submission as module
+from flair_ingestion.submission import open_submission, unpack
+from flair_scoring.errors import SubmissionError, UsageError
+
+MODEL = b"class Model: ..."
+Files = dict[str, bytes]
+
+
+def write_zip(path: Path, files: Files, year: int = 2024, mode: int = stat.S_IFREG | 0o644) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name, (year, 1, 1, 0, 0, 0))
+            info.external_attr = (mode if name != "model.py" else stat.S_IFREG | 0o644) << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
+    return path
+
+
+def write_folder(path: Path, files: Files) -> Path:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("write", [write_zip, write_folder])
+@pytest.mark.parametrize("wrapping", ["", "my submission/"])
+def test_contents_are_unpacked_below_model_py_and_leftovers_of_systems_ignored(
+    tmp_path: Path, write: Callable[[Path, Files], Path], wrapping: str
+) -> None:
+    wanted = {"model.py": MODEL, "weights/a.bin": bytes(range(256)), "metadata.yaml": b"description: mine"}
+    junk = {"__MACOSX/._model.py": b"x", ".DS_Store": b"x", "weights/__pycache__/a.pyc": b"x"}
+    source = write(
+        tmp_path / "source", {wrapping + name: content for name, content in (wanted | junk).items()}
+    )
+    unpack(open_submission(source, 1), tmp_path / "copy")
+    found = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert {p.relative_to(tmp_path / "copy").as_posix(): p.read_bytes() for p in found} == wanted
+
+
+def test_the_hash_depends_on_names_and_contents_only(tmp_path: Path) -> None:
+    files = {"model.py": MODEL, "weights.bin": b"w", "config.json": b"{}"}
+    sources = [
+        write_zip(tmp_path / "1.zip", files, 2023),
+        write_zip(tmp_path / "2.zip", dict(reversed(files.items()))),
+        write_zip(tmp_path / "3.zip", {f"x/{name}": content for name, content in files.items()}),
+        write_folder(tmp_path / "folder", files),
+    ]
+    others = [
+        write_zip(tmp_path / "4.zip", files | {"weights.bin": b"v"}),
+        write_zip(tmp_path / "5.zip", {"model.py": MODEL, "weight.bin": b"w", "config.json": b"{}"}),
+    ]
+    hashes = [open_submission(source, 1).sha256 for source in sources + others]
+    assert len(set(hashes[:4])) == 1
+    assert len(set(hashes)) == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"train.py": b""}, "has no model.py at its root, which holds 'train.py'"),
+        ({}, "which holds nothing"),
+        ({"a/model.py": MODEL, "b/x": b""}, "has no model.py at its root, which holds 'a', 'b'"),
+        ({"submission.zip": b"PK"}, "not a zip of them"),
+        ({"../model.py": MODEL}, "'../model.py' leaves the folder"),
+        ({"/etc/model.py": MODEL}, "'/etc/model.py' leaves the folder"),
+        ({"a/../../model.py": MODEL}, "leaves the folder"),
+        ({"C:model.py": MODEL}, "leaves the folder"),
+        ({"a\\..\\model.py": MODEL}, "leaves the folder"),
+        ({"model.py": MODEL, "x/PRED_077413.tif": b""}, "'x/PRED_077413.tif' is a result"),
+        ({"model.py": MODEL, "msk_000001.TIFF": b""}, "is a result"),
+        ({"model.py": MODEL, "Predictions/x.npy": b""}, "is a result"),
+        ({"model.py": MODEL, "x/timing.json": b""}, "is a result"),
+        ({"model.py": MODEL, "manifest.json": b""}, "is a result"),
+        ({"model.py": MODEL, "scores.txt": b""}, "is a result"),
+        ({"model.py": MODEL, "signing.key": b""}, "is a result"),
+        ({"model.py": MODEL, "metadata": b"command: python x.py"}, "'metadata' has a command"),
+        ({"model.py": MODEL, "metadata": b"command"}, "'metadata' is not a short YAML mapping"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: [1"}, "'metadata.yaml' is not a short YAML mapping"),
+        ({"model.py": MODEL, "metadata.yaml": b"#" * 70_000}, "is not a short YAML mapping"),
+        ({"a/model.py": MODEL, "a/metadata": b"command: x"}, "'a/metadata' has a command"),
+        ({"model.py": MODEL, "a": b"", "a/b": b""}, "'a' is both a file and a folder"),
+        ({"model.py": MODEL, "x" * 256: b""}, "is too long a name"),
+        ({"model.py": MODEL, "big": os.urandom(3 << 20)}, "unpacks to 3 MiB; at most 2 are allowed"),
+    ],
+)
+def test_a_zip_is_refused_with_the_reason(tmp_path: Path, files: Files, sentence: str) -> None:
+    source = write_zip(tmp_path / "s.zip", files)
+    with pytest.raises(SubmissionError) as caught:
+        open_submission(source, 2)
+    assert sentence in str(caught.value)
+    assert str(source) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
+def test_links_and_special_files_in_a_zip_are_refused(tmp_path: Path, kind: int) -> None:
+    source = write_zip(tmp_path / "s.zip", {"model.py": MODEL, "secret": b"/etc/passwd"}, mode=kind | 0o777)
+    with pytest.raises(SubmissionError, match="'secret' is a link or a special file"):
+        open_submission(source, 2)
+
+
+def test_links_and_special_files_in_a_folder_are_refused_all_at_once(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "folder", {"model.py": MODEL, "timing.json": b""})
+    (folder / "file").symlink_to("/etc/passwd")
+    (folder / "directory").symlink_to("/etc")
+    (folder / "nowhere").symlink_to("nowhere at all")
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(SubmissionError) as caught:
+        open_submission(folder, 2)
+    for name in ("file", "directory", "nowhere", "pipe"):
+        assert f"'{name}' is a link or a special file" in str(caught.value)
+    assert "5 problems" in str(caught.value)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_copy", None)
+    source = write_zip(tmp_path / "s.zip", {"model.py": MODEL, "zeros": bytes(70 << 20)})
+    with pytest.raises(SubmissionError, match="unpacks to more than 100 times its size"):
+        open_submission(source, 1024)
+
+
+def test_too_many_files_are_refused_without_naming_them(tmp_path: Path) -> None:
+    names = {f"{number}/timing.json": b"" for number in range(module.MAX_FILES)}
+    with pytest.raises(SubmissionError, match="holds 10001 files; at most 10000") as caught:
+        open_submission(write_zip(tmp_path / "s.zip", {"model.py": MODEL} | names), 1024)
+    assert "timing" not in str(caught.value)
+
+
+def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        archive.writestr("model.py", MODEL)
+        archive.writestr("./model.py", b"class Other: ...")
+    with pytest.raises(SubmissionError, match=r"'model\.py' is there 2 times"):
+        open_submission(tmp_path / "s.zip", 2)
+
+
+def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
+    source = write_zip(tmp_path / "s.zip", {"model.py": MODEL})
+    content = bytearray(source.read_bytes())
+    central = content.rindex(b"PK\x01\x02")
+    struct.pack_into("<H", content, central + 8, 1)
+    source.write_bytes(content)
+    with pytest.raises(SubmissionError, match=r"'model\.py' is encrypted"):
+        open_submission(source, 2)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_damaged_zip_is_refused(tmp_path: Path, damage: str) -> None:
+    source = write_zip(tmp_path / "s.zip", {"model.py": os.urandom(1000)})
+    content = bytearray(source.read_bytes())
+    content[200] ^= 1
+    source.write_bytes({"truncated": content[:500], "flipped": content, "empty": b""}[damage])
+    with pytest.raises(SubmissionError, match=r"s\.zip: not a readable zip file"):
+        open_submission(source, 2)
+
+
+def test_a_submission_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.zip"):
+        open_submission(tmp_path / "nowhere.zip", 2)
+
+
+def test_a_change_between_check_and_copy_is_noticed(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "folder", {"model.py": MODEL, "lookup.bin": b"before"})
+    submission = open_submission(folder, 2)
+    (folder / "lookup.bin").write_bytes(b"after!")
+    with pytest.raises(SubmissionError, match="has changed since it was checked"):
+        unpack(submission, tmp_path / "copy")

@@ -1,0 +1,21 @@
+"""Cheating: says "done" before it was asked, so that the next request would seem to take no time."""
+
+import os
+import socket
+import stat
+
+import torch
+
+
+class Model:
+    def __init__(self, submission_dir, device):
+        pass
+
+    def predict(self, batch):
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    socket.socket(fileno=os.dup(descriptor)).send(b"d")
+            except OSError:
+                pass
+        return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)

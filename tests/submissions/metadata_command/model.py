@@ -1,0 +1,11 @@
+"""Cheating: asks the platform to run a program of its own, beside the clock."""
+
+import torch
+
+
+class Model:
+    def __init__(self, submission_dir, device):
+        self.device = device
+
+    def predict(self, batch):
+        return torch.full((len(batch["metadata"]), 512, 512), 3, dtype=torch.uint8, device=self.device)

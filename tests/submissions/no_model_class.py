@@ -1,0 +1,3 @@
+"""Broken: defines no Model."""
+
+BATCH_SIZE = 1

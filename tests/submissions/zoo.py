@@ -1,0 +1,58 @@
+"""The zoo: what each submission of this folder must lead to. Its own docstring says what it tries."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Animal:
+    """A submission, ingestion's exit code, what its message says, keys of limits.yaml that it needs."""
+
+    name: str
+    exit_code: int
+    says: str
+    limits: str = ""
+
+
+ANIMALS = (
+    Animal("honest_constant", 0, "within_limit"),
+    Animal("honest_batch_7", 0, "within_limit"),
+    Animal("floods_stdout", 0, "within_limit"),
+    Animal("stays", 0, "within_limit"),
+    Animal("no_model_class", 3, "model.py defines no class Model"),
+    Animal("import_error", 3, "loading: ModuleNotFoundError: No module named 'package_that_nobody_has'"),
+    Animal("imports_the_kit", 3, "No module named 'flair_scoring' in the submission"),
+    Animal("raises_in_init", 3, "model.py:5 in load_weights: raise RuntimeError"),
+    Animal("raises_in_predict", 3, "warm-up (batch of 1): KeyError: 'arial'"),
+    Animal("wrong_shape", 3, "predict returned the shape (1, 13, 512, 512); expected (1, 512, 512)"),
+    Animal("float_labels", 3, "predict returned torch.float32; expected an integer dtype"),
+    Animal("label_13", 3, "predict returned the label 13; expected 0..12"),
+    Animal("label_256", 3, "predict returned values from 0 to 256; expected labels 0..12"),
+    Animal("returns_none", 3, "predict returned NoneType"),
+    Animal("batch_size_0", 3, "Model.batch_size is 0; expected 1 to 32"),
+    Animal("hangs_in_init", 3, "loading: no answer within load_seconds = 1", "load_seconds: 1"),
+    Animal("hangs_in_warm_up", 3, "no answer within warmup_seconds = 1", "warmup_seconds: 1"),
+    Animal("hangs_in_predict", 3, "no answer within request_seconds = 1", "request_seconds: 1"),
+    Animal("exits", 3, "the submission's process ended with exit code 0"),
+    Animal("dies_by_signal", 3, "the submission's process was killed by SIGSEGV"),
+    Animal("exhausts_memory", 3, "memory_gib allows 1", "memory_gib: 1"),
+    Animal("answers_early", 3, "were not predicted"),
+    Animal("ships_predictions", 3, "'predictions/PRED_077413.tif' is a result"),
+    Animal("metadata_command", 3, "'metadata.yaml' has a command"),
+)
+
+
+def lay_out(name: str, folder: Path) -> Path:
+    """The submission as a folder inside `folder`."""
+    submission = folder / name
+    if (HERE / name).is_dir():
+        shutil.copytree(HERE / name, submission)
+    else:
+        submission.mkdir(parents=True)
+        shutil.copyfile(HERE / f"{name}.py", submission / "model.py")
+    return submission
