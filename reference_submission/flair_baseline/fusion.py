@@ -1,0 +1,64 @@
+"""Fusion of the satellite embedding into the U-Net's encoder stages (datapaper, Figure 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+CENTRE = 10  # Sentinel-2 pixels (100 m) that cover an aerial patch of 102.4 m
+
+
+def crop_centre(maps: Tensor, size: int = CENTRE) -> Tensor:
+    """The central (size, size) pixels of maps (B, C, S, S), S even."""
+    start = (maps.shape[-1] - size) // 2
+    return maps[..., start : start + size, start : start + size]
+
+
+def _zeroed(layer: Layer) -> Layer:
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _collapsed_mlp(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Three linear layers whose widths change in equal steps, or double inside when inputs equal outputs."""
+    step = int((outputs - inputs) / 3)
+    first, second = (inputs + step, inputs + 2 * step) if outputs != inputs else (2 * inputs, 2 * inputs)
+    return nn.Sequential(
+        nn.Linear(inputs, first),
+        nn.Dropout(dropout),
+        nn.ReLU(),
+        nn.Linear(first, second),
+        nn.Dropout(dropout),
+        nn.ReLU(),
+        _zeroed(nn.Linear(second, outputs)),
+    )
+
+
+class Fusion(nn.Module):
+    """Adds to every encoder stage what the embedding says of the patch (*cropped*) and of all (*collapsed*).
+
+    The input itself, which smp counts as stage 0, is no encoder stage: the decoder never reads it. The last
+    layers of both sub-modules start at zero, so that training begins with the pretrained U-Net as it is.
+    """
+
+    def __init__(self, embedding: int, stages: Sequence[int], dropout: float = 0.3) -> None:
+        super().__init__()
+        self.cropped = nn.ModuleList(_zeroed(nn.Conv2d(embedding, channels, 1)) for channels in stages)
+        self.collapsed = nn.ModuleList(_collapsed_mlp(embedding, channels, dropout) for channels in stages)
+
+    def forward(self, stages: Sequence[Tensor], embedding: Tensor) -> list[Tensor]:
+        """Stages [(B, C_i, H_i, W_i)] and the embedding (B, C, S, S) -> stages of the same shapes."""
+        centre, mean = crop_centre(embedding), embedding.mean((2, 3))
+        fused = []
+        for stage, conv, mlp in zip(stages, self.cropped, self.collapsed, strict=True):
+            # bilinear over the patch's extent: 10 pixels are stretched by 2.4 % to fit its 10.24
+            local = F.interpolate(conv(centre), size=stage.shape[-2:], mode="bilinear", align_corners=False)
+            fused.append(stage + local + mlp(mean)[:, :, None, None])
+        return fused

@@ -1,0 +1,90 @@
+"""Checkpoints: weights with the story of how they came about, and the state from which a run continues."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from flair_baseline.config import Config, make_config, to_dict
+from flair_scoring.errors import DataError, UsageError
+from flair_scoring.files import write_file
+from flair_scoring.provenance import check_stamp, stamp
+
+WEIGHTS = "model.safetensors"
+STATE = "last.pt"
+LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "safetensors")
+
+
+def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics: Mapping[str, Any]) -> None:
+    """Write RUN/model.safetensors, and for human readers RUN/model.json with what its header says too."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    story = stamp() | {
+        "config": to_dict(config),
+        "epoch": epoch,
+        "metrics": dict(metrics),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "versions": versions,
+    }
+    text = json.dumps(story, indent=2)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_file(run / WEIGHTS, save(tensors, metadata={"story": text}))
+    write_file(run / "model.json", text + "\n")
+
+
+def find_weights(run_or_checkpoint: Path) -> Path:
+    """RUN/model.safetensors, or the checkpoint itself; raises UsageError when there is neither."""
+    path = run_or_checkpoint / WEIGHTS if run_or_checkpoint.is_dir() else run_or_checkpoint
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: no such checkpoint; expected a folder that train.py wrote, or a .safetensors file"
+        )
+    return path
+
+
+def read_story(weights: Path) -> dict[str, Any]:
+    """The header of a checkpoint: stamp, config, epoch, metrics, versions; DataError for another file."""
+    try:
+        with safe_open(weights, framework="pt") as file:
+            story = json.loads((file.metadata() or {})["story"])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"{weights}: not a checkpoint of this kit ({error!r}); write one with train.py"
+        ) from error
+    check_stamp(story, weights)
+    return story
+
+
+def read_config(weights: Path) -> Config:
+    """The configuration that a checkpoint was trained with."""
+    return make_config(read_story(weights)["config"], str(weights))
+
+
+def save_state(run: Path, state: Mapping[str, Any]) -> None:
+    """Write RUN/last.pt: plain values and tensors that `read_state` gives back."""
+    buffer = io.BytesIO()
+    torch.save(stamp() | dict(state), buffer)
+    write_file(run / STATE, buffer.getvalue())
+
+
+def read_state(run: Path) -> dict[str, Any]:
+    """The state in RUN/last.pt, on the CPU; raises DataError when it is damaged or of another schema."""
+    path = run / STATE
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); start again without --resume in another folder"
+        ) from error
+    check_stamp(state, path)
+    return state

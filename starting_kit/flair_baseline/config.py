@@ -1,0 +1,191 @@
+"""Training configurations: one flat record, read from YAML, changed by `key=value` on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from flair_scoring.errors import UsageError, list_problems
+from flair_scoring.nomenclature import FLAIR_12
+
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a training run depends on but the data. The defaults are the paper's U-T&T, no strategy on."""
+
+    # the model
+    encoder: str = "resnet34"  # any of segmentation_models.pytorch, or tu-<name> of timm
+    encoder_weights: str | None = "imagenet"
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
+    aerial_pooling: int = 1  # 2: the U-Net works at 0.4 m instead of 0.2 m
+    satellite: bool = True  # False: the U-Net alone
+
+    # what it reads
+    superpatch_size: int = 40  # side of the Sentinel-2 window in 10 m pixels, a multiple of 8
+    cloud_filter: bool = False
+    monthly_average: bool = False
+    augmentation: bool = False
+
+    # how it learns; class weights in the order of the indices 0..12
+    aerial_class_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0)
+    satellite_class_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.001  # with one_cycle its peak
+    weight_decay: float = 0.0
+    schedule: Literal["plateau", "one_cycle"] = "plateau"
+    plateau_patience: int = 10  # epochs without a lower validation loss before the rate is reduced
+    stopping_patience: int = 30  # … before training ends
+    epochs: int = 100
+    batch_size: int = 10  # patches in memory at once
+    effective_batch_size: int = 120  # patches per step; the paper's 12 GPUs with 10 each
+
+    # the machine
+    seed: int = 2022
+    workers: int = 8  # processes that read data; 0 reads in the main one
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @property
+    def accumulation(self) -> int:
+        """Batches per step."""
+        return self.effective_batch_size // self.batch_size
+
+
+def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
+    """A named configuration of the kit or a YAML file, then `key=value` overrides (values are YAML too).
+
+    Raises UsageError that lists every unknown key, wrong type and impossible value together.
+    """
+    values = _read_yaml(find_config(name_or_path))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UsageError(f"{override!r} is no override; write key=value, for example epochs=3")
+        values[key] = _parse_yaml(text, override)
+    return make_config(values, name_or_path)
+
+
+def find_config(name_or_path: str) -> Path:
+    """The file of a configuration: a path that exists, or a name in starting_kit/configs/, or UsageError."""
+    named = FOLDER / f"{name_or_path}.yaml"
+    for path in (Path(name_or_path), named):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+    raise UsageError(f"no configuration {name_or_path!r}: neither a file nor one of {names}")
+
+
+def make_config(values: dict[str, Any], source: str) -> Config:
+    """A checked Config from plain values; UsageError names the `source` and all that is wrong."""
+    problems: list[str] = []
+    types = get_type_hints(Config)
+    converted: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in types:
+            nearest = difflib.get_close_matches(key, types, n=1, cutoff=0.0)
+            problems.append(f"unknown key {key!r}; did you mean {nearest[0]!r}?")
+            continue
+        try:
+            converted[key] = _convert(value, types[key])
+        except (TypeError, ValueError):
+            problems.append(f"{key}: {value!r} is not {_describe(types[key])}")
+    if not problems:
+        config = Config(**converted)
+        problems = _find_impossible(config)
+    if problems:
+        raise UsageError(list_problems(f"configuration {source}", problems))
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain values that YAML and JSON can write and `make_config` reads back."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+
+
+def model_options(config: Config) -> dict[str, Any]:
+    """The arguments of `UTT` but for the pretrained weights: all that it takes to build the network again."""
+    keys = ("encoder", "decoder_channels", "aerial_pooling", "satellite")
+    return {key: value for key, value in to_dict(config).items() if key in keys}
+
+
+def _find_impossible(config: Config) -> list[str]:
+    least = {
+        "aerial_pooling": 1,
+        "epochs": 1,
+        "batch_size": 1,
+        "effective_batch_size": 1,
+        "seed": 0,
+        "workers": 0,
+    }
+    problems = [
+        f"{key}: {getattr(config, key)} is below {bound}"
+        for key, bound in least.items()
+        if getattr(config, key) < bound
+    ]
+    if config.batch_size > 0 and config.effective_batch_size % config.batch_size:
+        problems.append(
+            f"effective_batch_size: {config.effective_batch_size} is no multiple of "
+            f"batch_size {config.batch_size}"
+        )
+    if config.superpatch_size % 8 or not 16 <= config.superpatch_size <= 104:
+        problems.append(f"superpatch_size: {config.superpatch_size} is no multiple of 8 from 16 to 104")
+    if not config.learning_rate > 0:
+        problems.append(f"learning_rate: {config.learning_rate} is not above 0")
+    if not 1 <= len(config.decoder_channels) <= 5 or min(config.decoder_channels) < 1:
+        problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
+    for key in ("aerial_class_weights", "satellite_class_weights"):
+        weights = getattr(config, key)
+        if len(weights) != FLAIR_12.other + 1 or min(weights) < 0 or max(weights) == 0:
+            problems.append(f"{key}: expected {FLAIR_12.other + 1} numbers from 0 on, not all 0")
+    return problems
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if values is None:  # a file of comments only: all defaults
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected lines of key: value, found a {type(values).__name__}")
+    return values
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source}: not valid YAML: {error}") from error
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """`value` as the annotated type of a key; TypeError or ValueError when it is not one."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        return tuple(_convert(item, get_args(kind)[0]) for item in value)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError
+        return value
+    if kind == str | None:
+        return None if value is None else _convert(value, str)
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        return float(value)  # YAML reads 1e-3 as text
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a list of {get_args(kind)[0].__name__}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(
+        kind, "a text or null"
+    )

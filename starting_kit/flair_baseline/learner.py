@@ -1,0 +1,95 @@
+"""What learns: the model with its optimizer, learning-rate schedule and the course of the run so far."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from flair_baseline.config import Config, model_options
+from flair_baseline.history import Row
+from flair_baseline.utt import UTT
+from flair_scoring.errors import UsageError
+
+
+@dataclass
+class Learner:
+    """All that a resumed run must find again; `rows` has one row per finished epoch."""
+
+    model: UTT
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    rows: list[Row]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and tensors for `restore`."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "rows": self.rows,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.rows = state["rows"]
+
+
+def make_learner(config: Config, device: torch.device, batches_per_epoch: int) -> Learner:
+    """Model, optimizer and schedule at the start of a run; the model is drawn from the seed."""
+    torch.manual_seed(config.seed)
+    model = build_model(config).to(device)
+    model.unet.to(memory_format=torch.channels_last)
+    kind = {"sgd": SGD, "adamw": AdamW}[config.optimizer]
+    optimizer = kind(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    scheduler: LRScheduler
+    if config.schedule == "one_cycle":
+        steps = config.epochs * math.ceil(batches_per_epoch / config.accumulation)
+        scheduler = OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps)
+    else:  # the paper gives the patience; the other numbers are those of FLAIR #1's published code
+        patience = config.plateau_patience
+        scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, cooldown=4, min_lr=1e-7)
+    return Learner(model, optimizer, scheduler, rows=[])
+
+
+def build_model(config: Config) -> UTT:
+    """The untrained model, with the encoder's pretrained weights when the configuration names some.
+
+    Raises UsageError when there is no such encoder or its weights cannot be had.
+    """
+    try:
+        return UTT(encoder_weights=config.encoder_weights, **model_options(config))
+    except OSError as error:
+        raise UsageError(
+            f"encoder_weights={config.encoder_weights}: the weights of {config.encoder} are not cached and "
+            "cannot be downloaded from huggingface.co; go online or use encoder_weights=null"
+        ) from error
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UsageError(f"encoder={config.encoder}: {error.args[0] if error.args else error}") from error
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU if there is one."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UsageError(
+            "device=cuda: no GPU can be used here; look at what nvidia-smi says or use device=cpu"
+        )
+    return torch.device("cuda" if name != "cpu" and available else "cpu")

@@ -1,0 +1,91 @@
+"""Submissions: a checkpoint with the code that runs it, in the form that the platform takes."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from flair_baseline.checkpoint import find_weights, read_config
+from flair_baseline.config import Config, model_options
+from flair_scoring.errors import UsageError
+from flair_scoring.files import write_file
+from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.provenance import SCHEMA
+
+# These import nothing but torch, smp, numpy, safetensors and each other: a submission runs without the kit.
+MODULES = ("__init__", "fusion", "inference", "ltae", "sentinel", "unet", "utae", "utt")
+MODEL = '''"""U-T&T of the FLAIR #2 starting kit; flair_baseline/inference.py holds the code."""
+
+from flair_baseline.inference import Model
+
+__all__ = ["Model"]
+'''
+NO_SATELLITE_WINDOW = 10  # pixels: the smallest that can be asked for
+
+
+def pack_checkpoint(run_or_checkpoint: Path, batch_size: int) -> dict[str, bytes]:
+    """Path -> content of every file of the submission for a trained model.
+
+    The weights keep the header in which train.py wrote configuration, commit, versions and metrics.
+    """
+    weights = find_weights(run_or_checkpoint)
+    settings = describe_model(read_config(weights), batch_size)
+    return _pack(settings) | {"weights.safetensors": weights.read_bytes()}
+
+
+def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
+    """The same for the untrained model of a configuration: it can be timed, its labels mean nothing."""
+    return _pack(describe_model(config, batch_size) | {"untrained_seed": config.seed})
+
+
+def describe_model(config: Config, batch_size: int) -> dict[str, Any]:
+    """The content of config.json."""
+    return {
+        "schema": SCHEMA,
+        "nomenclature": FLAIR_12.name,
+        "model": model_options(config),
+        "cloud_filter": config.cloud_filter,
+        "monthly_average": config.monthly_average,
+        "superpatch_size": config.superpatch_size if config.satellite else NO_SATELLITE_WINDOW,
+        "batch_size": batch_size,
+    }
+
+
+def _pack(settings: dict[str, Any]) -> dict[str, bytes]:
+    name = "U-T&T" if settings["model"]["satellite"] else "U-Net"
+    description = f"description: {name} of the starting kit, encoder {settings['model']['encoder']}\n"
+    here = Path(__file__).parent
+    return {f"{here.name}/{module}.py": (here / f"{module}.py").read_bytes() for module in MODULES} | {
+        "model.py": MODEL.encode(),
+        "config.json": (json.dumps(settings, indent=2) + "\n").encode(),
+        "metadata.yaml": description.encode(),
+    }
+
+
+def write_submission(target: Path, files: dict[str, bytes]) -> None:
+    """Write a zip (it replaces an older one of that name) or fill a folder, which must be empty or new.
+
+    The same files make the same zip, byte for byte: fixed order and date, no compression.
+    """
+    if target.suffix == ".zip":
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_file(target, _zip(files))
+        return
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target}: give a name that ends in .zip, or a folder that is empty or new")
+    for path, content in files.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        write_file(target / path, content)
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(files):
+            entry = zipfile.ZipInfo(path)  # its date is 1980-01-01
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            archive.writestr(entry, files[path])
+    return buffer.getvalue()

@@ -1,0 +1,157 @@
+"""Training of U-T&T: epochs of accumulated steps, each followed by validation and checkpoints.
+
+What an epoch draws at random follows from (seed, epoch), so a resumed run goes on as if it had never stopped.
+The paper's recipe: SGD at 0.001, lowered when the validation loss stalls for 10 epochs, stopped after 30. The
+checkpoint that is kept is the one with the best validation mIoU, the quantity that the challenge scores.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from tqdm import tqdm
+
+from flair_baseline.checkpoint import STATE, WEIGHTS, read_state, save_model, save_state
+from flair_baseline.config import Config, to_dict
+from flair_baseline.history import Row, draw_curves, write_table
+from flair_baseline.learner import Learner, choose_device, make_learner
+from flair_baseline.losses import sum_losses, sum_weights
+from flair_baseline.patches import Batch, make_loader
+from flair_baseline.validation import class_weights, validate
+from flair_ingestion.dataset import Patch, index_patches
+from flair_scoring.errors import UsageError
+
+MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
+
+
+def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
+    """Train on the training domains of DATA into the folder RUN; returns the row of the best epoch.
+
+    RUN gets model.safetensors and model.json (best epoch), last.pt (to resume), log.csv and curves.png.
+    UsageError when RUN holds a run and `resume` is not asked for, or when that run has another configuration.
+    """
+    device = choose_device(config.device)
+    state = find_state(run, config, resume)
+    training, held_out = (index_patches(data, split, labels=True) for split in ("train", "val"))
+    fresh = config if state is None else replace(config, encoder_weights=None)  # nothing to download again
+    learner = make_learner(fresh, device, len(make_loader(training, config, epoch=0)))
+    if state is not None:
+        learner.restore(state)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{run}: cannot be made the folder of the run ({error.strerror})") from error
+    rows = learner.rows
+    while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
+        row, by_domain = run_epoch(learner, training, held_out, config)
+        if best_row(rows) is row:
+            save_model(run, learner.model, config, len(rows), row | {"val_miou_by_domain": by_domain})
+        write_table(run / "log.csv", rows)
+        draw_curves(run / "curves.png", rows)
+        save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on the disk
+    return best_row(rows)
+
+
+def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None:
+    """The state from which RUN continues, None when there is none; UsageError as `train`."""
+    begun = (run / STATE).exists()
+    if not resume and (begun or (run / WEIGHTS).exists()):
+        raise UsageError(f"{run}: holds a run already; continue it with --resume or choose another --output")
+    if not begun:
+        return None
+    state = read_state(run)
+    then, now = state["config"], to_dict(config)
+    changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then.get(key)]
+    if changed:
+        differences = ", ".join(f"{key} (then {then.get(key)}, now {now[key]})" for key in changed)
+        raise UsageError(f"{run}: cannot be resumed with another configuration: {differences}")
+    return state
+
+
+def run_epoch(
+    learner: Learner, training: Sequence[Patch], held_out: Sequence[Patch], config: Config
+) -> tuple[Row, dict[str, float]]:
+    """One epoch and its validation; appends to the learner's rows, returns the row and mIoU by domain."""
+    started, epoch, rate = time.monotonic(), len(learner.rows), learner.learning_rate
+    torch.manual_seed(int(np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0]))
+    losses = train_epoch(learner, make_loader(training, config, epoch), config)
+    metrics, by_domain = validate(learner.model, held_out, config)
+    if isinstance(learner.scheduler, ReduceLROnPlateau):
+        learner.scheduler.step(metrics["val_loss"])
+    seconds = round(time.monotonic() - started, 1)
+    row: Row = {"epoch": epoch + 1, "seconds": seconds, "learning_rate": rate} | losses | metrics
+    learner.rows.append(row)
+    print(
+        f"epoch {epoch + 1}: loss {row['train_loss']:.3f}, validation loss {row['val_loss']:.3f}, "
+        f"validation mIoU {row['val_miou']:.4f}, {seconds:.0f} s",
+        file=sys.stderr,
+    )
+    return row, by_domain
+
+
+def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Row:
+    """One pass over the loader in steps of `accumulation` batches; the mean losses over all its pixels."""
+    weights = class_weights(config)
+    learner.model.train()
+    losses, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    title = f"epoch {len(learner.rows) + 1}/{config.epochs}"
+    with tqdm(loader, desc=title, unit="batch", dynamic_ncols=True, leave=False) as progress:
+        batches = iter(progress)
+        while step := list(islice(batches, config.accumulation)):
+            step_losses, step_totals = take_step(learner, step, weights)
+            loss = float((step_losses / step_totals).sum())
+            if not math.isfinite(loss):
+                raise UsageError(f"{title}: the loss is no longer finite; lower the learning_rate")
+            losses += step_losses
+            totals += step_totals
+            progress.set_postfix(loss=f"{loss:.3f}")
+    aerial, satellite = (losses / totals).tolist()
+    return {
+        "train_loss": aerial + satellite,
+        "train_loss_aerial": aerial,
+        "train_loss_satellite": satellite,
+    }
+
+
+def take_step(learner: Learner, batches: Sequence[Batch], weights: Tensor) -> tuple[Tensor, Tensor]:
+    """One optimizer step on the loss of all `batches` together, as if they were one.
+
+    Returns what the loss is made of, float64 (2,): the sums of both branches and the weights to divide by.
+    """
+    device = learner.device
+    totals = torch.stack([sum_weights(batch.labels, weights) for batch in batches]).sum(0)
+    divisors, weights = totals.to(device), weights.to(device)
+    sums = torch.zeros(2, device=device)
+    learner.optimizer.zero_grad()
+    for batch in batches:
+        inputs, labels = batch.to(device)
+        scores, satellite_scores = learner.model(*inputs)
+        losses = sum_losses(scores, satellite_scores, labels, weights)
+        (losses / divisors).sum().backward()
+        sums += losses.detach()
+    learner.optimizer.step()
+    if isinstance(learner.scheduler, OneCycleLR):
+        learner.scheduler.step()
+    return sums.cpu().double(), totals.double()
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """The first of the rows with the highest validation mIoU."""
+    return max(rows, key=lambda row: row["val_miou"])
+
+
+def epochs_since_lowest_loss(rows: Sequence[Row]) -> int:
+    """Epochs since the validation loss was lowest (the EP. of Table IV is that epoch); 0 at the start."""
+    losses = [row["val_loss"] for row in rows]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0

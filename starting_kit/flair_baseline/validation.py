@@ -1,0 +1,51 @@
+"""Validation: the losses and the leaderboard's mIoU on held-out domains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from flair_baseline.config import Config
+from flair_baseline.history import Row
+from flair_baseline.losses import sum_losses, sum_weights
+from flair_baseline.patches import make_loader
+from flair_baseline.utt import UTT, choose_labels
+from flair_ingestion.dataset import Patch
+from flair_scoring import confusion_matrix, iou, mean_iou
+from flair_scoring.nomenclature import FLAIR_12
+
+
+def class_weights(config: Config) -> torch.Tensor:
+    """Class weights of both branches, float32 (2, 13), aerial first."""
+    return torch.tensor([config.aerial_class_weights, config.satellite_class_weights], dtype=torch.float32)
+
+
+@torch.inference_mode()
+def validate(model: UTT, patches: Sequence[Patch], config: Config) -> tuple[Row, dict[str, float]]:
+    """Losses, mIoU and IoU per class over all patches, and the mIoU of each domain.
+
+    The confusion matrices are the scoring program's: `val_miou` is what a leaderboard would show.
+    """
+    device = next(model.parameters()).device
+    weights = class_weights(config)
+    sums, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    matrices: dict[str, np.ndarray] = {}
+    remaining = iter(patches)
+    model.eval()
+    for batch in make_loader(patches, config):
+        inputs, labels = batch.to(device)
+        scores, satellite_scores = model(*inputs)
+        sums += sum_losses(scores, satellite_scores, labels, weights.to(device)).cpu()
+        totals += sum_weights(batch.labels, weights)
+        predictions = choose_labels(scores, labels.shape[-1]).cpu().numpy()
+        for reference, prediction, patch in zip(batch.labels.numpy(), predictions, remaining, strict=False):
+            matrix = confusion_matrix(reference, prediction, FLAIR_12.other)
+            matrices[patch.domain] = matrices.get(patch.domain, 0) + matrix
+    matrix = np.sum(list(matrices.values()), axis=0)
+    aerial, satellite = (sums / totals).tolist()
+    losses = {"val_loss": aerial + satellite, "val_loss_aerial": aerial, "val_loss_satellite": satellite}
+    scores_by_class = dict(zip(FLAIR_12.keys, iou(matrix).tolist(), strict=True))
+    by_domain = {domain: mean_iou(matrices[domain]) for domain in sorted(matrices)}
+    return losses | {"val_miou": mean_iou(matrix)} | scores_by_class, by_domain

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from flair_baseline.augmentation import draw_transform, transform
+
+TURNS = [(v, h, k) for v in (False, True) for h in (False, True) for k in range(4)]
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_rasters_of_every_resolution_stay_aligned(turn):
+    coarse = np.random.default_rng(0).integers(0, 255, (3, 2, 8, 8), dtype=np.uint8)
+    fine = coarse.repeat(5, axis=-2).repeat(5, axis=-1)
+    turned = transform(coarse, *turn)
+    assert np.array_equal(transform(fine, *turn), turned.repeat(5, axis=-2).repeat(5, axis=-1))
+    centre = (..., slice(12, 28), slice(12, 28))
+    assert np.array_equal(transform(fine[centre], *turn), transform(fine, *turn)[centre])
+
+
+def test_the_transforms_are_the_eight_of_the_square():
+    image = np.arange(9).reshape(3, 3)
+    found = {transform(image, *turn).tobytes() for turn in TURNS}
+    expected = {
+        np.ascontiguousarray(np.rot90(flipped, k)).tobytes() for flipped in (image, image.T) for k in range(4)
+    }
+    assert found == expected
+
+
+def test_each_operation_is_applied_half_of_the_time():
+    generator = np.random.default_rng(1)
+    draws = np.array([draw_transform(generator) for _ in range(4000)])
+    assert draws[:, :2].mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.04)
+    shares = np.bincount(draws[:, 2], minlength=4) / len(draws)
+    assert shares == pytest.approx([0.625, 0.125, 0.125, 0.125], abs=0.04)

@@ -1,0 +1,90 @@
+import pytest
+
+from flair_baseline.config import FOLDER, Config, load_config, make_config, to_dict
+from flair_scoring.errors import UsageError
+
+
+def test_defaults_are_the_papers():
+    config = Config()
+    assert (config.encoder, config.encoder_weights, config.superpatch_size) == ("resnet34", "imagenet", 40)
+    assert (config.optimizer, config.learning_rate, config.schedule) == ("sgd", 0.001, "plateau")
+    assert (config.plateau_patience, config.stopping_patience, config.epochs, config.seed) == (
+        10,
+        30,
+        100,
+        2022,
+    )
+    assert config.batch_size * config.accumulation == 12 * 10
+    assert config.aerial_class_weights == (1,) * 12 + (0,)
+    assert config.satellite_class_weights == (1,) * 11 + (0, 0)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_of_the_kit_loads_by_name_and_by_path(path):
+    assert load_config(path.stem) == load_config(str(path))
+
+
+def test_rows_of_table_iv_switch_what_the_table_says():
+    switches = ("satellite", "cloud_filter", "monthly_average", "augmentation")
+    for name, expected in (("unet", (False, False, False, False)), ("utt_best", (True, True, True, True))):
+        config = load_config(name)
+        assert tuple(getattr(config, switch) for switch in switches) == expected
+
+
+def test_overrides_win_and_have_the_type_of_the_key():
+    overrides = [
+        "learning_rate=1e-4",
+        "encoder_weights=null",
+        "decoder_channels=[8, 4]",
+        "satellite=false",
+        "epochs=3",
+    ]
+    config = load_config("utt_best", overrides)
+    assert (config.learning_rate, config.encoder_weights, config.decoder_channels) == (1e-4, None, (8, 4))
+    assert (config.satellite, config.epochs, config.augmentation) == (False, 3, True)
+
+
+def test_plain_values_make_the_same_configuration_again():
+    config = load_config("utt_best", ["encoder_weights=null"])
+    assert make_config(to_dict(config), "here") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("epoch=3", "unknown key 'epoch'; did you mean 'epochs'?"),
+        ("epochs=few", "epochs: 'few' is not a whole number"),
+        ("epochs=true", "epochs: True is not a whole number"),
+        ("epochs=0", "epochs: 0 is below 1"),
+        ("augmentation=1", "augmentation: 1 is not true or false"),
+        ("learning_rate=fast", "learning_rate: 'fast' is not a number"),
+        ("learning_rate=0", "learning_rate: 0.0 is not above 0"),
+        ("optimizer=lion", "optimizer: 'lion' is not one of sgd, adamw"),
+        ("decoder_channels=8", "decoder_channels: 8 is not a list of int"),
+        ("decoder_channels=[]", "decoder_channels: expected 1 to 5 positive numbers"),
+        ("encoder_weights=1", "encoder_weights: 1 is not a text or null"),
+        ("superpatch_size=42", "superpatch_size: 42 is no multiple of 8 from 16 to 104"),
+        ("effective_batch_size=7", "effective_batch_size: 7 is no multiple of batch_size 10"),
+        ("aerial_class_weights=[1, 2]", "aerial_class_weights: expected 13 numbers"),
+        ("seed", "'seed' is no override; write key=value"),
+        ("seed=[", "not valid YAML"),
+    ],
+)
+def test_mistakes_are_named(override, sentence):
+    with pytest.raises(UsageError) as caught:
+        load_config("utt_best", [override])
+    assert sentence in str(caught.value)
+
+
+def test_all_mistakes_are_reported_together():
+    with pytest.raises(UsageError, match="2 problems") as caught:
+        load_config("unet", ["epochs=x", "batchsize=2"])
+    assert "did you mean 'batch_size'" in str(caught.value)
+
+
+def test_unknown_configurations_and_other_files_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"neither a file nor one of .*utt_best"):
+        load_config("utt_bst")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UsageError, match="expected lines of key: value, found a list"):
+        load_config(str(tmp_path / "list.yaml"))

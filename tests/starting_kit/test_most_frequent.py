@@ -1,0 +1,39 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import rasterio
+
+SCRIPT = Path(__file__).parents[2] / "starting_kit" / "most_frequent.py"
+
+
+def test_the_constant_is_the_most_frequent_scored_class_of_the_training_domains(
+    flair_tree: Path, tmp_path: Path
+):
+    pixels = np.zeros(20, dtype=int)
+    for path in sorted((flair_tree / "flair_labels_train").rglob("MSK_*.tif")):
+        if not path.relative_to(flair_tree).parts[1].startswith(("D004", "D014", "D029")):
+            with rasterio.open(path) as file:
+                pixels += np.bincount(file.read(1).ravel(), minlength=20)
+    expected = int(pixels[1:13].argmax())
+    command = [sys.executable, str(SCRIPT), str(flair_tree), "-o", "most_frequent.zip"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "most_frequent.zip\n"), done.stderr
+    with zipfile.ZipFile(tmp_path / "most_frequent.zip") as archive:
+        assert archive.namelist() == ["metadata.yaml", "model.py"]
+        namespace: dict[str, type] = {}
+        exec(archive.read("model.py"), namespace)
+    labels = namespace["Model"](tmp_path, None).predict({"aerial": np.zeros((3, 5, 512, 512), np.uint8)})
+    assert np.array_equal(labels, np.full((3, 512, 512), expected))
+    assert labels.dtype == np.uint8
+
+
+def test_a_missing_data_set_is_named(tmp_path: Path):
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "nowhere"), "-o", str(tmp_path / "x.zip")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x.zip").exists()

@@ -1,0 +1,150 @@
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from flair_baseline import inference
+from flair_baseline.checkpoint import read_story
+from flair_baseline.config import load_config
+from flair_baseline.packaging import MODULES, pack_checkpoint, write_submission
+from flair_baseline.training import train
+from flair_ingestion.dataset import Patch, index_patches, read_image, read_superpatch
+from flair_scoring.errors import DataError, UsageError
+
+KIT = Path(__file__).parents[2] / "starting_kit"
+SMALL = (
+    *("encoder=tu-mobilenetv3_small_050", "encoder_weights=null", "decoder_channels=[8, 8, 8, 8, 8]"),
+    *("aerial_pooling=4", "superpatch_size=16", "epochs=1", "workers=0", "device=cpu"),
+)
+# what the platform's child process does, less the cage: only the submission is on the path
+CHILD = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+sys.path.insert(0, str(folder))
+import torch
+from model import Model
+model = Model(folder, torch.device("cpu"))
+labels = [model.predict(batch) for batch in torch.load(sys.argv[2])]
+ours = [pathlib.Path(module.__file__) for name, module in sys.modules.items() if name.startswith("flair_")]
+foreign = [str(path) for path in ours if folder not in path.parents]
+sizes = model.batch_size, model.superpatch_size
+torch.save({"labels": torch.cat(labels), "modules": len(ours), "foreign": foreign, "sizes": sizes}, sys.argv[3])
+"""
+
+
+def make_batch(patches: list[Patch], size: int) -> dict[str, object]:
+    """A request as the platform hands it over; every patch has its own number of dates."""
+    windows = [read_superpatch(patch, size) for patch in patches]
+    keys = {"sentinel": "data", "sentinel_masks": "masks", "sentinel_dates": "dates"}
+    series = {
+        key: [torch.from_numpy(getattr(window, name)[place:]) for place, window in enumerate(windows)]
+        for key, name in keys.items()
+    }
+    aerial = torch.from_numpy(np.stack([read_image(patch) for patch in patches]))
+    return {"aerial": aerial, "metadata": [patch.metadata for patch in patches]} | series
+
+
+@pytest.fixture(scope="module", params=["utt_best", "unet"])
+def run(request: pytest.FixtureRequest, flair_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packaging") / "run"
+    recipe = ("optimizer=adamw", "schedule=one_cycle", "batch_size=2", "effective_batch_size=2")
+    train(load_config(request.param, [*SMALL, *recipe]), flair_tree, folder)
+    return folder
+
+
+def test_a_packaged_model_needs_nothing_of_the_kit(run: Path, flair_tree: Path, tmp_path: Path):
+    package = [sys.executable, str(KIT / "package.py"), str(run), "-o", "submission.zip", "--batch-size", "3"]
+    done = subprocess.run(package, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "submission.zip\n"), done.stderr
+    empty = tmp_path / "empty"
+    with zipfile.ZipFile(tmp_path / "submission.zip") as archive:
+        archive.extractall(empty / "submission")
+
+    size = json.loads((empty / "submission/config.json").read_text())["superpatch_size"]
+    patches = index_patches(flair_tree, "test")
+    batches = [make_batch(patches[:3], size), make_batch(patches[3:], size)]
+    torch.save(batches, tmp_path / "batches.pt")
+    child = [sys.executable, "-I", "-B", "-c", CHILD, str(empty / "submission"), str(tmp_path / "batches.pt")]
+    done = subprocess.run([*child, str(tmp_path / "answer.pt")], cwd=empty, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer = torch.load(tmp_path / "answer.pt")
+    assert answer["modules"] == len(MODULES)
+    assert answer["foreign"] == []
+    assert answer["sizes"] == (3, size)
+
+    write_submission(tmp_path / "here", pack_checkpoint(run, batch_size=1))
+    model = inference.Model(tmp_path / "here", torch.device("cpu"))
+    one_by_one = []
+    for batch in batches:
+        for place in range(len(batch["aerial"])):
+            alone = model.predict({key: value[place : place + 1] for key, value in batch.items()})
+            one_by_one.append(alone)
+    expected = torch.cat(one_by_one)
+    assert answer["labels"].dtype == torch.uint8
+    assert answer["labels"].shape == (len(patches), 512, 512)
+    assert len(answer["labels"].unique()) > 1
+    assert float((answer["labels"] == expected).float().mean()) > 0.999
+
+
+def test_the_same_checkpoint_makes_the_same_zip(run: Path, tmp_path: Path):
+    files = pack_checkpoint(run, batch_size=8)
+    for name in ("a.zip", "b.zip"):
+        write_submission(tmp_path / name, files)
+    write_submission(tmp_path / "b.zip", files)  # replaces the older one
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert yaml.safe_load(files["metadata.yaml"]).keys() == {"description"}
+    (tmp_path / "weights.safetensors").write_bytes(files["weights.safetensors"])
+    assert read_story(tmp_path / "weights.safetensors") == read_story(run / "model.safetensors")
+    assert pack_checkpoint(run / "model.safetensors", batch_size=8) == files
+
+
+def test_only_a_new_or_empty_folder_is_filled(tmp_path: Path):
+    write_submission(tmp_path / "new", {"flair_baseline/utt.py": b"1"})
+    assert (tmp_path / "new/flair_baseline/utt.py").read_bytes() == b"1"
+    with pytest.raises(UsageError, match="a folder that is empty or new"):
+        write_submission(tmp_path / "new", {"model.py": b"2"})
+    assert not (tmp_path / "new/model.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["missing", "-o", "x.zip"], "missing: no such checkpoint; expected a folder that train.py wrote"),
+        (["other.safetensors", "-o", "x.zip"], "other.safetensors: not a checkpoint of this kit"),
+        (
+            ["missing", "-o", "x.zip", "--batch-size", "33"],
+            "--batch-size 33: the platform gives 1 to 32",
+        ),
+    ],
+)
+def test_mistakes_are_explained(arguments, sentence, tmp_path):
+    (tmp_path / "other.safetensors").write_bytes(b"not one")
+    command = [sys.executable, str(KIT / "package.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path):
+    from safetensors.torch import save_file
+
+    save_file(
+        {"x": torch.zeros(1)}, tmp_path / "new.safetensors", metadata={"story": json.dumps({"schema": 2})}
+    )
+    with pytest.raises(DataError, match="schema 2"):
+        pack_checkpoint(tmp_path / "new.safetensors", batch_size=1)
+
+
+def test_missing_weights_are_an_error(run: Path, tmp_path: Path):
+    files = pack_checkpoint(run, batch_size=1)
+    del files["weights.safetensors"]
+    write_submission(tmp_path / "new", files)
+    with pytest.raises(FileNotFoundError, match=r"weights\.safetensors"):
+        inference.Model(tmp_path / "new", torch.device("cpu"))

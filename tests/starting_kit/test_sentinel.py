@@ -1,0 +1,118 @@
+import datetime
+
+import numpy as np
+import pytest
+import torch
+
+from flair_baseline.sentinel import find_clear_dates, find_days_of_year, pad_series, prepare_series
+
+EPOCH = datetime.date(1970, 1, 1)
+SIZE = 10
+
+
+def days_since_epoch(*dates: tuple[int, int, int]) -> np.ndarray:
+    return np.array([(datetime.date(*date) - EPOCH).days for date in dates], dtype=np.int32)
+
+
+def draw_series(dates: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 2**16, (len(dates), 10, SIZE, SIZE), dtype=np.uint16)
+
+
+def cover(dates: int, **pixels: list[int]) -> np.ndarray:
+    """Masks whose first so many pixels of each date are surely snow or cloud."""
+    masks = np.zeros((dates, 2, SIZE * SIZE), dtype=np.uint8)
+    for channel, name in enumerate(("snow", "cloud")):
+        for date, count in enumerate(pixels.get(name, [])):
+            masks[date, channel, :count] = 100
+    return masks.reshape(dates, 2, SIZE, SIZE)
+
+
+def brute_force_clear(masks: np.ndarray) -> list[int]:
+    shares = []
+    for date in masks:
+        covered = [max(date[0, r, c], date[1, r, c]) > 50 for r in range(SIZE) for c in range(SIZE)]
+        shares.append(sum(covered) / len(covered))
+    kept = [index for index, share in enumerate(shares) if share < 0.6]
+    return kept or [index for index, share in enumerate(shares) if share == min(shares)]
+
+
+def test_a_date_goes_from_60_percent_cover_on():
+    assert find_clear_dates(cover(3, cloud=[59, 60, 61])).tolist() == [0]
+
+
+def test_probability_of_exactly_one_half_does_not_cover():
+    masks = np.full((2, 2, SIZE, SIZE), 50, dtype=np.uint8)
+    masks[1] = 51
+    assert find_clear_dates(masks).tolist() == [0]
+
+
+def test_a_pixel_under_snow_and_cloud_counts_once():
+    assert find_clear_dates(cover(2, snow=[30, 0], cloud=[30, 0])).tolist() == [0, 1]
+
+
+def test_snow_alone_covers():
+    assert find_clear_dates(cover(2, snow=[90, 0])).tolist() == [1]
+
+
+def test_clearest_dates_stay_when_all_would_go():
+    assert find_clear_dates(cover(4, cloud=[90, 70, 70, 100])).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_filter_agrees_with_a_plain_loop(seed):
+    generator = np.random.default_rng(seed)
+    masks = generator.integers(0, generator.integers(60, 101, size=(8, 2, 1, 1)), (8, 2, SIZE, SIZE)).astype(
+        np.uint8
+    )
+    assert find_clear_dates(masks).tolist() == brute_force_clear(masks)
+
+
+def test_days_of_year_follow_the_calendar():
+    dates = [(2020, 2, 29), (2020, 12, 31), (2021, 1, 1), (2019, 3, 1), (2020, 3, 1)]
+    expected = [datetime.date(*date).timetuple().tm_yday - 1 for date in dates]
+    assert find_days_of_year(days_since_epoch(*dates)).tolist() == expected
+
+
+def test_monthly_means_agree_with_a_plain_loop():
+    calendar = [(2020, 2, 29), (2020, 2, 2), (2020, 5, 30), (2020, 5, 31), (2020, 5, 1), (2020, 12, 31)]
+    dates = days_since_epoch(*calendar)
+    data = draw_series(dates)
+    series, days = prepare_series(data, cover(len(dates)), dates, cloud_filter=True, monthly_average=True)
+    assert series.shape == (3, 10, SIZE, SIZE)
+    for image, day, month in zip(series, days, (2, 5, 12), strict=True):
+        members = [index for index, date in enumerate(calendar) if date[1] == month]
+        mean = np.mean([data[index].astype(float) for index in members], axis=0)
+        np.testing.assert_allclose(image.numpy(), mean / 10_000, rtol=1e-6)
+        ordinals = [datetime.date(*calendar[index]).timetuple().tm_yday - 1 for index in members]
+        assert float(day) == pytest.approx(sum(ordinals) / len(ordinals))
+
+
+def test_monthly_means_leave_cloudy_dates_out():
+    dates = days_since_epoch((2021, 6, 1), (2021, 6, 11), (2021, 7, 1))
+    data = draw_series(dates)
+    series, days = prepare_series(
+        data, cover(3, cloud=[0, 100, 100]), dates, cloud_filter=True, monthly_average=True
+    )
+    assert days.tolist() == [151]
+    np.testing.assert_allclose(series[0].numpy(), data[0] / 10_000, rtol=1e-6)
+
+
+def test_reflectances_have_one_scale_in_both_modes():
+    dates = days_since_epoch((2021, 6, 1), (2021, 7, 1))
+    data = draw_series(dates)
+    means, _ = prepare_series(data, cover(2), dates, cloud_filter=False, monthly_average=True)
+    all_dates, days = prepare_series(
+        data, cover(2, cloud=[100]), dates, cloud_filter=False, monthly_average=False
+    )
+    assert torch.equal(means, all_dates)
+    assert days.tolist() == [151, 181]
+    assert all_dates.dtype == days.dtype == torch.float32
+
+
+def test_padding_marks_the_dates_that_are_there():
+    series = [torch.rand(2, 10, 4, 4), torch.rand(3, 10, 4, 4)]
+    padded, days, present = pad_series(series, [torch.tensor([1.0, 2]), torch.tensor([3.0, 4, 5])])
+    assert present.tolist() == [[True, True, False], [True, True, True]]
+    assert days.tolist() == [[1, 2, 0], [3, 4, 5]]
+    assert torch.equal(padded[0, :2], series[0])
+    assert torch.equal(padded[1], series[1])

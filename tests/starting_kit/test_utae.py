@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from flair_baseline.ltae import encode_days, masked_group_norm
+from flair_baseline.utae import UTAE, weigh_dates
+
+DATES = 5
+
+
+@pytest.fixture(scope="module")
+def utae() -> UTAE:
+    torch.manual_seed(0)
+    model = UTAE().eval()
+    for module in model.modules():  # running statistics as after training
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def series() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    days = torch.tensor([[3.0, 80, 160, 200, 330], [10, 11, 12, 250, 365]])
+    return torch.rand(2, DATES, 10, 16, 16, generator=generator), days, torch.ones(2, DATES, dtype=torch.bool)
+
+
+def run(utae: UTAE, *inputs: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        embedding, scores = utae(*inputs)
+    return torch.cat([embedding, scores], dim=1)
+
+
+def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+def test_order_of_dates_does_not_matter(utae, series):
+    frames, days, present = series
+    order = torch.tensor([3, 0, 4, 2, 1])
+    shuffled = run(utae, frames[:, order], days[:, order], present)
+    assert largest_difference(shuffled, run(utae, *series)) < 1e-5
+
+
+def test_positions_of_dates_matter(utae, series):
+    frames, days, present = series
+    assert largest_difference(run(utae, frames, days.flip(1), present), run(utae, *series)) > 1e-3
+
+
+@pytest.mark.parametrize("filler", [0.0, 1e4])
+def test_padding_changes_nothing(utae, series, filler):
+    frames, days, present = series
+    frames = torch.cat(
+        [torch.full_like(frames[:, :2], filler), frames, torch.full_like(frames, filler)], dim=1
+    )
+    days = torch.cat([days[:, :2], days, days], dim=1)
+    present = torch.cat([~present[:, :2], present, ~present], dim=1)
+    assert largest_difference(run(utae, frames, days, present), run(utae, *series)) < 1e-5
+
+
+def test_items_of_a_batch_do_not_see_each_other(utae, series):
+    frames, days, present = series
+    present = present.clone()
+    present[1, 2:] = False
+    together = run(utae, frames, days, present)
+    alone = run(utae, frames[1:, :2], days[1:, :2], present[1:, :2])
+    assert largest_difference(together[1:], alone) < 1e-5
+
+
+def test_series_norm_is_group_norm_of_the_dates_that_are_present():
+    torch.manual_seed(2)
+    norm = nn.GroupNorm(4, 12)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    series, present = torch.randn(3, 6, 12), torch.ones(3, 6, dtype=torch.bool)
+    present[:, 4:] = False
+    expected = norm(series[:, :4].transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(masked_group_norm(norm, series, present)[:, :4], expected)
+
+
+def test_days_are_encoded_by_the_formula_of_the_paper():
+    days = torch.tensor([[0.0, 45.5, 365]])
+    for code, day in zip(encode_days(days, 16)[0], days[0].tolist(), strict=True):
+        for place in range(16):
+            angle = day / 1000 ** (2 * (place // 2) / 16)
+            assert float(code[place]) == pytest.approx((math.sin, math.cos)[place % 2](angle), abs=1e-5)
+
+
+def test_attention_groups_weigh_their_own_channels():
+    torch.manual_seed(3)
+    frames, attention = torch.randn(2, 3, 8, 6, 6), torch.rand(2, 3, 4, 6, 6)
+    summed = weigh_dates(frames, attention)
+    for channel in range(8):
+        expected = sum(frames[:, date, channel] * attention[:, date, channel // 2] for date in range(3))
+        torch.testing.assert_close(summed[:, channel], expected)
