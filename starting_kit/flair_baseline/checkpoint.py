@@ -1,4 +1,4 @@
-"""Checkpoints: weights with the story of how they came about, and the state from which a run continues."""
+"""Checkpoints: weights with their provenance, and the state from which a run continues."""
 
 from __future__ import annotations
 
@@ -29,17 +29,25 @@ LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "safetensors")
 def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics: Mapping[str, Any]) -> None:
     """Write RUN/model.safetensors, and for human readers RUN/model.json with what its header says too."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
-    story = stamp() | {
+    provenance = stamp() | {
         "config": to_dict(config),
         "epoch": epoch,
         "metrics": dict(metrics),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions,
     }
-    text = json.dumps(story, indent=2)
+    text = json.dumps(provenance, indent=2)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_file(run / WEIGHTS, save(tensors, metadata={"story": text}))
+    write_file(run / WEIGHTS, save(tensors, metadata={"provenance": text}))
     write_file(run / "model.json", text + "\n")
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it where they are missing; UsageError when that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made ({error.strerror}); choose another place") from error
 
 
 def find_weights(run_or_checkpoint: Path) -> Path:
@@ -52,22 +60,22 @@ def find_weights(run_or_checkpoint: Path) -> Path:
     return path
 
 
-def read_story(weights: Path) -> dict[str, Any]:
+def read_provenance(weights: Path) -> dict[str, Any]:
     """The header of a checkpoint: stamp, config, epoch, metrics, versions; DataError for another file."""
     try:
         with safe_open(weights, framework="pt") as file:
-            story = json.loads((file.metadata() or {})["story"])
+            provenance = json.loads((file.metadata() or {})["provenance"])
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise DataError(
             f"{weights}: not a checkpoint of this kit ({error!r}); write one with train.py"
         ) from error
-    check_stamp(story, weights)
-    return story
+    check_stamp(provenance, weights)
+    return provenance
 
 
 def read_config(weights: Path) -> Config:
     """The configuration that a checkpoint was trained with."""
-    return make_config(read_story(weights)["config"], str(weights))
+    return make_config(read_provenance(weights)["config"], str(weights))
 
 
 def save_state(run: Path, state: Mapping[str, Any]) -> None:

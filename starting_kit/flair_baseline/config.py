@@ -12,8 +12,20 @@ import yaml
 
 from flair_scoring.errors import UsageError, list_problems
 from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.raster import PATCH_SIZE
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
+_LEAST = {
+    "aerial_pooling": 1,
+    "weight_decay": 0,
+    "plateau_patience": 0,
+    "stopping_patience": 1,
+    "epochs": 1,
+    "batch_size": 1,
+    "effective_batch_size": 1,
+    "seed": 0,
+    "workers": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Config:
 
     # the machine
     seed: int = 2022
-    workers: int = 8  # processes that read data; 0 reads in the main one
+    workers: int = 8  # processes that read data, at most one per core; 0 reads in the main one
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @property
@@ -115,39 +127,35 @@ def model_options(config: Config) -> dict[str, Any]:
 
 
 def _find_impossible(config: Config) -> list[str]:
-    least = {
-        "aerial_pooling": 1,
-        "epochs": 1,
-        "batch_size": 1,
-        "effective_batch_size": 1,
-        "seed": 0,
-        "workers": 0,
-    }
     problems = [
         f"{key}: {getattr(config, key)} is below {bound}"
-        for key, bound in least.items()
+        for key, bound in _LEAST.items()
         if getattr(config, key) < bound
     ]
-    if config.batch_size > 0 and config.effective_batch_size % config.batch_size:
-        problems.append(
-            f"effective_batch_size: {config.effective_batch_size} is no multiple of "
-            f"batch_size {config.batch_size}"
-        )
-    if config.superpatch_size % 8 or not 16 <= config.superpatch_size <= 104:
-        problems.append(f"superpatch_size: {config.superpatch_size} is no multiple of 8 from 16 to 104")
-    if not config.learning_rate > 0:
-        problems.append(f"learning_rate: {config.learning_rate} is not above 0")
-    if not 1 <= len(config.decoder_channels) <= 5 or min(config.decoder_channels) < 1:
-        problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
     for key in ("aerial_class_weights", "satellite_class_weights"):
         weights = getattr(config, key)
         if len(weights) != FLAIR_12.other + 1 or min(weights) < 0 or max(weights) == 0:
             problems.append(f"{key}: expected {FLAIR_12.other + 1} numbers from 0 on, not all 0")
+    if not config.learning_rate > 0:
+        problems.append(f"learning_rate: {config.learning_rate} is not above 0")
+    if config.superpatch_size % 8 or not 16 <= config.superpatch_size <= 104:
+        problems.append(f"superpatch_size: {config.superpatch_size} is no multiple of 8 from 16 to 104")
+    batch, step = max(config.batch_size, 1), config.effective_batch_size
+    if step % batch:
+        problems.append(f"effective_batch_size: {step} is no multiple of batch_size {batch}")
+    halvings, pooling = len(config.decoder_channels), max(config.aerial_pooling, 1)
+    if not 1 <= halvings <= 5 or min(config.decoder_channels) < 1:
+        problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
+    if PATCH_SIZE % (pooling * 2**halvings):
+        problems.append(f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times")
     return problems
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
     if values is None:  # a file of comments only: all defaults
         return {}
     if not isinstance(values, dict):

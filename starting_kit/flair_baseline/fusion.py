@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 CENTRE = 10  # Sentinel-2 pixels (100 m) that cover an aerial patch of 102.4 m
 
@@ -19,10 +16,9 @@ def crop_centre(maps: Tensor, size: int = CENTRE) -> Tensor:
     return maps[..., start : start + size, start : start + size]
 
 
-def _zeroed(layer: Layer) -> Layer:
-    nn.init.zeros_(layer.weight)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+def _zeroed(layer: nn.Module) -> nn.Module:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 

@@ -58,6 +58,7 @@ def make_learner(config: Config, device: torch.device, batches_per_epoch: int) -
     model = build_model(config).to(device)
     model.unet.to(memory_format=torch.channels_last)
     kind = {"sgd": SGD, "adamw": AdamW}[config.optimizer]
+    # the paper names SGD and its rate: no momentum, no weight decay
     optimizer = kind(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scheduler: LRScheduler
     if config.schedule == "one_cycle":

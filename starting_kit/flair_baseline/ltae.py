@@ -76,10 +76,8 @@ class LTAE(nn.Module):
         values = masked_group_norm(self.in_norm, pixels, present)
         values = self.inconv(values.transpose(1, 2)).transpose(1, 2)
         heads = self.attention_heads.heads
-        position = encode_days(days, values.shape[-1] // heads).repeat(
-            1, 1, heads
-        )  # the same code for every head
-        values = values + position.repeat_interleave(height * width, 0)
+        codes = encode_days(days, values.shape[-1] // heads).repeat(1, 1, heads)  # the same for every head
+        values = values + codes.repeat_interleave(height * width, 0)
         summary, attention = self.attention_heads(values, present)
         summary = self.out_norm(self.dropout(self.mlp(summary)))
         summary = summary.unflatten(0, (batch, height, width)).permute(0, 3, 1, 2)

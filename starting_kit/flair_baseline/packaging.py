@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from flair_baseline.checkpoint import find_weights, read_config
+from flair_baseline.checkpoint import find_weights, make_folder, read_config
 from flair_baseline.config import Config, model_options
 from flair_scoring.errors import UsageError
 from flair_scoring.files import write_file
@@ -32,16 +32,32 @@ def pack_checkpoint(run_or_checkpoint: Path, batch_size: int) -> dict[str, bytes
     The weights keep the header in which train.py wrote configuration, commit, versions and metrics.
     """
     weights = find_weights(run_or_checkpoint)
-    settings = describe_model(read_config(weights), batch_size)
+    settings = _describe(read_config(weights), batch_size)
     return _pack(settings) | {"weights.safetensors": weights.read_bytes()}
 
 
 def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
     """The same for the untrained model of a configuration: it can be timed, its labels mean nothing."""
-    return _pack(describe_model(config, batch_size) | {"untrained_seed": config.seed})
+    return _pack(_describe(config, batch_size) | {"untrained_seed": config.seed})
 
 
-def describe_model(config: Config, batch_size: int) -> dict[str, Any]:
+def write_submission(target: Path, files: dict[str, bytes]) -> None:
+    """Write a zip (it replaces an older one of that name) or fill a folder, which must be empty or new.
+
+    The same files make the same zip, byte for byte: fixed order and date, no compression.
+    """
+    if target.suffix == ".zip":
+        contents = {target: _zip(files)}
+    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target}: give a name that ends in .zip, or a folder that is empty or new")
+    else:
+        contents = {target / path: content for path, content in files.items()}
+    for path, content in contents.items():
+        make_folder(path.parent)
+        write_file(path, content)
+
+
+def _describe(config: Config, batch_size: int) -> dict[str, Any]:
     """The content of config.json."""
     return {
         "schema": SCHEMA,
@@ -63,22 +79,6 @@ def _pack(settings: dict[str, Any]) -> dict[str, bytes]:
         "config.json": (json.dumps(settings, indent=2) + "\n").encode(),
         "metadata.yaml": description.encode(),
     }
-
-
-def write_submission(target: Path, files: dict[str, bytes]) -> None:
-    """Write a zip (it replaces an older one of that name) or fill a folder, which must be empty or new.
-
-    The same files make the same zip, byte for byte: fixed order and date, no compression.
-    """
-    if target.suffix == ".zip":
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_file(target, _zip(files))
-        return
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target}: give a name that ends in .zip, or a folder that is empty or new")
-    for path, content in files.items():
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        write_file(target / path, content)
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ def make_loader(patches: Sequence[Patch], config: Config, epoch: int | None = No
         PatchDataset(patches, config, epoch),
         batch_size=config.batch_size,
         sampler=order,
-        num_workers=config.workers,
+        num_workers=min(config.workers, os.cpu_count() or 1),
         collate_fn=collate,
         drop_last=epoch is not None and len(patches) >= config.batch_size,
         pin_memory=torch.cuda.is_available(),

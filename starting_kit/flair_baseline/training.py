@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from tqdm import tqdm
 
-from flair_baseline.checkpoint import STATE, WEIGHTS, read_state, save_model, save_state
+from flair_baseline.checkpoint import STATE, WEIGHTS, make_folder, read_state, save_model, save_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.history import Row, draw_curves, write_table
 from flair_baseline.learner import Learner, choose_device, make_learner
@@ -48,15 +48,12 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
     learner = make_learner(fresh, device, len(make_loader(training, config, epoch=0)))
     if state is not None:
         learner.restore(state)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{run}: cannot be made the folder of the run ({error.strerror})") from error
+    make_folder(run)
     rows = learner.rows
     while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
-        row, by_domain = run_epoch(learner, training, held_out, config)
-        if best_row(rows) is row:
-            save_model(run, learner.model, config, len(rows), row | {"val_miou_by_domain": by_domain})
+        metrics = run_epoch(learner, training, held_out, config)
+        if best_row(rows) is rows[-1]:
+            save_model(run, learner.model, config, len(rows), metrics)
         write_table(run / "log.csv", rows)
         draw_curves(run / "curves.png", rows)
         save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on the disk
@@ -81,8 +78,8 @@ def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None
 
 def run_epoch(
     learner: Learner, training: Sequence[Patch], held_out: Sequence[Patch], config: Config
-) -> tuple[Row, dict[str, float]]:
-    """One epoch and its validation; appends to the learner's rows, returns the row and mIoU by domain."""
+) -> dict[str, Any]:
+    """One epoch and its validation, appended to the learner's rows; returns the validation's metrics."""
     started, epoch, rate = time.monotonic(), len(learner.rows), learner.learning_rate
     torch.manual_seed(int(np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0]))
     losses = train_epoch(learner, make_loader(training, config, epoch), config)
@@ -97,7 +94,7 @@ def run_epoch(
         f"validation mIoU {row['val_miou']:.4f}, {seconds:.0f} s",
         file=sys.stderr,
     )
-    return row, by_domain
+    return metrics | {"val_miou_by_domain": by_domain}
 
 
 def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Row:

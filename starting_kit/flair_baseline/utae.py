@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from flair_baseline.ltae import LTAE
 
 WIDTHS = (64, 64, 128, 128)
-REDUCTION = 2 ** (len(WIDTHS) - 1)  # the side of a super-patch must be a multiple of it
 NORM_GROUPS = 4
 
 
@@ -86,9 +85,8 @@ class UTAE(nn.Module):
         self.up_blocks = nn.ModuleList(
             UpBlock(deep, shallow, skip=shallow) for shallow, deep in reversed(pairs)
         )
-        # the original ends in a ReLU, which a cross-entropy loss has no use for: scores may be negative here
-        head = [*_conv(first, 32, nn.BatchNorm2d(32)), *_conv(32, classes, nn.BatchNorm2d(classes))[:-1]]
-        self.out_conv = nn.Sequential(*head)
+        head = [*_conv(first, 32, nn.BatchNorm2d(32)), *_conv(32, classes, nn.BatchNorm2d(classes))]
+        self.out_conv = nn.Sequential(*head[:-1])  # with its last ReLU the original has no negative scores
 
     def forward(self, series: Tensor, days: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Read the dates that are present.

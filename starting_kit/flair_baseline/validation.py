@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from flair_baseline.config import Config
 from flair_baseline.history import Row
@@ -32,17 +33,19 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config) -> tuple[Row,
     weights = class_weights(config)
     sums, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     matrices: dict[str, np.ndarray] = {}
-    remaining = iter(patches)
+    domains = iter([patch.domain for patch in patches])
     model.eval()
-    for batch in make_loader(patches, config):
+    loader = make_loader(patches, config)
+    for batch in tqdm(loader, desc="validation", unit="batch", dynamic_ncols=True, leave=False):
         inputs, labels = batch.to(device)
         scores, satellite_scores = model(*inputs)
         sums += sum_losses(scores, satellite_scores, labels, weights.to(device)).cpu()
         totals += sum_weights(batch.labels, weights)
         predictions = choose_labels(scores, labels.shape[-1]).cpu().numpy()
-        for reference, prediction, patch in zip(batch.labels.numpy(), predictions, remaining, strict=False):
+        for reference, prediction in zip(batch.labels.numpy(), predictions, strict=True):
+            domain = next(domains)
             matrix = confusion_matrix(reference, prediction, FLAIR_12.other)
-            matrices[patch.domain] = matrices.get(patch.domain, 0) + matrix
+            matrices[domain] = matrices.get(domain, 0) + matrix
     matrix = np.sum(list(matrices.values()), axis=0)
     aerial, satellite = (sums / totals).tolist()
     losses = {"val_loss": aerial + satellite, "val_loss_aerial": aerial, "val_loss_satellite": satellite}

@@ -63,6 +63,8 @@ def test_plain_values_make_the_same_configuration_again():
         ("decoder_channels=8", "decoder_channels: 8 is not a list of int"),
         ("decoder_channels=[]", "decoder_channels: expected 1 to 5 positive numbers"),
         ("encoder_weights=1", "encoder_weights: 1 is not a text or null"),
+        ("stopping_patience=0", "stopping_patience: 0 is below 1"),
+        ("aerial_pooling=3", "aerial_pooling: 512 / 3 cannot be halved 5 times"),
         ("superpatch_size=42", "superpatch_size: 42 is no multiple of 8 from 16 to 104"),
         ("effective_batch_size=7", "effective_batch_size: 7 is no multiple of batch_size 10"),
         ("aerial_class_weights=[1, 2]", "aerial_class_weights: expected 13 numbers"),

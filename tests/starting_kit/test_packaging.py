@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from flair_baseline import inference
-from flair_baseline.checkpoint import read_story
-from flair_baseline.config import load_config
+from flair_baseline.checkpoint import read_config, read_provenance
+from flair_baseline.config import load_config, model_options
 from flair_baseline.packaging import MODULES, pack_checkpoint, write_submission
+from flair_baseline.patches import make_loader
 from flair_baseline.training import train
+from flair_baseline.utt import UTT
 from flair_ingestion.dataset import Patch, index_patches, read_image, read_superpatch
 from flair_scoring.errors import DataError, UsageError
 
@@ -34,7 +37,8 @@ labels = [model.predict(batch) for batch in torch.load(sys.argv[2])]
 ours = [pathlib.Path(module.__file__) for name, module in sys.modules.items() if name.startswith("flair_")]
 foreign = [str(path) for path in ours if folder not in path.parents]
 sizes = model.batch_size, model.superpatch_size
-torch.save({"labels": torch.cat(labels), "modules": len(ours), "foreign": foreign, "sizes": sizes}, sys.argv[3])
+answer = {"labels": torch.cat(labels), "modules": len(ours), "foreign": foreign, "sizes": sizes}
+torch.save(answer, sys.argv[3])
 """
 
 
@@ -92,6 +96,20 @@ def test_a_packaged_model_needs_nothing_of_the_kit(run: Path, flair_tree: Path, 
     assert float((answer["labels"] == expected).float().mean()) > 0.999
 
 
+def test_the_platform_feeds_a_model_what_training_fed_it(run: Path, flair_tree: Path, tmp_path: Path):
+    write_submission(tmp_path / "new", pack_checkpoint(run, batch_size=1))
+    packaged = inference.Model(tmp_path / "new", torch.device("cpu"))
+    config = read_config(run / "model.safetensors")
+    network = UTT(**model_options(config)).eval()
+    network.load_state_dict(load_file(run / "model.safetensors"))
+    patches = index_patches(flair_tree, "val", labels=True)
+    predicted = [packaged.predict(make_batch([patch], packaged.superpatch_size)) for patch in patches]
+    with torch.inference_mode():
+        scores = [network(*batch.inputs)[0] for batch in make_loader(patches, config)]
+    expected = torch.cat(scores).argmax(1).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert float((torch.cat(predicted) == expected).float().mean()) > 0.999
+
+
 def test_the_same_checkpoint_makes_the_same_zip(run: Path, tmp_path: Path):
     files = pack_checkpoint(run, batch_size=8)
     for name in ("a.zip", "b.zip"):
@@ -100,7 +118,7 @@ def test_the_same_checkpoint_makes_the_same_zip(run: Path, tmp_path: Path):
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     assert yaml.safe_load(files["metadata.yaml"]).keys() == {"description"}
     (tmp_path / "weights.safetensors").write_bytes(files["weights.safetensors"])
-    assert read_story(tmp_path / "weights.safetensors") == read_story(run / "model.safetensors")
+    assert read_provenance(tmp_path / "weights.safetensors") == read_provenance(run / "model.safetensors")
     assert pack_checkpoint(run / "model.safetensors", batch_size=8) == files
 
 
@@ -133,11 +151,8 @@ def test_mistakes_are_explained(arguments, sentence, tmp_path):
 
 
 def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path):
-    from safetensors.torch import save_file
-
-    save_file(
-        {"x": torch.zeros(1)}, tmp_path / "new.safetensors", metadata={"story": json.dumps({"schema": 2})}
-    )
+    header = {"provenance": json.dumps({"schema": 2})}
+    save_file({"x": torch.zeros(1)}, tmp_path / "new.safetensors", metadata=header)
     with pytest.raises(DataError, match="schema 2"):
         pack_checkpoint(tmp_path / "new.safetensors", batch_size=1)
 
