@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import platform
 from collections.abc import Mapping
@@ -26,17 +27,17 @@ STATE = "last.pt"
 LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "safetensors")
 
 
-def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics: Mapping[str, Any]) -> None:
+def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics: Mapping[str, float]) -> None:
     """Write RUN/model.safetensors, and for human readers RUN/model.json with what its header says too."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
     provenance = stamp() | {
         "config": to_dict(config),
         "epoch": epoch,
-        "metrics": dict(metrics),
+        "metrics": {key: None if math.isnan(value) else value for key, value in metrics.items()},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions,
     }
-    text = json.dumps(provenance, indent=2)
+    text = json.dumps(provenance, indent=2, allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_file(run / WEIGHTS, save(tensors, metadata={"provenance": text}))
     write_file(run / "model.json", text + "\n")

@@ -42,9 +42,8 @@ class UTT(nn.Module):
         channels = self.unet.encoder.out_channels
         # stage 0 is the input itself; some encoders have a placeholder without channels as stage 1
         self.fused_stages = [stage for stage, count in enumerate(channels) if stage > 0 and count > 0]
-        self.fusion = (
-            Fusion(WIDTHS[0], [channels[stage] for stage in self.fused_stages]) if satellite else None
-        )
+        widths = [channels[stage] for stage in self.fused_stages]
+        self.fusion = Fusion(WIDTHS[0], widths) if satellite else None
 
     def forward(
         self,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "reference_submission"
-SHA256 = "0631fa349ceb6a66485032d222a647c02275c611f134412f871d859236ec27d9"
+SHA256 = "ba3a26f299075cd3be0d56d37c996b969630b22e69cb40f7acc8793e4ce1983e"
 RUN = """
 import pathlib, sys
 folder = pathlib.Path(sys.argv[1])
