@@ -94,17 +94,19 @@ def main() -> None:
                 break
             if codes[name] == 0:
                 print(output / "detailed_results.html")
-    failed = {name: code for name, code in codes.items() if code}
-    if failed:
-        raise _failure(failed, len(submissions))
+    unscored = {name: codes.get(name) for name in submissions if codes.get(name) != 0}
+    if unscored:
+        raise _failure(unscored, len(submissions))
 
 
-def _failure(failed: dict[str, int], count: int) -> FlairError:
-    listing = ", ".join(f"{name} (exit code {code})" for name, code in failed.items())
+def _failure(unscored: dict[str, int | None], count: int) -> FlairError:
+    """An error with the highest exit code among the submissions without a score; None was not run."""
+    ends = ["not run" if code is None else f"exit code {code}" for code in unscored.values()]
+    listing = ", ".join(f"{name} ({end})" for name, end in zip(unscored, ends, strict=True))
     error = SubmissionError(
-        f"{len(failed)} of {count} submissions have no score: {listing}; the reasons stand above"
+        f"{len(unscored)} of {count} submissions have no score: {listing}; the reasons stand above"
     )
-    error.exit_code = max(failed.values())
+    error.exit_code = max(code for code in unscored.values() if code is not None)
     return error
 
 
