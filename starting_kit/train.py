@@ -19,7 +19,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep what it frees: page faults are a third to a half of a training step on the CPU."""
+    """Tell glibc to keep what it frees: page faults slow a training step on the CPU down."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)

@@ -40,7 +40,7 @@ _CACHES = (
     "CUDA_CACHE_PATH",
     "HF_HOME",
 )
-# Freed memory stays with the process: otherwise page faults, not arithmetic, are a third of a CPU time
+# Freed memory stays with the process: otherwise page faults are a large part of a time on the CPU
 _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),

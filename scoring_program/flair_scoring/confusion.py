@@ -26,7 +26,7 @@ def confusion_matrix(reference: np.ndarray, prediction: np.ndarray, classes: int
         codes = reference.astype(np.uint16) * side + prediction
         return np.bincount(codes.ravel(), minlength=side * side).reshape(side, side)
     # Pillow counts the four bytes of an RGBA pixel in four tables: no increment waits for the one before.
-    # Five times faster than np.bincount.
+    # Faster than np.bincount, which counts one after the other.
     codes = reference * side
     codes += prediction
     image = Image.frombuffer("RGBA", (codes.size // 4, 1), codes.ravel(order="K"), "raw", "RGBA", 0, 1)

@@ -19,7 +19,7 @@ from flair_scoring.confusion import confusion_matrix
 from flair_scoring.nomenclature import MAX_FLAIR_VALUE, Nomenclature
 from flair_scoring.raster import PATCH_SIZE, read_raster
 
-_CHUNK = 64  # pairs per task: some 50 ms of work
+_CHUNK = 64  # pairs per task: enough that handing them over costs little
 
 
 @dataclass
