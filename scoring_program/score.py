@@ -2,6 +2,7 @@
 
 PRED is the output of ingest.py, or any folder with PRED_<6 digits>.tif (uint8, class indices).
 REF is a folder with MSK_<6 digits>.tif (FLAIR annotation values), flat or in domain and area folders.
+Shards that were scored apart (--ids, --output) add up to the same numbers with --merge.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from flair_scoring import evaluate
 from flair_scoring.errors import UsageError, run_command
-from flair_scoring.ingestion_output import open_output, open_platform_output
+from flair_scoring.evaluation import Evaluation
+from flair_scoring.ingestion_output import IngestionOutput, open_output, open_platform_output
+from flair_scoring.matrices import merge
 from flair_scoring.nomenclature import FLAIR_12, NOMENCLATURES, get_nomenclature
 from flair_scoring.pairing import read_ids
 from flair_scoring.report import render_text
@@ -24,12 +27,13 @@ KEY = Path(__file__).resolve().parent / "signing.key"
 def parse_arguments() -> argparse.Namespace:
     """The command line; exits with 2 if it is wrong."""
     parser = argparse.ArgumentParser(
+        usage="%(prog)s PRED REF [options]\n       %(prog)s --merge NPZ NPZ ... [--output DIR]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python scoring_program/score.py predictions flair_2_labels_test --output results",
     )
-    parser.add_argument("predictions", type=Path, metavar="PRED")
-    parser.add_argument("references", type=Path, metavar="REF")
+    parser.add_argument("predictions", type=Path, nargs="?", metavar="PRED")
+    parser.add_argument("references", type=Path, nargs="?", metavar="REF")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="write scores.json, reports and matrices here"
     )
@@ -41,7 +45,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--platform", action="store_true", help="accept nothing but what signed ingestion wrote"
     )
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", metavar="NPZ", help="add up the confusion.npz of several outputs"
+    )
     args = parser.parse_args()
+    if args.merge and (args.predictions or args.ids or args.platform):
+        parser.error("--merge stands alone: no PRED, REF, --ids or --platform beside it")
+    if not args.merge and not args.references:
+        parser.error("expected PRED and REF, two folders, or --merge with files")
     if args.jobs is not None and args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: expected at least 1")
     return args
@@ -54,11 +65,13 @@ def read_key() -> bytes:
     return KEY.read_bytes()
 
 
-def main() -> None:
-    """Evaluate, write the results if asked to, print the table."""
-    args = parse_arguments()
-    if args.output:
-        prepare_output(args.output)
+def read_shards(args: argparse.Namespace) -> tuple[Evaluation, IngestionOutput]:
+    """What --merge adds up; nothing about time, which belongs to one run of ingestion."""
+    return merge(args.merge), IngestionOutput([], {}, None)
+
+
+def score_predictions(args: argparse.Namespace) -> tuple[Evaluation, IngestionOutput]:
+    """The evaluation of PRED against REF, and what ingestion has left in PRED."""
     if args.platform and args.ids:
         raise UsageError("--ids cannot be combined with --platform: there every reference counts")
     nomenclature = get_nomenclature(args.nomenclature)
@@ -67,6 +80,17 @@ def main() -> None:
     )
     ids = read_ids(args.ids) if args.ids else None
     evaluation = evaluate(output.predictions, args.references, nomenclature, ids, args.jobs, progress=True)
+    return evaluation, output
+
+
+def main() -> None:
+    """Evaluate, write the results if asked to, print the table."""
+    args = parse_arguments()
+    if args.merge and args.output and args.output.resolve() in [path.resolve().parent for path in args.merge]:
+        raise UsageError(f"{args.output}: holds a file that --merge reads; choose another --output")
+    if args.output:
+        prepare_output(args.output)
+    evaluation, output = read_shards(args) if args.merge else score_predictions(args)
     for note in evaluation.notes:
         print(f"note: {note}", file=sys.stderr)
     if args.output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,10 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from flair_scoring.confusion import confusion_matrix
+from flair_scoring.errors import UsageError
 from flair_scoring.nomenclature import MAX_FLAIR_VALUE, Nomenclature
 from flair_scoring.raster import PATCH_SIZE, read_raster
 
 _CHUNK = 64  # pairs per task: enough that handing them over costs little
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
 
 @dataclass
@@ -48,6 +53,7 @@ def count_pairs(
     """Counts of (reference, prediction) paths, in their order. Few pairs stay in this process.
 
     `jobs` is the number of processes, by default the cores; `progress` shows a bar on a terminal's stderr.
+    Raises UsageError if one of the processes is killed, which the system does when memory runs out.
     """
     chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
     total = Counts()
@@ -66,7 +72,7 @@ def _count_chunk(pairs: Sequence[tuple[str, str]], nomenclature: Nomenclature) -
     for reference, prediction in pairs:
         try:
             read_raster(reference, out=mask)
-            zeros = mask.size - int(np.count_nonzero(mask))
+            zeros = mask.size - int(np.count_nonzero(mask)) if mask.min() == 0 else 0
             _to_class_indices(mask, nomenclature)
         except ValueError as error:
             counts.reference_problems.append(f"{reference}: {error}")
@@ -107,13 +113,41 @@ def _parallel_map(jobs: int) -> Iterator[Callable[[Callable, Iterable], Iterable
     # A fork takes milliseconds and needs no importable __main__. It is safe beside other threads because the
     # children decode and count only: nothing there waits for a lock that a thread could hold.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = ProcessPoolExecutor(jobs, context, _leave_signals_to_parent)
+    pool = ProcessPoolExecutor(jobs, context, _depend_on, (os.getpid(),))
+
+    def start(function: Callable, items: Iterable) -> Iterable:
+        with _signals_held():  # an exception amid its start would leave the pool waiting for ever
+            return pool.map(function, items)
+
     try:
-        yield pool.map
+        yield start
+    except BrokenProcessPool:
+        raise UsageError(
+            f"one of {jobs} scoring processes was killed; if memory ran out, take fewer of them with --jobs"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_signals_to_parent() -> None:
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM arrive at the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _depend_on(parent: int) -> None:
+    """Ctrl-C is the parent's to handle; a parent that is killed takes its processes with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was killed before the line above
+            os._exit(1)

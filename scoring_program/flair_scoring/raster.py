@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Collection
 from pathlib import Path
@@ -49,6 +50,7 @@ _COMPRESSIONS = {  # the lossless ones
 }
 _GREY, _RGB = 1, 2  # photometric interpretations; 0 is inverted grey, 3 a palette
 _INTERLEAVED, _PLANAR = 1, 2  # planar configurations
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0)  # Windows has no named pipes among its files
 _MAX_TILE = 1024  # pixels; libtiff allocates whole tiles
 
 _Tags = dict[str, tuple[int, ...]]
@@ -65,8 +67,7 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
     pixels of a single band. Of a pixel-interleaved file the array is a transposed view.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            _check_length(os.fstat(file.fileno()).st_size, bands)
+        with _open(path, bands) as file:
             data = file.readall()
     except OSError as error:
         raise RasterError(f"cannot be read: {error.strerror}") from None
@@ -84,10 +85,8 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
 def check_raster(path: str | Path, bands: int = 1) -> None:
     """Refuse by the header what `read_raster` would refuse; touches few pages of the file."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            _check_length(os.fstat(file.fileno()).st_size, bands)
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _check_header(data, bands)
+        with _open(path, bands) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _check_header(data, bands)
     except OSError as error:
         raise RasterError(f"cannot be read: {error.strerror}") from None
 
@@ -106,10 +105,17 @@ def write_labels(path: str | Path, labels: np.ndarray) -> None:
     Path(path).write_bytes(encode_labels(labels))
 
 
-def _check_length(length: int, bands: int) -> None:
+def _open(path: str | Path, bands: int) -> io.FileIO:
+    """A file of a plausible length; anything else is refused unread: a pipe of that name would block."""
+    file = io.FileIO(path, opener=lambda path, flags: os.open(path, flags | _WITHOUT_WAITING))
+    found = os.fstat(file.fileno())
     limit = bands * _MAX_TILE**2 + (1 << 20)  # the largest tile, uncompressed, and metadata
-    if not 8 <= length <= limit:
-        raise RasterError(f"has {length} bytes; expected 8 to {limit}")
+    if stat.S_ISREG(found.st_mode) and 8 <= found.st_size <= limit:
+        return file
+    file.close()
+    if not stat.S_ISREG(found.st_mode):
+        raise RasterError("is a pipe or a device; expected a file")
+    raise RasterError(f"has {found.st_size} bytes; expected 8 to {limit}")
 
 
 def _check_header(data: bytes | mmap.mmap, bands: int) -> int:

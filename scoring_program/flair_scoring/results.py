@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
@@ -14,8 +13,9 @@ from flair_scoring.errors import UsageError
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.files import write_file
 from flair_scoring.ingestion_output import IngestionOutput
+from flair_scoring.matrices import NAME as MATRICES
+from flair_scoring.matrices import encode_matrices
 from flair_scoring.metrics import overall_accuracy
-from flair_scoring.provenance import stamp
 from flair_scoring.report import render_report
 
 SCORES = "scores.json"
@@ -48,32 +48,9 @@ def prepare_output(folder: Path) -> None:
 
 def write_results(folder: Path, evaluation: Evaluation, output: IngestionOutput, per_domain: bool) -> None:
     """Write all files, scores.json last; `per_domain` keeps matrices of single patches back."""
-    write_file(folder / "confusion.npz", encode_matrices(evaluation, per_domain))
+    write_file(folder / MATRICES, encode_matrices(evaluation, per_domain))
     write_file(folder / "detailed_results.html", render_report(evaluation, output.timing))
     if output.timing_file:
         write_file(folder / "timing.json", output.timing_file.read_bytes())
     scores = make_scores(evaluation, output.timing)
     write_file(folder / SCORES, json.dumps(scores, indent=1, allow_nan=False) + "\n")
-
-
-def encode_matrices(evaluation: Evaluation, per_domain: bool) -> bytes:
-    """npz with `ids`, `domains`, `areas`, `matrices` uint32 (N, K+1, K+1), one per patch, and the stamp.
-
-    With `per_domain` only `domains` and `matrices` int64 (D, K+1, K+1): the rows of a patch's matrix would
-    tell participants how many pixels of each class its hidden mask has.
-    """
-    if per_domain:
-        domains = evaluation.domain_matrices
-        arrays: dict[str, Any] = {
-            "domains": np.array(list(domains)),
-            "matrices": np.stack(list(domains.values())),
-        }
-    else:
-        names = {"ids": evaluation.ids, "domains": evaluation.domains, "areas": evaluation.areas}
-        arrays = {name: np.array(values) for name, values in names.items()} | {
-            "matrices": evaluation.matrices
-        }
-    buffer = io.BytesIO()
-    arrays |= {name: np.array(value) for name, value in stamp(evaluation.nomenclature.name).items()}
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import warnings
 import zipfile
@@ -115,6 +116,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "cannot be read: No such file"),
     "folder": (lambda path: path.mkdir(), "cannot be read: Is a directory"),
     "dangling link": (lambda path: path.symlink_to("nowhere"), "cannot be read: No such file"),
+    "pipe": (os.mkfifo, "is a pipe or a device; expected a file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "is a pipe or a device; expected a file"),
     "empty": (lambda path: path.touch(), "has 0 bytes"),
     "text": (lambda path: path.write_text("no raster at all"), "is not a TIFF file"),
     "png": (lambda path: Image.fromarray(LABELS).save(path, "PNG"), "is not a TIFF file"),

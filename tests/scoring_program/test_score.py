@@ -121,6 +121,46 @@ def test_columns_without_a_value_are_left_out_or_zero(patches: Patches, tmp_path
     assert [scores[key] for key in FLAIR_12.keys].count(0.0) == 11
 
 
+def test_shards_scored_apart_add_up(patches: Patches, tmp_path: Path) -> None:
+    ids = sorted(PLACES)
+    for name, shard in {"a": ids[::2], "b": ids[1::2], "whole": ids}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(shard))
+        options = ["--ids", tmp_path / f"{name}.txt", "--output", tmp_path / name]
+        assert score(patches.predictions, patches.references, *options).returncode == 0
+    shards = [tmp_path / "b/confusion.npz", tmp_path / "a/confusion.npz"]
+    done = score("--merge", *shards, "--output", tmp_path / "merged")
+    assert done.returncode == 0, done.stderr
+    assert read_scores(tmp_path / "merged") == read_scores(tmp_path / "whole")
+    whole, merged = (np.load(tmp_path / name / "confusion.npz") for name in ("whole", "merged"))
+    for name in ("ids", "domains", "areas", "matrices"):
+        np.testing.assert_array_equal(merged[name], whole[name])
+    assert "note: Files that were scored apart and put together: 2." in done.stderr
+
+    kept = (tmp_path / "a/scores.json").read_text()
+    into = score("--merge", *shards, "--output", tmp_path / "a")
+    assert (into.returncode, (tmp_path / "a/scores.json").read_text()) == (2, kept)
+    assert "holds a file that --merge reads" in into.stderr
+    twice = score("--merge", *shards, tmp_path / "whole/confusion.npz", "--output", tmp_path / "merged")
+    assert twice.returncode == 2
+    assert "share 2 patches, the first 077413" in twice.stderr
+    assert not (tmp_path / "merged/scores.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "expected PRED and REF"),
+        (["pred"], "expected PRED and REF"),
+        (["pred", "ref", "--merge", "a.npz"], "--merge stands alone"),
+        (["--merge", "a.npz", "--platform"], "--merge stands alone"),
+    ],
+)
+def test_half_a_command_line_is_explained(arguments: list[str], sentence: str) -> None:
+    done = score(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr
+
+
 def cut(patches: Patches) -> None:
     patches.prediction("077413").write_bytes(b"II*\0")
 

@@ -1,0 +1,119 @@
+"""Shards of an evaluation, scored apart, add up to the evaluation; anything else is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sample_patches import PLACES, Patches
+
+from flair_scoring import Evaluation, evaluate
+from flair_scoring.errors import DataError
+from flair_scoring.matrices import encode_matrices, merge, read_matrices
+from flair_scoring.nomenclature import FLAIR_18
+from flair_scoring.results import make_scores
+
+IDS = sorted(PLACES)
+FIXTURES = [HealthCheck.function_scoped_fixture]  # each example writes its files anew
+
+
+@pytest.fixture
+def whole(patches: Patches) -> Evaluation:
+    return evaluate(patches.predictions, patches.references)
+
+
+def write_shard(path: Path, patches: Patches, ids: list[str]) -> Path:
+    path.write_bytes(encode_matrices(evaluate(patches.predictions, patches.references, ids=ids)))
+    return path
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=FIXTURES)
+@given(shards=st.lists(st.integers(0, 3), min_size=4, max_size=4), order=st.randoms(use_true_random=False))
+def test_any_partition_in_any_order_adds_up(
+    patches: Patches, whole: Evaluation, tmp_path: Path, shards: list[int], order: object
+) -> None:
+    groups = [[id for id, shard in zip(IDS, shards, strict=True) if shard == group] for group in set(shards)]
+    order.shuffle(groups)  # type: ignore[attr-defined]
+    paths = [write_shard(tmp_path / f"{place}.npz", patches, ids) for place, ids in enumerate(groups) if ids]
+    merged = merge(paths)
+    for name in ("ids", "domains", "areas", "nomenclature", "interval"):
+        assert getattr(merged, name) == getattr(whole, name)
+    np.testing.assert_array_equal(merged.matrices, whole.matrices)
+    assert merged.matrices.dtype == whole.matrices.dtype
+    assert make_scores(merged, {}) == make_scores(whole, {})
+    assert merged.notes[0] == f"Files that were scored apart and put together: {len(paths)}."
+
+
+def test_notes_of_the_shards_are_kept(patches: Patches, whole: Evaluation, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(encode_matrices(dataclasses.replace(whole, notes=("1024 reference pixels hold 0",))))
+    assert merge([path]).notes[1] == f"{path}: 1024 reference pixels hold 0"
+
+
+def damage(**arrays: object) -> Callable[[Path], object]:
+    """Another value for some arrays of a file, or no such array (None)."""
+
+    def change(path: Path) -> None:
+        kept = dict(np.load(path).items()) | arrays
+        np.savez(path, **{name: value for name, value in kept.items() if value is not None})
+
+    return change
+
+
+MISFIT = "ids and matrices do not fit together"
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: path.unlink(), "cannot be read (No such file or directory)"),
+    "empty": (lambda path: path.write_bytes(b""), "not a whole confusion.npz"),
+    "text": (lambda path: path.write_text("ids"), "not a whole confusion.npz"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a whole confusion.npz"),
+    "one array": (lambda path: np.save(path.open("wb"), np.eye(13)), "not a whole confusion.npz"),
+    "pickle": (damage(ids=np.array(IDS, dtype=object)), "not a whole confusion.npz"),
+    "other schema": (damage(schema=np.array(2)), "schema 2"),
+    "no schema": (damage(schema=None), "schema None"),
+    "platform": (damage(ids=None, areas=None, notes=None), "has no ids, as --platform writes it"),
+    "no areas": (damage(areas=None), MISFIT),
+    "other ids": (damage(ids=np.array(["1", "2", "3", "4"])), MISFIT),
+    "doubled ids": (damage(ids=np.array(["077413"] * 4)), MISFIT),
+    "fewer ids": (damage(ids=np.array(IDS[:3])), MISFIT),
+    "fewer pixels": (damage(matrices=np.ones((4, 13, 13), np.uint32)), MISFIT),
+    "fewer classes": (damage(matrices=np.full((4, 1, 1), 512 * 512, np.uint32)), MISFIT),
+    "unknown nomenclature": (damage(nomenclature=np.array("flair-13")), MISFIT),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_no_shard_is_refused(whole: Evaluation, tmp_path: Path, fault: str) -> None:
+    change, sentence = FAULTS[fault]
+    path = tmp_path / "confusion.npz"
+    path.write_bytes(encode_matrices(whole))
+    change(path)
+    with pytest.raises(DataError) as caught:
+        read_matrices(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert sentence in str(caught.value)
+
+
+def test_all_that_does_not_add_up_is_in_one_report(
+    patches: Patches, whole: Evaluation, tmp_path: Path
+) -> None:
+    one = write_shard(tmp_path / "one.npz", patches, IDS[:3])
+    two = write_shard(tmp_path / "two.npz", patches, IDS[1:])
+    more = tmp_path / "flair-18.npz"
+    wider = np.pad(whole.matrices[:1], ((0, 0), (0, 6), (0, 6)))
+    patch = dataclasses.replace(
+        whole, nomenclature=FLAIR_18, ids=("000001",), domains=("",), areas=("",), matrices=wider
+    )
+    more.write_bytes(encode_matrices(patch))
+    with pytest.raises(DataError) as caught:
+        merge([one, two, one, tmp_path / "gone.npz", more])
+    report = str(caught.value)
+    assert "(4 problems)" in report
+    assert f"{tmp_path / 'gone.npz'}: cannot be read" in report
+    assert "a file is named twice" in report
+    assert "several nomenclatures: flair-12, flair-18" in report
+    assert f"{one} and {two} share 2 patches, the first {IDS[1]}" in report
