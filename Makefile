@@ -47,7 +47,9 @@ bundle: .venv/installed ## dist/bundle.zip for the platform, with the test set o
 	$(PY) bundle/build.py $(if $(DATA),--data $(DATA)) -o dist/bundle.zip
 
 bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
-	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+	$(PY) benchmarks/scoring.py
+	$(PY) benchmarks/scoring.py --scale full
+	$(PY) benchmarks/demo.py
 
 lock: ## pin the newest versions that pyproject.toml allows
 	$(PY) -m pip install --quiet uv

@@ -37,12 +37,15 @@ def list_files(folder: str | Path) -> Iterator[str]:
         if (real := os.path.realpath(current)) in visited:
             continue
         visited.add(real)
-        with os.scandir(current) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    pending.append(entry.path)
-                else:
-                    yield entry.path
+        try:
+            entries = list(os.scandir(current))
+        except OSError as error:
+            raise UsageError(f"{current}: cannot be listed ({error.strerror})") from None
+        for entry in entries:
+            if entry.is_dir():
+                pending.append(entry.path)
+            else:
+                yield entry.path
 
 
 def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:

@@ -85,9 +85,10 @@ def _domain_section(evaluation: Evaluation) -> list[str]:
 
 
 def _figures(evaluation: Evaluation) -> Iterator[str]:
+    domains = len(set(evaluation.domains) - {""})
+    yield f"patches: {len(evaluation.ids)}" + (f" in {domains} domains" if domains else "")
     if evaluation.interval:
         low, high = evaluation.interval
-        domains = len(set(evaluation.domains))
         yield f"95 % interval for new domains: {low:.4f} to {high:.4f} (jackknife over {domains} domains)"
     matrix = evaluation.matrix
     without_other = metrics.mean_iou_without_other(matrix)

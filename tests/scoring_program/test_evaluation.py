@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from sample_patches import PLACES, Patches, random_mask
 from sklearn.metrics import confusion_matrix as sklearn_matrix
@@ -43,6 +47,60 @@ def sklearn_sum(patches: Patches, ids: list[str]) -> np.ndarray:
     return sklearn_matrix(
         truth.ravel(), np.stack([patches.labels[id] for id in ids]).ravel(), labels=range(13)
     )
+
+
+def official_matrix(references: list[Path], predictions: list[Path]) -> np.ndarray:
+    """The challenge's procedure on files that Pillow opens: a matrix per patch, summed."""
+    total = np.zeros((13, 13), int)
+    for reference, prediction in zip(references, predictions, strict=True):
+        truth = np.array(Image.open(reference)) - 1
+        truth[truth > 12] = 12
+        total += sklearn_matrix(truth.ravel(), np.array(Image.open(prediction)).ravel(), labels=range(13))
+    return total
+
+
+@st.composite
+def label_maps(draw: st.DrawFn, lowest: int, highest: int, other: int) -> np.ndarray:
+    """uint8 (512, 512): one class, all *other*, noise, or blocks of a few classes."""
+    values = st.integers(lowest, highest)
+    kind = draw(st.sampled_from(["one class", "all other", "noise", "blocks"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if kind == "noise":
+        return rng.integers(lowest, highest, (512, 512), np.uint8, endpoint=True)
+    few = {"one class": [draw(values)], "all other": [other]}.get(kind) or draw(st.lists(values, min_size=1))
+    return rng.choice(np.array(few, np.uint8), (64, 64)).repeat(8, axis=0).repeat(8, axis=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(label_maps(1, 19, 19), label_maps(0, 12, 12)), min_size=1, max_size=3),
+    compression=st.sampled_from([None, "tiff_lzw", "tiff_adobe_deflate", "packbits"]),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_any_valid_files_get_the_official_score(
+    pairs: list[tuple[np.ndarray, np.ndarray]], compression: str | None, shuffle: random.Random
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ids = [f"{number:06d}" for number in range(len(pairs))]
+        references = [Path(folder, f"MSK_{id}.tif") for id in ids]
+        predictions = [Path(folder, f"PRED_{id}.tif") for id in ids]
+        for paths, labels in zip(zip(references, predictions, strict=True), pairs, strict=True):
+            for path, one in zip(paths, labels, strict=True):
+                Image.fromarray(one).save(path, compression=compression)
+        official = official_matrix(references, predictions)
+        given_order = [str(path) for path in predictions]
+        shuffle.shuffle(given_order)
+        if official[:12].any() or official[:, :12].any():
+            found = evaluate(given_order, folder)
+        else:
+            with pytest.raises(DataError, match="all pixels are"):
+                evaluate(given_order, folder)
+            return
+    np.testing.assert_array_equal(found.matrix, official)
+    hits = np.diag(official)
+    with np.errstate(invalid="ignore"):
+        ious = (hits / (official.sum(axis=0) + official.sum(axis=1) - hits))[:12]
+    assert found.miou == pytest.approx(np.nanmean(ious), abs=1e-12)
 
 
 def test_each_patch_has_scikit_learns_matrix_and_its_place(patches: Patches) -> None:
@@ -203,6 +261,15 @@ def test_folders_that_are_none(patches: Patches, tmp_path: Path) -> None:
         evaluate(patches.predictions, tmp_path / "nowhere")
     with pytest.raises(DataError, match="no references"):
         evaluate(patches.predictions, patches.predictions)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(patches: Patches, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: str) -> None:
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root, who may run the tests, is refused nothing
+    with pytest.raises(UsageError, match=rf"{patches.predictions}: cannot be listed \(Permission denied\)"):
+        evaluate(patches.predictions, patches.references)
 
 
 def test_folders_that_link_to_each_other_end(patches: Patches) -> None:
