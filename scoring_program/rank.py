@@ -1,6 +1,7 @@
-"""Rank results: a table on the terminal and a leaderboard page.
+"""Rank results: a table on the terminal, a leaderboard page, the same as csv and json beside it.
 
-A RESULT is a folder that score.py wrote (scores.json, timing.json); one without a score is listed below.
+A RESULT is a folder that score.py wrote (scores.json, timing.json, confusion.npz); one without a score is
+listed below. With confusion.npz the differences are tested, domain by domain.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from flair_scoring.errors import run_command
 from flair_scoring.files import write_file
-from flair_scoring.ranking import read_results, render_leaderboard, render_text
+from flair_scoring.leaderboard import render_csv, render_json, render_page_of, render_text
+from flair_scoring.ranking import read_results
 
 
 def main() -> None:
-    """Read the results, write the page, print the table."""
+    """Read the results, write the page, csv and json, print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -25,8 +27,12 @@ def main() -> None:
         "--output", type=Path, required=True, metavar="FILE", help="the page, for example leaderboard.html"
     )
     args = parser.parse_args()
+    if args.output.suffix != ".html":
+        parser.error(f"--output {args.output}: expected a name that ends with .html")
     results = read_results(args.results)
-    write_file(args.output, render_leaderboard(results))
+    write_file(args.output.with_suffix(".csv"), render_csv(results))
+    write_file(args.output.with_suffix(".json"), render_json(results))
+    write_file(args.output, render_page_of(results))
     print(render_text(results))
 
 

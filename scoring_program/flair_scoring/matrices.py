@@ -46,6 +46,35 @@ def encode_matrices(evaluation: Evaluation, per_domain: bool = False) -> bytes:
 
 def read_matrices(path: Path) -> Evaluation:
     """The evaluation that `encode_matrices` wrote, one matrix per patch; DataError for any other file."""
+    arrays = _read(path)
+    if "ids" not in arrays and "domains" in arrays:
+        raise DataError(f"{path}: has no ids, as --platform writes it; score again without --platform")
+    return _make_evaluation(arrays, path)
+
+
+def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
+    """Sum over each domain, int64 (K+1, K+1) by domain, of either kind of file; DataError for any other."""
+    arrays = _read(path)
+    if "ids" in arrays:
+        return _make_evaluation(arrays, path).domain_matrices
+    domains, matrices = arrays.get("domains", np.empty(0)), arrays.get("matrices", np.empty(0))
+    nomenclature = NOMENCLATURES.get(str(arrays.get("nomenclature")))
+    side = nomenclature.other + 1 if nomenclature else 0
+    if matrices.shape != (domains.size, side, side) or matrices.dtype != np.int64 or domains.ndim != 1:
+        raise DataError(f"{path}: domains and matrices do not fit together; score its predictions again")
+    return dict(zip(domains.tolist(), matrices, strict=True))
+
+
+def _make_evaluation(arrays: dict[str, np.ndarray], path: Path) -> Evaluation:
+    if not _is_whole(arrays):
+        raise DataError(f"{path}: ids and matrices do not fit together; score its predictions again")
+    texts = {name: tuple(arrays[name].tolist()) for name in _TEXTS}
+    nomenclature = NOMENCLATURES[str(arrays["nomenclature"])]
+    return Evaluation(nomenclature=nomenclature, matrices=arrays["matrices"], **texts)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an npz of ours."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file.items())
@@ -54,13 +83,7 @@ def read_matrices(path: Path) -> Evaluation:
     except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         raise DataError(f"{path}: not a whole {NAME} of score.py; score its predictions again") from None
     check_stamp({name: array.item() for name, array in arrays.items() if array.ndim == 0}, path)
-    if "ids" not in arrays and "domains" in arrays:
-        raise DataError(f"{path}: has no ids, as --platform writes it; score again without --platform")
-    if not _is_whole(arrays):
-        raise DataError(f"{path}: ids and matrices do not fit together; score its predictions again")
-    texts = {name: tuple(arrays[name].tolist()) for name in _TEXTS}
-    nomenclature = NOMENCLATURES[str(arrays["nomenclature"])]
-    return Evaluation(nomenclature=nomenclature, matrices=arrays["matrices"], **texts)
+    return arrays
 
 
 def merge(paths: Sequence[Path]) -> Evaluation:

@@ -9,30 +9,43 @@ from __future__ import annotations
 import numpy as np
 
 
+def class_counts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per scored class: pixels that are right, predicted pixels, reference pixels, each float64 (..., K).
+
+    Exact up to 2^53 pixels. `matrix` may be a stack of matrices.
+    """
+    matrix = np.asarray(matrix, dtype=np.float64)
+    scored = matrix.shape[-1] - 1
+    predicted = matrix.sum(axis=-2)[..., :scored]
+    actual = matrix.sum(axis=-1)[..., :scored]
+    return np.diagonal(matrix, axis1=-2, axis2=-1)[..., :scored], predicted, actual
+
+
 def iou(matrix: np.ndarray) -> np.ndarray:
     """Intersection over union per scored class, TP / (TP + FP + FN), float64 (K,).
 
-    NaN for a class that occurs neither in the reference nor in the prediction.
+    NaN for a class that occurs neither in the reference nor in the prediction. A stack of matrices,
+    (..., K+1, K+1), has one row for each, (..., K).
     """
-    hits, predicted, actual = _counts(matrix)
+    hits, predicted, actual = class_counts(matrix)
     return _divide(hits, predicted + actual - hits)
 
 
 def precision(matrix: np.ndarray) -> np.ndarray:
     """TP / (TP + FP) per scored class, float64 (K,); NaN for a class that was never predicted."""
-    hits, predicted, _ = _counts(matrix)
+    hits, predicted, _ = class_counts(matrix)
     return _divide(hits, predicted)
 
 
 def recall(matrix: np.ndarray) -> np.ndarray:
     """TP / (TP + FN) per scored class, float64 (K,); NaN for a class without reference pixels."""
-    hits, _, actual = _counts(matrix)
+    hits, _, actual = class_counts(matrix)
     return _divide(hits, actual)
 
 
 def f1(matrix: np.ndarray) -> np.ndarray:
     """2 TP / (2 TP + FP + FN) per scored class, float64 (K,); NaN where `iou` is NaN."""
-    hits, predicted, actual = _counts(matrix)
+    hits, predicted, actual = class_counts(matrix)
     return _divide(2 * hits, predicted + actual)
 
 
@@ -75,15 +88,6 @@ def jackknife_interval(matrices: np.ndarray, level: float = 0.95) -> tuple[float
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
-def _counts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per scored class: pixels that are right, predicted pixels, reference pixels; exact up to 2^53."""
-    matrix = np.asarray(matrix, dtype=np.float64)
-    scored = matrix.shape[1] - 1
-    predicted = matrix.sum(axis=0)[:scored]
-    actual = matrix.sum(axis=1)[:scored]
-    return np.diagonal(matrix)[:scored], predicted, actual
-
-
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    undefined = np.full(len(numerator), np.nan)
+    undefined = np.full(numerator.shape, np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one style for light, dark, wide and narrow screens; no script, no network."""
+"""Self-contained HTML pages: one style for light, dark, wide and narrow screens; no network."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ th:first-child, td:first-child { text-align: left; }
 .heat td { text-align: center; padding: .28rem .35rem; }
 .heat td { background: rgb(var(--heat) / calc(var(--share) * .75)); }
 .heat thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; border: 0; }
+.heat td b { font-weight: 700; text-decoration: underline; } td.text { text-align: left; }
+.sortable thead th { cursor: pointer; } [aria-sort=descending]::after { content: " ▾"; }
+[aria-sort=ascending]::after { content: " ▴"; }
+svg { display: block; width: 100%; min-width: 40rem; max-width: 60rem; font-size: 13px; fill: var(--text); }
+svg line, svg polyline { stroke: var(--line); fill: none; } svg .mark { stroke-width: 2; }
+svg .mark, svg .front { stroke: rgb(var(--heat)); } svg .limit { stroke: #c2410c; stroke-dasharray: 4 3; }
+svg circle { fill: rgb(var(--heat)); } svg circle.soft { fill: var(--soft); }
 .heat thead th:first-child { writing-mode: initial; transform: none; vertical-align: bottom; }
 """
 
@@ -34,13 +41,14 @@ class Markup(str):
     """Text that is HTML already."""
 
 
-def render_page(title: str, *parts: str) -> str:
-    """A whole page with `title` as its heading, then `parts`, which are HTML."""
+def render_page(title: str, *parts: str, script: str = "") -> str:
+    """A whole page with `title` as its heading, then `parts`, which are HTML, and perhaps a script."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n<body>\n<h1>{escape(title)}</h1>\n"
         + "\n".join(parts)
+        + (f"\n<script>{script}</script>" if script else "")
         + "\n</body>\n</html>\n"
     )
 

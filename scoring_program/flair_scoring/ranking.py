@@ -1,85 +1,136 @@
-"""A leaderboard from result folders, as text and as a page."""
+"""The order of results, and which places in it are more than chance."""
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from flair_scoring.errors import DataError, UsageError
+import numpy as np
+
+from flair_scoring.comparison import ALPHA, MIN_DOMAINS, holm, swap_test
+from flair_scoring.errors import DataError, UsageError, list_problems
 from flair_scoring.ingestion_output import TIMING, read_timing
-from flair_scoring.page import bar, paragraph, render_page, table
+from flair_scoring.matrices import NAME as MATRICES
+from flair_scoring.matrices import read_domain_matrices
+from flair_scoring.metrics import mean_iou
 from flair_scoring.results import SCORES
 
-_HEAD = ("rank", "name", "mIoU", "95 % interval", "time ratio", "inference s", "verdict")
+_ROUNDING = 1e-9
+CORRECTED = 5  # places whose comparisons with the leader share one chance of a false alarm (Holm)
 
 
 @dataclass(frozen=True)
 class Result:
-    """One result folder: scores.json (empty if there is no score) and timing.json (empty if not timed)."""
+    """One result folder: scores.json (empty if there is no score), timing.json (empty if not timed).
+
+    `domains` is the confusion matrix of each domain, empty without confusion.npz or without domains.
+    """
 
     name: str
     scores: dict[str, float]
     timing: dict[str, Any]
+    domains: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A scored result in the ranking.
+
+    `group` counts from 1; its members cannot be told apart from its first one. `p_leader` and `p_above` are
+    p-values of the difference to the leader (Holm's within the first five places, plain beyond) and to the
+    next better one (plain). All three are None where there are too few domains or no matrices.
+    """
+
+    rank: int
+    result: Result
+    group: int | None = None
+    p_leader: float | None = None
+    p_above: float | None = None
 
 
 def read_results(folders: Sequence[Path]) -> list[Result]:
     """The results in `folders`, best first, those without a score last; equal scores by time, then name.
 
-    Raises UsageError for a folder that holds no result, DataError for damaged files or scores over different
-    classes.
+    Raises UsageError for a folder that holds no result, DataError for damaged files, and for scores over
+    other classes or other references than the best one's, which cannot be compared.
     """
-    results = [_read(folder) for folder in folders]
-    if (
-        len({tuple(sorted(key for key in r.scores if key.startswith("iou_"))) for r in results if r.scores})
-        > 1
-    ):
+    names = [folder.resolve().name.encode(errors="replace").decode() for folder in folders]
+    unique = len(set(names)) == len(names)
+    results = [
+        _read(folder, name if unique else str(folder)) for folder, name in zip(folders, names, strict=True)
+    ]
+    keys = {tuple(sorted(key for key in r.scores if key.startswith("iou_"))) for r in results if r.scores}
+    if len(keys) > 1:
         raise DataError("the results score different classes; rank those of one nomenclature together")
-    return sorted(results, key=_order)
+    results.sort(key=_order)
+    _require_same_ground([result for result in results if result.domains])
+    return results
 
 
-def render_text(results: Sequence[Result]) -> str:
-    """An aligned table, one line per result."""
-    rows = [list(_HEAD), *_rows(results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if title in ("name", "verdict") else cell.rjust(width)
-            for title, cell, width in zip(_HEAD, row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+def rank_results(results: Sequence[Result]) -> list[Standing]:
+    """The scored results of `read_results` with the tests of their differences."""
+    scored = [result for result in results if result.scores]
+    if not _testable(scored):
+        return [Standing(rank, result) for rank, result in enumerate(scored, 1)]
+    matrices = [np.stack(list(result.domains.values())) for result in scored]
+    to_leader = [swap_test(matrices[0], one) for one in matrices[1:]]
+    to_leader[: CORRECTED - 1] = holm(to_leader[: CORRECTED - 1])
+    standings = [Standing(1, scored[0], group=1)]
+    group, head = 1, 0
+    for place in range(1, len(scored)):
+        p_leader = to_leader[place - 1]
+        if (p_leader if head == 0 else swap_test(matrices[head], matrices[place])) < ALPHA:
+            group, head = group + 1, place
+        above = swap_test(matrices[place - 1], matrices[place])
+        standings.append(Standing(place + 1, scored[place], group, p_leader, above))
+    return standings
 
 
-def render_leaderboard(results: Sequence[Result]) -> str:
-    """The same table as a self-contained page."""
-    rows = []
-    for rank, name, miou, *cells in _rows(results):
-        rows.append([rank, name, miou, bar(float(miou)) if miou else "", *cells])
-    return render_page(
-        "FLAIR #2: leaderboard",
-        paragraph(
-            "mIoU over the scored classes. The interval is for new domains. Time ratio: inference time over "
-            "that of the baseline on the same machine.",
-            "soft",
-        ),
-        table([*_HEAD[:3], "", *_HEAD[3:]], rows),
-    )
+def pairwise_p_values(results: Sequence[Result]) -> np.ndarray | None:
+    """p-values of all differences, float64 (N, N), 1 on the diagonal, uncorrected; None if not testable."""
+    if not _testable(results):
+        return None
+    matrices = [np.stack(list(result.domains.values())) for result in results]
+    found = np.ones((len(results), len(results)))
+    for first, second in combinations(range(len(results)), 2):
+        found[first, second] = found[second, first] = swap_test(matrices[first], matrices[second])
+    return found
 
 
-def _read(folder: Path) -> Result:
-    name = folder.resolve().name
+def pareto_front(results: Sequence[Result]) -> set[str]:
+    """Names of the timed results that no other one beats in mIoU without being slower."""
+    timed = [
+        (r.name, r.scores["miou"], r.timing["ratio"]) for r in results if r.timing.get("ratio") is not None
+    ]
+    return {
+        name
+        for name, miou, ratio in timed
+        if not any(m >= miou and t <= ratio and (m, t) != (miou, ratio) for _, m, t in timed)
+    }
+
+
+def count_domains(results: Sequence[Result]) -> int:
+    """Number of domains that the results were scored on; 0 if that is not known."""
+    return next((len(result.domains) for result in results if result.domains), 0)
+
+
+def _testable(results: Sequence[Result]) -> bool:
+    return count_domains(results) >= MIN_DOMAINS and all(result.domains for result in results)
+
+
+def _read(folder: Path, name: str) -> Result:
     timing = read_timing(folder) if (folder / TIMING).is_file() else {}
     if not (folder / SCORES).is_file():
         if not timing:
             raise UsageError(
                 f"{folder}: neither {SCORES} nor {TIMING}; expected a folder that score.py wrote"
             )
-        return Result(name, {}, timing)
+        return Result(name, {}, timing, {})
     try:
         scores = json.loads((folder / SCORES).read_bytes())
         valid = "miou" in scores and all(math.isfinite(value) for value in scores.values())
@@ -87,7 +138,25 @@ def _read(folder: Path) -> Result:
         valid = False
     if not valid:
         raise DataError(f"{folder / SCORES}: damaged; score the predictions again")
-    return Result(name, scores, timing)
+    domains = read_domain_matrices(folder / MATRICES) if (folder / MATRICES).is_file() else {}
+    if domains and abs(mean_iou(np.sum(list(domains.values()), axis=0)) - scores["miou"]) > _ROUNDING:
+        raise DataError(f"{folder}: {MATRICES} and {SCORES} are of different runs; score again")
+    return Result(name, scores, timing, {} if "" in domains else domains)
+
+
+def _require_same_ground(results: Sequence[Result]) -> None:
+    """Every domain must have as many reference pixels of each class in all results."""
+    if not results:
+        return
+    ground = _reference_pixels(results[0])
+    problems = [f"{r.name}" for r in results[1:] if _reference_pixels(r) != ground]
+    if problems:
+        title = f"scored on other references than {results[0].name}; rank results of one test set together"
+        raise DataError(list_problems(title, problems))
+
+
+def _reference_pixels(result: Result) -> dict[str, list[int]]:
+    return {domain: matrix.sum(axis=1).tolist() for domain, matrix in result.domains.items()}
 
 
 def _order(result: Result) -> tuple[float, float, float, str]:
@@ -98,33 +167,3 @@ def _order(result: Result) -> tuple[float, float, float, str]:
         math.inf if seconds is None else seconds,
         result.name,
     )
-
-
-def _rows(results: Sequence[Result]) -> list[list[str]]:
-    """Cells by _HEAD: the ranked results, the reference's times, the results without a score."""
-    ranked = [result for result in results if result.scores]
-    rows = [_row(str(rank), result) for rank, result in enumerate(ranked, 1)]
-    if times := [seconds for r in results if (seconds := r.timing.get("reference_seconds")) is not None]:
-        rows.append(["", "reference", "", "", "1.000", f"{statistics.median(times):.2f}", "the unit of time"])
-    return rows + [_row("", result) for result in results if not result.scores]
-
-
-def _row(rank: str, result: Result) -> list[str]:
-    scores, timing = result.scores, result.timing
-    interval = f"{scores['miou_low']:.4f} to {scores['miou_high']:.4f}" if "miou_low" in scores else ""
-    verdict = str(timing.get("verdict", "not timed"))
-    if not scores:
-        verdict += f": {timing.get('reason') or 'no score; score.py says why'}"
-    return [
-        rank,
-        result.name,
-        f"{scores['miou']:.4f}" if scores else "",
-        interval,
-        _number(timing.get("ratio"), 3),
-        _number(timing.get("inference_seconds"), 2),
-        verdict,
-    ]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"

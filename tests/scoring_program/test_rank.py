@@ -1,22 +1,32 @@
-"""rank.py: order, the reference's times, results without a score, and the page."""
+"""rank.py: order, groups and tests, the reference's times, results without a score, page, csv and json."""
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from flair_scoring.comparison import swap_test
+from flair_scoring.evaluation import Evaluation
+from flair_scoring.ingestion_output import IngestionOutput
+from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.provenance import stamp
+from flair_scoring.ranking import Result, pairwise_p_values, pareto_front, rank_results, read_results
+from flair_scoring.results import write_results
 
 RANK = Path(__file__).resolve().parents[2] / "scoring_program" / "rank.py"
+PIXELS = 512 * 512
 
 
 def result(folder: Path, miou: float | None, **timing: Any) -> Path:
-    """A result folder; timed if it has any field of timing.json."""
+    """A result folder without matrices; timed if it has any field of timing.json."""
     folder.mkdir()
     if miou is not None:
         scores = {"miou": miou, "overall_accuracy": 0.7, "miou_low": miou - 0.02, "miou_high": miou + 0.02}
@@ -27,11 +37,55 @@ def result(folder: Path, miou: float | None, **timing: Any) -> Path:
     return folder
 
 
+def evaluate_made_up(accuracy: np.ndarray, ground: int = 0) -> Evaluation:
+    """One patch per domain with that accuracy; the classes on the `ground` are drawn from that seed."""
+    rng = np.random.default_rng(ground)
+    matrices = []
+    for share in accuracy:
+        actual = rng.multinomial(PIXELS, np.full(13, 1 / 13))
+        right = np.floor(actual * share).astype(int)
+        matrix = np.diag(right)
+        matrix[np.arange(13), (np.arange(13) + 1) % 13] += actual - right
+        matrices.append(matrix)
+    names = tuple(f"D{place:03d}_2020" for place in range(len(accuracy)))
+    ids = tuple(f"{place:06d}" for place in range(len(accuracy)))
+    areas = ("Z1_UU",) * len(accuracy)
+    return Evaluation(FLAIR_12, ids, names, areas, np.array(matrices, np.uint32))
+
+
+def write(folder: Path, evaluation: Evaluation, per_domain: bool = False) -> Path:
+    folder.mkdir()
+    write_results(folder, evaluation, IngestionOutput([], {}, None), per_domain)
+    return folder
+
+
+def scatter(domains: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.02, domains)
+
+
 def rank(*results: Path, output: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(RANK), *map(str, results), "--output", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr, done.stderr
     return done
+
+
+class Outline(HTMLParser):
+    """Text and tags of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.tags: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert not {"src", "href"} & dict(attributes).keys()
+        assert not any(name.startswith("on") for name, _ in attributes)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
 
 
 def test_orders_by_miou_then_time_and_lists_failures_last(tmp_path: Path) -> None:
@@ -44,23 +98,140 @@ def test_orders_by_miou_then_time_and_lists_failures_last(tmp_path: Path) -> Non
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[1:] == [
+    assert lines[1:6] == [
         ["1", "first", "0.6400", "0.6200", "to", "0.6600", "2.200", "30.00", "within_limit"],
         ["2", "second", "0.6100", "0.5900", "to", "0.6300", "1.400", "30.00", "within_limit"],
         ["3", "untimed", "0.6100", "0.5900", "to", "0.6300", "not", "timed"],
         ["reference", "1.000", "21.00", "the", "unit", "of", "time"],
         ["slow", "3.100", "30.00", "over_limit:", "3.10", "x,", "limit", "2.5"],
     ]
+    assert "No tests of differences: they need confusion.npz" in done.stdout
     page = (tmp_path / "board.html").read_text()
     assert page.index("first") < page.index("second") < page.index("untimed") < page.index("slow")
 
 
+def test_groups_are_told_apart_and_ties_stay_together(tmp_path: Path) -> None:
+    ground = 0.8 + scatter(10, 0)
+    folders = [
+        write(tmp_path / "best", evaluate_made_up(ground + 0.05)),
+        write(tmp_path / "as good", evaluate_made_up(ground + 0.049 + scatter(10, 1))),
+        write(tmp_path / "worse everywhere", evaluate_made_up(ground)),
+        write(tmp_path / "on the platform", evaluate_made_up(ground - 0.1), per_domain=True),
+    ]
+    standings = {one.result.name: one for one in rank_results(read_results(folders))}
+    tied = [standings[name] for name in ("best", "as good")]
+    assert {one.rank for one in tied} == {1, 2}
+    assert {one.group for one in tied} == {1}
+    worse, platform = standings["worse everywhere"], standings["on the platform"]
+    assert (worse.rank, worse.group, platform.rank, platform.group) == (3, 2, 4, 3)
+    assert platform.p_above == 2 / 2**10
+    assert platform.p_leader == 3 * 2 / 2**10  # the smallest of three, by Holm
+    assert tied[0].p_leader is None or tied[1].p_leader is None
+
+
+def test_fifty_far_apart_are_fifty_groups() -> None:
+    results = []
+    for place in range(50):
+        matrices = evaluate_made_up(np.full(10, 0.99 - 0.019 * place)).domain_matrices
+        results.append(Result(f"{place}", {"miou": 1 - place / 50}, {}, matrices))
+    standings = rank_results(results)
+    assert [one.group for one in standings] == list(range(1, 51))
+    table = pairwise_p_values(results)
+    assert table is not None
+    assert table[3, 40] == table[40, 3] == 2 / 2**10
+    assert (np.diag(table) == 1).all()
+
+
+def test_few_domains_are_not_enough(tmp_path: Path) -> None:
+    folders = [write(tmp_path / f"{share}", evaluate_made_up(np.full(5, share))) for share in (0.9, 0.1)]
+    done = rank(*folders, output=tmp_path / "board.html")
+    assert done.returncode == 0, done.stderr
+    assert "The results cannot be told apart with 5 domains" in done.stdout
+    assert "Differences" not in (tmp_path / "board.html").read_text()
+    assert all(one.group is None for one in rank_results(read_results(folders)))
+
+
+def test_csv_and_json_hold_the_whole_table(tmp_path: Path) -> None:
+    one, other = (evaluate_made_up(share + scatter(8, 3)) for share in (0.8, 0.79))
+    folders = [write(tmp_path / "one", one), write(tmp_path / "other", other)]
+    folders.append(result(tmp_path / "failed", None, verdict="failed", reason="a, b"))
+    assert rank(*folders, output=tmp_path / "board.html").returncode == 0
+    with (tmp_path / "board.csv").open() as file:
+        first, second, failed = csv.DictReader(file)
+    assert (first["name"], first["rank"], first["group"], first["p_above"]) == ("one", "1", "1", "")
+    p_value = swap_test(*(np.stack(list(e.domain_matrices.values())) for e in (one, other)))
+    assert float(second["p_above"]) == pytest.approx(p_value)
+    assert float(second["miou"]) == pytest.approx(other.miou)
+    assert float(second["iou_water"]) == pytest.approx(other.iou[4])
+    assert (failed["name"], failed["rank"], failed["reason"]) == ("failed", "", "a, b")
+    board = json.loads((tmp_path / "board.json").read_text())
+    assert (board["schema"], board["domains"], board["results"][1]["rank"]) == (1, 8, 2)
+
+
+def test_published_results_are_those_of_the_paper(tmp_path: Path) -> None:
+    rank(result(tmp_path / "mine", 0.5), output=tmp_path / "board.html")
+    published = json.loads((tmp_path / "board.json").read_text())["published"]
+    assert [row["miou"] for row in published[:3]] == [0.6413, 0.6355, 0.6351]  # the podium
+    by_class = {row["miou"]: row["classes"] for row in published if row["classes"]}
+    assert by_class.keys() == {0.5758, 0.5594, 0.5470}  # Table V; the paper's means are rounded or cut
+    assert all(np.mean(classes) == pytest.approx(miou, abs=1e-4) for miou, classes in by_class.items())
+    assert {row["source"] for row in published if row["deviation"]} == {"datapaper, Table IV"}
+    text = Outline((tmp_path / "board.html").read_text()).text
+    assert "0.5623 ± 0.0056" in text
+
+
+def test_the_page_has_charts_and_marks_winners(tmp_path: Path) -> None:
+    folders = [
+        write(tmp_path / f"{place}", evaluate_made_up(0.5 + place / 20 + scatter(7, place)))
+        for place in range(5)
+    ]
+    for place, folder in enumerate(folders):
+        timing = {"verdict": "within_limit", "reason": None, "ratio": 0.5 + place / 4, "limit_ratio": 2.5}
+        (folder / "timing.json").write_text(json.dumps(stamp() | timing))
+    rank(*folders, output=tmp_path / "board.html")
+    page = Outline((tmp_path / "board.html").read_text())
+    assert page.tags.count("svg") == 2
+    assert page.tags.count("circle") == 10
+    assert page.tags.count("script") == 1
+    assert "limit 2.5" in page.text
+    assert page.tags.count("b") == 12  # the last one is the best in every class
+
+
 def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
-    folder = result(tmp_path / "<script>alert(1)<script>", 0.5, reason="<b>", verdict="<i>")
-    assert rank(folder, output=tmp_path / "board.html").returncode == 0
-    page = (tmp_path / "board.html").read_text()
-    assert "&lt;script&gt;alert(1)" in page
-    assert not any(tag in page for tag in ("<script", "<b>", "<i>"))
+    names = ["<script>alert(1)<script>", "=1+1", "'\"><img src=x onerror=alert(1)>"]
+    folders = [
+        write(tmp_path / name, evaluate_made_up(np.full(6, 0.5 + 0.1 * place)))
+        for place, name in enumerate(names)
+    ]
+    folders.append(result(tmp_path / "<u>", None, reason="<i>", verdict="<i>"))
+    assert rank(*folders, output=tmp_path / "board.html").returncode == 0
+    page = Outline((tmp_path / "board.html").read_text())
+    assert set(names) <= set(page.text)
+    assert page.tags.count("script") == 1
+    assert not {"img", "i", "u"} & set(page.tags)
+    with (tmp_path / "board.csv").open() as file:
+        written = {row["name"] for row in csv.DictReader(file)}
+    assert "'=1+1" in written  # a spreadsheet shows it and does not compute it
+
+
+def test_the_pareto_front_is_what_nobody_beats() -> None:
+    rng = np.random.default_rng(0)
+    results = [
+        Result(f"{n}", {"miou": float(m)}, {"ratio": float(t)}, {})
+        for n, (m, t) in enumerate(rng.random((40, 2)))
+    ]
+    expected = set()
+    for one in results:
+        beaten = [
+            other
+            for other in results
+            if other is not one
+            and other.scores["miou"] >= one.scores["miou"]
+            and other.timing["ratio"] <= one.timing["ratio"]
+        ]
+        expected |= set() if beaten else {one.name}
+    assert pareto_front(results) == expected
+    assert 1 < len(expected) < 40
 
 
 @pytest.mark.parametrize(
@@ -82,3 +253,27 @@ def test_refuses_what_is_no_result(tmp_path: Path, content: str | None, sentence
     assert done.returncode == 2
     assert sentence in done.stderr
     assert not (tmp_path / "board.html").exists()
+
+
+def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
+    good = write(tmp_path / "good", evaluate_made_up(np.full(6, 0.9)))
+    elsewhere = write(tmp_path / "elsewhere", evaluate_made_up(np.full(6, 0.5), ground=1))
+    fewer = write(tmp_path / "fewer", evaluate_made_up(np.full(5, 0.5)))
+    done = rank(good, elsewhere, fewer, output=tmp_path / "board.html")
+    assert done.returncode == 2
+    assert "scored on other references than good" in done.stderr
+    assert "elsewhere" in done.stderr
+    assert "fewer" in done.stderr
+    (fewer / "confusion.npz").write_bytes((good / "confusion.npz").read_bytes())
+    assert (
+        "confusion.npz and scores.json are of different runs"
+        in rank(good, fewer, output=tmp_path / "board.html").stderr
+    )
+    (fewer / "confusion.npz").write_bytes(b"PK")
+    assert "confusion.npz: not a whole" in rank(good, fewer, output=tmp_path / "board.html").stderr
+
+
+def test_the_page_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    done = rank(result(tmp_path / "good", 0.6), output=tmp_path / "board.csv")
+    assert done.returncode == 2
+    assert "expected a name that ends with .html" in done.stderr

@@ -1,0 +1,278 @@
+"""A leaderboard as text, csv, json and a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from flair_scoring.chart import interval_plot, scatter_plot
+from flair_scoring.comparison import ALPHA, MIN_DOMAINS
+from flair_scoring.page import Markup, paragraph, render_page, table
+from flair_scoring.provenance import stamp
+from flair_scoring.published import read_published
+from flair_scoring.ranking import (
+    CORRECTED,
+    Result,
+    Standing,
+    count_domains,
+    pairwise_p_values,
+    pareto_front,
+    rank_results,
+)
+
+_HEAD = (
+    *("rank", "name", "mIoU", "95 % interval", "group", "p leader", "p above"),
+    *("time ratio", "inference s", "verdict"),
+)
+_SORT = """
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    let falling = false;
+    const number = text => parseFloat(text.replace(/[^0-9.-]/g, ""));
+    head.tabIndex = 0;
+    const sort = () => {
+      falling = !falling;
+      const rows = [...body.rows].sort((a, b) => {
+        const [x, y] = [a, b].map(row => row.cells[column].textContent);
+        const order = isNaN(number(x)) || isNaN(number(y)) ? x.localeCompare(y) : number(x) - number(y);
+        return falling ? -order : order;
+      });
+      body.append(...rows);
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    };
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
+  });
+}
+"""
+
+
+def render_text(results: Sequence[Result]) -> str:
+    """An aligned table, one line per result, and how to read it."""
+    rows = [list(_HEAD), *_rows(results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if title in ("name", "verdict") else cell.rjust(width)
+            for title, cell, width in zip(_HEAD, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, "", _explain(results)])
+
+
+def render_csv(results: Sequence[Result]) -> str:
+    """One line per result with all that is known of it; empty where something is not."""
+    records = _records(results)
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _plain(value) for key, value in record.items()} for record in records)
+    return buffer.getvalue()
+
+
+def render_json(results: Sequence[Result]) -> str:
+    """The same records, the published results, and the stamp."""
+    content = {
+        **stamp(),
+        "domains": count_domains(results),
+        "method": _explain(results),
+        "results": _records(results),
+        "published": [vars(row) for row in read_published()],
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def render_page_of(results: Sequence[Result]) -> str:
+    """The self-contained page: table, intervals, differences, time, classes."""
+    scored = [result for result in results if result.scores]
+    rows = [[rank, _text_cell(name), *cells] for rank, name, *cells in _rows(results)]
+    return render_page(
+        "FLAIR #2: leaderboard",
+        paragraph("mIoU over the scored classes; click on a heading to sort.", "soft"),
+        table(_HEAD, rows, "sortable"),
+        paragraph(_explain(results), "soft"),
+        *_interval_section(scored),
+        *_difference_section(scored),
+        *_time_section(scored),
+        *_class_section(scored),
+        "<h2>Published results</h2>",
+        paragraph("As their sources state them on the test set of FLAIR #2; not measured here.", "soft"),
+        _published_table(),
+        script=_SORT,
+    )
+
+
+def _rows(results: Sequence[Result]) -> list[list[str]]:
+    """Cells by _HEAD: the ranked results, the reference's times, the results without a score."""
+    rows = [_row(standing) for standing in rank_results(results)]
+    if times := [seconds for r in results if (seconds := r.timing.get("reference_seconds")) is not None]:
+        median = f"{statistics.median(times):.2f}"
+        rows.append(["", "reference", *[""] * 5, "1.000", median, "the unit of time"])
+    for result in results:
+        if not result.scores:
+            timing = result.timing
+            reason = f"{timing.get('verdict')}: {timing.get('reason') or 'no score; score.py says why'}"
+            rows.append(["", result.name, *[""] * 5, *_times(timing), reason])
+    return rows
+
+
+def _row(standing: Standing) -> list[str]:
+    scores, timing = standing.result.scores, standing.result.timing
+    return [
+        str(standing.rank),
+        standing.result.name,
+        f"{scores['miou']:.4f}",
+        f"{scores['miou_low']:.4f} to {scores['miou_high']:.4f}" if "miou_low" in scores else "",
+        _number(standing.group, 0),
+        _number(standing.p_leader, 3),
+        _number(standing.p_above, 3),
+        *_times(timing),
+        str(timing.get("verdict", "not timed")),
+    ]
+
+
+def _times(timing: dict[str, Any]) -> list[str]:
+    return [_number(timing.get("ratio"), 3), _number(timing.get("inference_seconds"), 2)]
+
+
+def _records(results: Sequence[Result]) -> list[dict[str, Any]]:
+    front = pareto_front([result for result in results if result.scores])
+    records: list[dict[str, Any]] = []
+    for standing in rank_results(results):
+        result = standing.result
+        records.append(
+            {
+                "rank": standing.rank,
+                "name": result.name,
+                "group": standing.group,
+                "p_leader": standing.p_leader,
+                "p_above": standing.p_above,
+                "verdict": result.timing.get("verdict"),
+                "reason": result.timing.get("reason"),
+                "pareto": result.name in front,
+                **result.scores,
+            }
+        )
+    for result in results:
+        if not result.scores:
+            fields = {key: result.timing.get(key) for key in ("verdict", "reason", "inference_seconds")}
+            records.append({"name": result.name, **fields, "time_ratio": result.timing.get("ratio")})
+    return records
+
+
+def _plain(value: Any) -> Any:
+    """A text that a spreadsheet does not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+def _explain(results: Sequence[Result]) -> str:
+    """How to read the table: interval, groups and p-values, or why there are none."""
+    domains = count_domains(results)
+    if not domains:
+        return "No tests of differences: they need confusion.npz with domains beside each scores.json."
+    if domains < MIN_DOMAINS:
+        return (
+            f"The results cannot be told apart with {domains} domains: even one that wins in all may do "
+            f"so by chance; tests of differences need {MIN_DOMAINS}."
+        )
+    return (
+        f"Interval: for new domains (jackknife over {domains} domains). p: how often equally good results "
+        "would differ so much (exchange of their matrices per domain); to the leader, corrected for several "
+        f"comparisons within the first {CORRECTED} places (Holm), not beyond; to the next better result, not "
+        f"corrected. Group: cannot be told apart from the first of the group (p >= {ALPHA:g})."
+    )
+
+
+def _interval_section(scored: Sequence[Result]) -> list[str]:
+    rows = [
+        (result.name, result.scores["miou_low"], result.scores["miou"], result.scores["miou_high"])
+        for result in scored
+        if "miou_low" in result.scores
+    ]
+    if not rows:
+        return []
+    note = (
+        "Intervals say how far the mIoU may be off in other domains. That two of them overlap does not mean "
+        "that the results are equal: both were scored on the same domains."
+    )
+    return ["<h2>Intervals</h2>", interval_plot(rows, "mIoU, 95 % interval"), paragraph(note, "soft")]
+
+
+def _difference_section(scored: Sequence[Result]) -> list[str]:
+    p_values = pairwise_p_values(scored)
+    if p_values is None or len(scored) < 2:
+        return []
+    names = [result.name for result in scored]
+    rows = [
+        [name, *(Markup("<td></td>") if row == column else _p_cell(p) for column, p in enumerate(line))]
+        for row, (name, line) in enumerate(zip(names, p_values, strict=True))
+    ]
+    note = (
+        f"p-value of each difference in mIoU, not corrected for their number. Coloured: below {ALPHA:g}, "
+        "more than these domains' chance."
+    )
+    return ["<h2>Differences</h2>", paragraph(note, "soft"), table(["", *names], rows, "heat")]
+
+
+def _p_cell(p: float) -> Markup:
+    return Markup(f'<td style="--share:{0.6 if p < ALPHA else 0}">{p:.3f}</td>')
+
+
+def _time_section(scored: Sequence[Result]) -> list[str]:
+    timed = [result for result in scored if result.timing.get("ratio") is not None]
+    if not timed:
+        return []
+    front = pareto_front(timed)
+    points = [(r.name, float(r.timing["ratio"]), r.scores["miou"], r.name in front) for r in timed]
+    limits = [limit for r in timed if (limit := r.timing.get("limit_ratio"))]
+    chart = scatter_plot(points, min(limits, default=None), "time ratio", "mIoU")
+    note = "Joined: no other result has a higher mIoU in as little time. Time ratio 1 is the baseline's time."
+    return ["<h2>mIoU and time</h2>", chart, paragraph(note, "soft")]
+
+
+def _class_section(scored: Sequence[Result]) -> list[str]:
+    if not scored:
+        return []
+    keys = [key for key in scored[0].scores if key.startswith("iou_")]
+    best = {key: max(result.scores[key] for result in scored) for key in keys}
+    rows = []
+    for result in scored:
+        cells = [(result.scores[key], result.scores[key] == best[key] > 0) for key in keys]
+        rows.append([result.name, *(_iou_cell(value, wins) for value, wins in cells)])
+    names = [key.removeprefix("iou_").replace("_", " ") for key in keys]
+    note = "IoU in per cent; the best of each class is bold."
+    return ["<h2>Classes</h2>", paragraph(note, "soft"), table(["", *names], rows, "heat")]
+
+
+def _iou_cell(value: float, wins: bool) -> Markup:
+    cell = f"{100 * value:.1f}"
+    return Markup(f'<td style="--share:{value:.3f}">{f"<b>{cell}</b>" if wins else cell}</td>')
+
+
+def _published_table() -> str:
+    rows = [
+        [
+            row.name,
+            f"{row.miou:.4f}" + (f" ± {row.deviation:.4f}" if row.deviation else ""),
+            _text_cell(row.source),
+        ]
+        for row in read_published()
+    ]
+    return table(["name", "mIoU", "source"], rows)
+
+
+def _text_cell(text: str) -> Markup:
+    return Markup(f'<td class="text">{escape(text)}</td>')
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
