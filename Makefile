@@ -49,6 +49,8 @@ bundle: .venv/installed ## dist/bundle.zip for the platform, with the test set o
 bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/scoring.py
 	$(PY) benchmarks/scoring.py --scale full
+	$(PY) benchmarks/significance.py
+	$(PY) benchmarks/ranking.py
 	$(PY) benchmarks/demo.py
 
 lock: ## pin the newest versions that pyproject.toml allows
