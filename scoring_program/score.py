@@ -18,6 +18,7 @@ from flair_scoring.ingestion_output import IngestionOutput, open_output, open_pl
 from flair_scoring.matrices import merge
 from flair_scoring.nomenclature import FLAIR_12, NOMENCLATURES, get_nomenclature
 from flair_scoring.pairing import read_ids
+from flair_scoring.pictures import render_patches
 from flair_scoring.report import render_text
 from flair_scoring.results import prepare_output, write_results
 
@@ -48,7 +49,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--merge", type=Path, nargs="+", metavar="NPZ", help="add up the confusion.npz of several outputs"
     )
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DATA", help="show the best and worst patches; DATA has their images"
+    )
     args = parser.parse_args()
+    if args.pictures and (args.platform or args.merge or not args.output):
+        parser.error(
+            "--pictures needs PRED, REF and --output, and --platform refuses it: participants see it"
+        )
     if args.merge and (args.predictions or args.ids or args.platform):
         parser.error("--merge stands alone: no PRED, REF, --ids or --platform beside it")
     if not args.merge and not args.references:
@@ -94,7 +102,9 @@ def main() -> None:
     for note in evaluation.notes:
         print(f"note: {note}", file=sys.stderr)
     if args.output:
-        write_results(args.output, evaluation, output, per_domain=args.platform)
+        patches = (evaluation, output.predictions, args.references, args.pictures)
+        pictures = render_patches(*patches) if args.pictures else []
+        write_results(args.output, evaluation, output, args.platform, pictures)
     print(render_text(evaluation))
 
 

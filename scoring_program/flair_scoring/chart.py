@@ -1,4 +1,4 @@
-"""Charts as SVG inside a page, in its colours: an interval plot and a scatter plot."""
+"""Charts as SVG inside a page, in its colours: intervals, points, a histogram."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = 30  # characters
 
 
 def interval_plot(rows: Sequence[tuple[str, float, float, float]], title: str) -> Markup:
-    """One line per (name, low, value, high), the first on top, over a common axis."""
+    """One line per (name, low, value, high), the first on top, over a common axis; a dot if all are equal."""
     ticks = _ticks(min(row[1] for row in rows), max(row[3] for row in rows))
     bottom = len(rows) * _ROW + 10
     parts = _x_axis(ticks, _NAMES, bottom, title)
@@ -23,7 +23,7 @@ def interval_plot(rows: Sequence[tuple[str, float, float, float]], title: str) -
         parts += [
             _text(_NAMES - 12, y + 4, _shorten(name), "end"),
             _line(_x(low, ticks, _NAMES), y, _x(high, ticks, _NAMES), y, "mark"),
-            _dot(_x(value, ticks, _NAMES), y, f"{name}: {value:.4f} ({low:.4f} to {high:.4f})"),
+            _dot(_x(value, ticks, _NAMES), y, f"{name}: {value:.4f}{_range(low, high)}"),
         ]
     return _figure(parts, bottom + 45)
 
@@ -62,6 +62,28 @@ def scatter_plot(
             anchor = "start" if x_of(x) < _WIDTH / 2 else "end"
             parts.append(_text(x_of(x), y_of(y) - 9, _shorten(name), anchor))
     return _figure(parts, height + 45)
+
+
+def histogram(values: Sequence[float], limit: float | None, x_title: str) -> Markup:
+    """How many of the values lie where, in 40 bins from 0 on, and a vertical line at `limit`."""
+    ticks = _ticks(0.0, max([*values, limit or 0.0]))
+    counts = [0] * 40
+    for value in values:
+        counts[min(int(40 * value / ticks[-1]), 39)] += 1
+    height, width = 160, (_WIDTH - _RIGHT - _NUMBERS) / 40
+    parts = _x_axis(ticks, _NUMBERS, height, x_title)
+    for place, count in enumerate(counts):
+        tall = (height - 20) * count / max(counts)
+        box = f'x="{_NUMBERS + place * width + 1:.1f}" y="{height - tall:.1f}" width="{width - 2:.1f}"'
+        parts.append(f'<rect {box} height="{tall:.1f}"><title>{count}</title></rect>')
+    if limit:
+        x = _x(limit, ticks, _NUMBERS)
+        parts += [_line(x, 5, x, height, "limit"), _text(x - 5, 16, f"limit {limit:.4g}", "end")]
+    return _figure(parts, height + 45)
+
+
+def _range(low: float, high: float) -> str:
+    return f" ({low:.4f} to {high:.4f})" if low < high else ""
 
 
 def _figure(parts: Sequence[str], height: float) -> Markup:

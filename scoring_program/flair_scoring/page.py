@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -21,7 +22,13 @@ th, td { padding: .28rem .6rem; text-align: right; white-space: nowrap; }
 th, td { border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); } tbody th { color: var(--text); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; }
-.bar { min-width: 8rem; } .bar div { height: .8rem; border: 1px solid var(--line); box-sizing: border-box; }
+.bar { min-width: 8rem; } .bar div div { height: .8rem; border: 1px solid var(--line); }
+.bar div { position: relative; box-sizing: border-box; }
+.bar i { position: absolute; top: -.2rem; height: 1.2rem; border-left: 2px solid var(--text); }
+figure { display: inline-block; vertical-align: top; margin: 0 .6rem .6rem 0; width: 13rem; } figure img { width: 100%; }
+figcaption { font-size: .85rem; color: var(--soft); }
+.legend span { display: inline-block; margin-right: .9rem; white-space: nowrap; }
+.legend i { display: inline-block; width: .8rem; height: .8rem; border: 1px solid var(--line); }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .heat td { text-align: center; padding: .28rem .35rem; }
 .heat td { background: rgb(var(--heat) / calc(var(--share) * .75)); }
@@ -32,7 +39,7 @@ th:first-child, td:first-child { text-align: left; }
 svg { display: block; width: 100%; min-width: 40rem; max-width: 60rem; font-size: 13px; fill: var(--text); }
 svg line, svg polyline { stroke: var(--line); fill: none; } svg .mark { stroke-width: 2; }
 svg .mark, svg .front { stroke: rgb(var(--heat)); } svg .limit { stroke: #c2410c; stroke-dasharray: 4 3; }
-svg circle { fill: rgb(var(--heat)); } svg circle.soft { fill: var(--soft); }
+svg circle, svg rect { fill: rgb(var(--heat)); } svg circle.soft { fill: var(--soft); }
 .heat thead th:first-child { writing-mode: initial; transform: none; vertical-align: bottom; }
 """
 
@@ -71,14 +78,25 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
-def bar(share: float, colour: str = "rgb(var(--heat))") -> Markup:
-    """A cell with a bar, `share` (0..1) of its width."""
-    return Markup(f'<td class="bar"><div style="width:{share:.1%};background:{escape(colour)}"></div></td>')
+def bar(share: float, colour: str = "rgb(var(--heat))", mark: float | None = None) -> Markup:
+    """A cell with a bar, `share` (0..1) of its width, and perhaps an upright line at `mark` (0..1)."""
+    line = "" if mark is None else f'<i style="left:{mark:.1%}"></i>'
+    filled = f'<div style="width:{share:.1%};background:{escape(colour)}"></div>'
+    return Markup(f'<td class="bar"><div class="all">{filled}{line}</div></td>')
 
 
-def heat(share: float) -> Markup:
+def heat(share: float, hint: str) -> Markup:
     """A cell with `share` (0..1) in per cent, on a ground that is the stronger the larger it is."""
-    return Markup(f'<td style="--share:{share:.3f}">{100 * share:.0f}</td>')
+    return Markup(f'<td style="--share:{share:.3f}" title="{escape(hint)}">{100 * share:.0f}</td>')
+
+
+def picture(content: bytes, kind: str, caption: str) -> Markup:
+    """An image, inside the page, of the media type `kind` with its caption."""
+    data = base64.b64encode(content).decode()
+    return Markup(
+        f'<figure><img alt="{escape(caption)}" src="data:{kind};base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def _class(name: str) -> str:

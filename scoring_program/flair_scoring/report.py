@@ -11,9 +11,12 @@ import numpy as np
 import PIL
 
 from flair_scoring import metrics
+from flair_scoring.chart import histogram, interval_plot
 from flair_scoring.evaluation import Evaluation
+from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.page import bar, heat, paragraph, render_page, table
 from flair_scoring.provenance import stamp
+from flair_scoring.published import Published, read_published
 
 _METRICS = {"IoU": metrics.iou, "precision": metrics.precision, "recall": metrics.recall, "F1": metrics.f1}
 _SHARE = "in reference"
@@ -27,8 +30,11 @@ def render_text(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def render_report(evaluation: Evaluation, timing: dict[str, Any]) -> str:
-    """The page: score, classes, confusion, domains, what was checked, where it was computed."""
+def render_report(evaluation: Evaluation, timing: dict[str, Any], pictures: Sequence[str] = ()) -> str:
+    """The page: score, classes, confusion, domains, pictures, time, what was checked, where it was computed.
+
+    `pictures` is HTML already; it shows patches, so it is for pages that only people with the labels see.
+    """
     return render_page(
         "FLAIR #2: result",
         paragraph("mIoU", "soft"),
@@ -36,11 +42,14 @@ def render_report(evaluation: Evaluation, timing: dict[str, Any]) -> str:
         *map(paragraph, _figures(evaluation)),
         paragraph(_describe_timing(timing)),
         "<h2>Classes</h2>",
-        _class_table(evaluation),
+        *_class_section(evaluation),
         "<h2>Confusion matrix</h2>",
         paragraph("Per cent of each reference class (row) by predicted class (column).", "soft"),
         _confusion_table(evaluation),
+        *map(paragraph, _describe_confusion(evaluation)),
         *_domain_section(evaluation),
+        *pictures,
+        *_latency_section(timing),
         "<h2>What was checked</h2>",
         *map(paragraph, _checks(evaluation)),
         "<h2>How it was computed</h2>",
@@ -58,30 +67,73 @@ def _class_rows(evaluation: Evaluation) -> Iterator[list[str]]:
     yield ["other (not scored)", *("-" for _ in columns), f"{other:.2%}"]
 
 
-def _class_table(evaluation: Evaluation) -> str:
-    values = np.nan_to_num(evaluation.iou)
-    bars = [bar(value, colour) for value, colour in zip(values, evaluation.nomenclature.colours, strict=True)]
+def _class_section(evaluation: Evaluation) -> Iterator[str]:
+    values, colours = np.nan_to_num(evaluation.iou), evaluation.nomenclature.colours
+    baseline = _baseline() if evaluation.nomenclature.name == FLAIR_12.name else None
+    marks: Sequence[float | None] = baseline.classes if baseline else [None] * len(values)
+    bars = [bar(*cells) for cells in zip(values, colours, marks, strict=True)]
     rows = zip(_class_rows(evaluation), [*bars, ""], strict=True)
-    return table(["class", "", *_METRICS, _SHARE], [[name, cell, *cells] for (name, *cells), cell in rows])
+    yield table(["class", "", *_METRICS, _SHARE], [[name, cell, *cells] for (name, *cells), cell in rows])
+    if baseline:
+        note = f"Bars: IoU. Upright lines: {baseline.name}, on FLAIR #2's test set, mIoU {baseline.miou:.4f}"
+        yield paragraph(f"{note} ({baseline.source}).", "soft")
+
+
+def _baseline() -> Published:
+    """The best published result whose classes are known."""
+    return next(row for row in read_published() if row.classes)
 
 
 def _confusion_table(evaluation: Evaluation) -> str:
     names = [*evaluation.nomenclature.classes, "other"]
     matrix = evaluation.matrix
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    rows = [[name, *map(heat, row)] for name, row in zip(names, shares, strict=True)]
+    rows = [
+        [name, *(heat(share, f"{count:,} pixels") for share, count in zip(*row, strict=True))]
+        for name, *row in zip(names, shares, matrix, strict=True)
+    ]
     return table(["reference", *names], rows, "heat")
+
+
+def _describe_confusion(evaluation: Evaluation, count: int = 5) -> Iterator[str]:
+    """The most frequent confusions, in words."""
+    matrix = evaluation.matrix
+    names = [*evaluation.nomenclature.classes, "other"]
+    errors = np.where(np.eye(len(names), dtype=bool), 0, matrix)
+    for place in np.argsort(-errors, axis=None, kind="stable")[:count]:
+        actual, predicted = np.unravel_index(place, errors.shape)
+        pixels = errors[actual, predicted]
+        if pixels:
+            yield (
+                f"{pixels / matrix[actual].sum():.1%} of {names[actual]} was taken for {names[predicted]}: "
+                f"{pixels / errors.sum():.1%} of all errors."
+            )
 
 
 def _domain_section(evaluation: Evaluation) -> list[str]:
     scores = {domain: metrics.mean_iou(matrix) for domain, matrix in evaluation.domain_matrices.items()}
     if "" in scores:
         return []
+    ranked = sorted(scores.items(), key=lambda item: -np.nan_to_num(item[1]))
     rows = [
-        [domain, bar(np.nan_to_num(score)), _format(score), str(evaluation.domains.count(domain))]
-        for domain, score in scores.items()
+        (f"{domain} ({evaluation.domains.count(domain)} patches)", score, score, score)
+        for domain, score in ranked
+        if not np.isnan(score)
     ]
-    return ["<h2>Domains</h2>", table(["domain", "", "mIoU", "patches"], rows)]
+    return ["<h2>Domains</h2>", interval_plot(rows, "mIoU of the domain")] if rows else []
+
+
+def _latency_section(timing: dict[str, Any]) -> list[str]:
+    latencies, requests = timing.get("latencies_ms"), timing.get("requests")
+    if not isinstance(latencies, list) or not latencies or not requests:
+        return []
+    limits = [timing.get("limit_seconds")]
+    if timing.get("limit_ratio") and timing.get("reference_seconds"):
+        limits.append(timing["limit_ratio"] * timing["reference_seconds"])
+    seconds = min((limit for limit in limits if limit), default=None)
+    limit = 1000 * seconds / requests if seconds else None
+    note = "One value per request. The limit is that of the whole run, shared evenly among its requests."
+    return ["<h2>Latency</h2>", histogram(latencies, limit, "milliseconds"), paragraph(note, "soft")]
 
 
 def _figures(evaluation: Evaluation) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,19 @@ def prepare_output(folder: Path) -> None:
         ) from None
 
 
-def write_results(folder: Path, evaluation: Evaluation, output: IngestionOutput, per_domain: bool) -> None:
-    """Write all files, scores.json last; `per_domain` keeps matrices of single patches back."""
+def write_results(
+    folder: Path,
+    evaluation: Evaluation,
+    output: IngestionOutput,
+    per_domain: bool,
+    pictures: Sequence[str] = (),
+) -> None:
+    """Write all files, scores.json last; `per_domain` keeps matrices of single patches back.
+
+    `pictures` are shown in the report.
+    """
     write_file(folder / MATRICES, encode_matrices(evaluation, per_domain))
-    write_file(folder / "detailed_results.html", render_report(evaluation, output.timing))
+    write_file(folder / "detailed_results.html", render_report(evaluation, output.timing, pictures))
     if output.timing_file:
         write_file(folder / "timing.json", output.timing_file.read_bytes())
     scores = make_scores(evaluation, output.timing)

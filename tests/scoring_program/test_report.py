@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sample_patches import Patches
 
-from flair_scoring import Evaluation, evaluate
+from flair_scoring import Evaluation, evaluate, mean_iou
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.page import bar, render_page, table
 from flair_scoring.report import render_report, render_text
@@ -39,7 +39,9 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        assert not {"src", "href"} & dict(attributes).keys()
+        values = dict(attributes)
+        assert "href" not in values
+        assert values.get("src", "data:image/").startswith("data:image/")
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -60,7 +62,11 @@ def test_the_report_shows_score_classes_domains_and_time(evaluation: Evaluation)
     page = render_report(evaluation, TIMING)
     text = Outline(page).text
     assert f"{evaluation.miou:.4f}" in text
-    assert {*FLAIR_12.classes, "D015_2020", "D022_2021", "D061_2020"} <= set(text)
+    assert set(FLAIR_12.classes) <= set(text)
+    domains = [line.split()[0] for line in text if line.endswith(" patches)")]
+    mious = [mean_iou(evaluation.domain_matrices[domain]) for domain in domains]
+    assert sorted(domains) == ["D015_2020", "D022_2021", "D061_2020"]
+    assert mious == sorted(mious, reverse=True)
     assert {f"{value:.4f}" for value in evaluation.iou} <= set(text)
     assert all(f"background:{colour}" in page for colour in FLAIR_12.colours)
     assert any("1.235 (limit 2.5)" in line for line in text)
@@ -68,7 +74,7 @@ def test_the_report_shows_score_classes_domains_and_time(evaluation: Evaluation)
 
 def test_the_report_needs_no_network_and_no_script(evaluation: Evaluation) -> None:
     page = render_report(evaluation, TIMING)
-    allowed = "html meta title style body h1 h2 p div table thead tbody tr th td"
+    allowed = "html meta title style body h1 h2 p div i table thead tbody tr th td svg line circle text"
     assert Outline(page).tags <= set(allowed.split())
     assert not re.search(r"https?:|url\(|@import", page)
 
@@ -80,6 +86,38 @@ def test_rows_of_the_confusion_matrix_are_per_cent_of_the_reference(evaluation: 
     matrix = evaluation.matrix
     expected = np.rint(100 * matrix / matrix.sum(axis=1, keepdims=True)).astype(int)
     np.testing.assert_array_equal(np.array(cells, int).reshape(13, 13), expected)
+
+
+def test_the_most_frequent_confusions_are_told_in_words(evaluation: Evaluation) -> None:
+    matrices = evaluation.matrices.copy()
+    matrices[0, 10, 9] += 100_000
+    changed = Evaluation(FLAIR_12, evaluation.ids, evaluation.domains, evaluation.areas, matrices)
+    matrix = changed.matrix
+    share = matrix[10, 9] / matrix[10].sum()
+    errors = matrix[10, 9] / (matrix.sum() - np.trace(matrix))
+    text = Outline(render_report(changed, {})).text
+    told = [line for line in text if " was taken for " in line]
+    assert len(told) == 5
+    expected = (
+        f"{share:.1%} of agricultural land was taken for herbaceous vegetation: {errors:.1%} of all errors."
+    )
+    assert told[0] == expected
+
+
+def test_the_baseline_is_shown_beside_each_class(evaluation: Evaluation) -> None:
+    page = render_report(evaluation, {})
+    assert page.count('<i style="left:') == 12
+    assert '<i style="left:83.7%"></i>' in page  # building, datapaper Table V
+    assert "mIoU 0.5758 (datapaper, Table V)" in page
+
+
+def test_latencies_are_drawn_with_the_limit_of_a_request(evaluation: Evaluation) -> None:
+    timing = TIMING | {"latencies_ms": [10.0, 11.0, 30.0], "requests": 3, "reference_seconds": 0.03}
+    page = render_report(evaluation, timing)
+    assert "limit 25" in Outline(page).text  # 2.5 x 30 ms over 3 requests
+    counts = re.findall(r"<rect [^>]*><title>(\d+)</title></rect>", page)
+    assert (len(counts), sum(map(int, counts))) == (40, 3)
+    assert "Latency" not in Outline(render_report(evaluation, TIMING)).text
 
 
 def test_strange_text_is_shown_and_not_run(evaluation: Evaluation) -> None:
