@@ -40,6 +40,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       falling = !falling;
       const rows = [...body.rows].sort((a, b) => {
         const [x, y] = [a, b].map(row => row.cells[column].textContent);
+        if (x === "" || y === "") return (x === "") - (y === "");
         const order = isNaN(number(x)) || isNaN(number(y)) ? x.localeCompare(y) : number(x) - number(y);
         return falling ? -order : order;
       });
