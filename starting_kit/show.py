@@ -1,0 +1,82 @@
+"""Draw one patch: aerial image, false colours, height, labels, a prediction, and its year of Sentinel-2."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from flair_baseline.portrait import Portrait, draw
+from flair_ingestion.dataset import SPLITS, Patch, read_image, read_labels, read_superpatch
+from flair_ingestion.index import find_roots, scan_split
+from flair_scoring.errors import DataError, UsageError, list_problems, run_command
+from flair_scoring.files import write_file
+from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.pairing import PREDICTION, find_rasters, list_files
+from flair_scoring.raster import RasterError, read_raster
+
+
+def find_patch(data: Path, id: str) -> Patch:
+    """The complete patch of that id in any split; UsageError or DataError that says why there is none."""
+    problems: list[str] = []
+    for split in SPLITS:
+        if find_roots(data, "aerial", split):
+            patches, found = scan_split(data, split, bool(find_roots(data, "labels", split)))
+            problems += found
+            for patch in patches:
+                if patch.id == id:
+                    return patch
+    if problems:
+        raise DataError(list_problems(f"{data}: no complete patch {id}; the data set", problems))
+    raise UsageError(f"{data}: no patch {id} in any split; check_dataset.py DATA says what is there")
+
+
+def read_prediction(folder: Path, id: str) -> Path | None:
+    """The file of PRED_<id>.tif somewhere below the folder; UsageError if it is not there."""
+    paths = find_rasters(list_files(folder), PREDICTION).paths
+    if id not in paths:
+        raise UsageError(f"{folder}: no PRED_{id}.tif there")
+    return Path(paths[id])
+
+
+def main() -> None:
+    """Find, read, draw, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python starting_kit/show.py 077413 --data DATA --predictions results/ -o patch.png",
+    )
+    parser.add_argument("patch", metavar="PATCH", help="6-digit id, or a name such as IMG_077413.tif")
+    parser.add_argument("--data", type=Path, required=True, metavar="DATA")
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help="a folder with PRED_<id>.tif")
+    parser.add_argument(
+        "--superpatch", type=int, default=40, metavar="S", help="side in 10 m pixels (default: %(default)s)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PNG")
+    args = parser.parse_args()
+    match = re.fullmatch(r"(?:IMG_|MSK_)?(\d{6})(?:\.tif)?", Path(args.patch).name, re.ASCII)
+    if not match:
+        parser.error(f"{args.patch}: expected a 6-digit id")
+    if args.superpatch % 2 or not 10 <= args.superpatch <= 110:
+        parser.error(f"--superpatch {args.superpatch}: expected an even number from 10 to 110")
+    patch = find_patch(args.data, match[1])
+    prediction = None
+    if args.predictions:
+        path = read_prediction(args.predictions, patch.id)
+        try:
+            prediction = read_raster(path)
+        except RasterError as error:
+            raise UsageError(f"{path}: {error}") from None
+    facts = [patch.domain, patch.area, patch.metadata["date"], patch.metadata["camera"]]
+    portrait = Portrait(
+        title=f"IMG_{patch.id}: " + ", ".join(str(fact) for fact in facts if fact),
+        aerial=read_image(patch),
+        series=read_superpatch(patch, args.superpatch),
+        labels=FLAIR_12.index_of[read_labels(patch)] if patch.labels else None,
+        prediction=prediction,
+    )
+    write_file(args.output, draw(portrait))
+    print(args.output)
+
+
+if __name__ == "__main__":
+    run_command(main)
