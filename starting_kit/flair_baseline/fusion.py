@@ -40,8 +40,9 @@ def _collapsed_mlp(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
 class Fusion(nn.Module):
     """Adds to every encoder stage what the embedding says of the patch (*cropped*) and of all (*collapsed*).
 
-    The input itself, which smp counts as stage 0, is no encoder stage: the decoder never reads it. The last
-    layers of both sub-modules start at zero, so that training begins with the pretrained U-Net as it is.
+    The input itself, which smp counts as stage 0, is no encoder stage: the decoder never reads it. Layers for
+    it, as in official checkpoints, come first and are not used. The last layers of both sub-modules start at
+    zero, so that training begins with the pretrained U-Net as it is.
     """
 
     def __init__(self, embedding: int, stages: Sequence[int], dropout: float = 0.3) -> None:
@@ -49,12 +50,17 @@ class Fusion(nn.Module):
         self.cropped = nn.ModuleList(_zeroed(nn.Conv2d(embedding, channels, 1)) for channels in stages)
         self.collapsed = nn.ModuleList(_collapsed_mlp(embedding, channels, dropout) for channels in stages)
 
-    def forward(self, stages: Sequence[Tensor], embedding: Tensor) -> list[Tensor]:
-        """Stages [(B, C_i, H_i, W_i)] and the embedding (B, C, S, S) -> stages of the same shapes."""
+    def forward(self, stages: Sequence[Tensor], embedding: Tensor, drop: bool = False) -> list[Tensor]:
+        """Stages [(B, C_i, H_i, W_i)] and the embedding (B, C, S, S) -> stages of the same shapes.
+
+        With `drop` the stages stay as they are: what would be added is multiplied by 0, so that every layer
+        keeps a gradient, as distributed training expects.
+        """
         centre, mean = crop_centre(embedding), embedding.mean((2, 3))
-        fused = []
-        for stage, conv, mlp in zip(stages, self.cropped, self.collapsed, strict=True):
+        fused, used = [], slice(len(self.cropped) - len(stages), None)
+        for stage, conv, mlp in zip(stages, self.cropped[used], self.collapsed[used], strict=True):
             # bilinear over the patch's extent: 10 pixels are stretched by 2.4 % to fit its 10.24
             local = F.interpolate(conv(centre), size=stage.shape[-2:], mode="bilinear", align_corners=False)
-            fused.append(stage + local + mlp(mean)[:, :, None, None])
+            added = local + mlp(mean)[:, :, None, None]
+            fused.append(stage + 0 * added if drop else stage + added)
         return fused

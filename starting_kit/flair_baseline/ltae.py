@@ -16,11 +16,13 @@ def encode_days(days: Tensor, size: int, period: float = 1000.0) -> Tensor:
     return torch.stack([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1).flatten(-2)
 
 
-def masked_group_norm(norm: nn.GroupNorm, series: Tensor, present: Tensor) -> Tensor:
+def masked_group_norm(norm: nn.GroupNorm, series: Tensor, present: Tensor | None) -> Tensor:
     """What `norm` makes of a series (N, T, C) when the dates that are not `present` (N, T) do not exist.
 
     Mean and variance are taken over time and the channels of a group, so padding must stay out of them.
     """
+    if present is None:
+        return norm(series.transpose(1, 2)).transpose(1, 2)
     grouped = series.unflatten(-1, (norm.num_groups, -1)).float()
     weight = present[:, :, None, None].to(grouped.dtype)
     count = weight.sum(1, keepdim=True) * grouped.shape[-1]
@@ -42,11 +44,13 @@ class QueryAttention(nn.Module):
         nn.init.normal_(self.Q, std=(2 / key_size) ** 0.5)
         nn.init.normal_(self.fc1_k.weight, std=(2 / key_size) ** 0.5)
 
-    def forward(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (N, T, width), present (N, T) -> summary (N, width), attention (N, heads, T)."""
+    def forward(self, values: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Values (N, T, width), present (N, T) or None -> summary (N, width), attention (N, heads, T)."""
         keys = self.fc1_k(values).unflatten(-1, (self.heads, self.key_size))
         scores = torch.einsum("nthk,hk->nht", keys, self.Q.to(keys.dtype)) / self.key_size**0.5
-        scores = scores.float().masked_fill(~present[:, None], float("-inf"))
+        scores = scores.float()
+        if present is not None:
+            scores = scores.masked_fill(~present[:, None], float("-inf"))
         attention = self.dropout(scores.softmax(-1)).to(values.dtype)
         summary = torch.einsum("nht,nthv->nhv", attention, values.unflatten(-1, (self.heads, -1)))
         return summary.flatten(1), attention
@@ -64,15 +68,17 @@ class LTAE(nn.Module):
         self.dropout = nn.Dropout(0.2)
         self.out_norm = nn.GroupNorm(heads, channels)
 
-    def forward(self, frames: Tensor, days: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor, days: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Summarise a series of feature maps.
 
-        frames (B, T, C, h, w); days (B, T) in days; present bool (B, T), at least one True per series.
+        frames (B, T, C, h, w); days (B, T) in days; present bool (B, T), at least one True per series, or
+        None when every date is there.
         Returns the summary (B, C, h, w) and the attention (B, T, heads, h, w), which is 0 on absent dates.
         """
         batch, _, _, height, width = frames.shape
         pixels = frames.permute(0, 3, 4, 1, 2).flatten(0, 2)  # one series (T, C) per pixel
-        present = present.repeat_interleave(height * width, 0)
+        if present is not None:
+            present = present.repeat_interleave(height * width, 0)
         values = masked_group_norm(self.in_norm, pixels, present)
         values = self.inconv(values.transpose(1, 2)).transpose(1, 2)
         heads = self.attention_heads.heads

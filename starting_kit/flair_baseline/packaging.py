@@ -15,13 +15,19 @@ from flair_scoring.files import write_file
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.provenance import SCHEMA
 
-# These import nothing but torch, smp, numpy, safetensors and each other: a submission runs without the kit.
-MODULES = ("__init__", "fusion", "inference", "ltae", "sentinel", "unet", "utae", "utt")
+# These import torch, torchvision, smp, numpy, safetensors and each other: a submission runs without the kit.
+MODULES = (
+    *("__init__", "folding", "fusion", "inference", "ltae", "metadata"),
+    *("sentinel", "unet", "utae", "utt"),
+)
 MODEL = '''"""U-T&T of the FLAIR #2 starting kit; flair_baseline/inference.py holds the code."""
 
-from flair_baseline.inference import Model
+from flair_baseline import inference
 
-__all__ = ["Model"]
+
+class Model(inference.Model):
+    bfloat16 = False  # True: faster on GPUs and CPUs that compute in bfloat16; a few labels change
+    compiled = False  # True: torch.compile; faster still, minutes of warm-up
 '''
 NO_SATELLITE_WINDOW = 10  # pixels: the smallest that can be asked for
 
@@ -64,6 +70,7 @@ def _describe(config: Config, batch_size: int) -> dict[str, Any]:
         "nomenclature": FLAIR_12.name,
         "model": model_options(config),
         "cloud_filter": config.cloud_filter,
+        "cloud_rule": config.cloud_rule,
         "monthly_average": config.monthly_average,
         "superpatch_size": config.superpatch_size if config.satellite else NO_SATELLITE_WINDOW,
         "batch_size": batch_size,

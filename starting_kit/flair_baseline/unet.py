@@ -18,7 +18,8 @@ AERIAL_STDS = (51.28, 45.10, 44.40, 39.56, 30.34)
 class UNet(smp.Unet):
     """U-Net on 8-bit aerial patches, normalised by channel; 24,444,381 parameters with ResNet34.
 
-    With `pooling` p it sees means of p x p pixels and scores them at that resolution.
+    It reads the first `channels` bands. With `pooling` p it sees means of p x p pixels and scores them at
+    that resolution; with `scale_only` their values are brought to 0..1 and no further.
     """
 
     means: Tensor
@@ -31,22 +32,25 @@ class UNet(smp.Unet):
         decoder_channels: Sequence[int],
         pooling: int,
         classes: int,
+        scale_only: bool = False,
+        channels: int = 5,
     ) -> None:
         super().__init__(
             encoder_name=encoder,
             encoder_depth=len(decoder_channels),
             encoder_weights=encoder_weights,
             decoder_channels=tuple(decoder_channels),
-            in_channels=len(AERIAL_MEANS),
+            in_channels=channels,
             classes=classes,
         )
         self.pooling = pooling
-        self.register_buffer("means", torch.tensor(AERIAL_MEANS)[:, None, None], persistent=False)
-        self.register_buffer("stds", torch.tensor(AERIAL_STDS)[:, None, None], persistent=False)
+        means, stds = ([0.0] * 5, [255.0] * 5) if scale_only else (AERIAL_MEANS, AERIAL_STDS)
+        self.register_buffer("means", torch.tensor(means[:channels])[:, None, None], persistent=False)
+        self.register_buffer("stds", torch.tensor(stds[:channels])[:, None, None], persistent=False)
 
     def encode(self, aerial: Tensor) -> list[Tensor]:
         """Aerial patches uint8 (B, 5, H, W) -> the normalised input and the stages from H / 2 to H / 32."""
-        pixels = (aerial.float() - self.means) / self.stds
+        pixels = (aerial[:, : len(self.means)].float() - self.means) / self.stds
         if self.pooling > 1:
             pixels = F.avg_pool2d(pixels, self.pooling)
         return list(self.encoder(pixels))

@@ -73,7 +73,7 @@ def weigh_dates(frames: Tensor, attention: Tensor) -> Tensor:
 
 
 class UTAE(nn.Module):
-    """Sentinel-2 series -> embedding of 64 channels and class scores, at the resolution of the series."""
+    """Sentinel-2 series -> embedding of 64 channels, at the resolution of the series."""
 
     def __init__(self, bands: int = 10, classes: int = 13) -> None:
         super().__init__()
@@ -88,24 +88,30 @@ class UTAE(nn.Module):
         head = [*_conv(first, 32, nn.BatchNorm2d(32)), *_conv(32, classes, nn.BatchNorm2d(classes))]
         self.out_conv = nn.Sequential(*head[:-1])  # with its last ReLU the original has no negative scores
 
-    def forward(self, series: Tensor, days: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Read the dates that are present.
+    def forward(self, series: Tensor, days: Tensor, present: Tensor | None = None) -> Tensor:
+        """Read the dates that are present; None: all of them.
 
         series (B, T, bands, S, S), S a multiple of 8; days (B, T); present bool (B, T), at least one per row.
-        Returns the embedding (B, 64, S, S) and the class scores (B, classes, S, S).
+        Returns the embedding (B, 64, S, S).
         """
-        maps = [self.in_conv(series[present])]
+        maps = [self.in_conv(series.flatten(0, 1) if present is None else series[present])]
         for block in self.down_blocks:
             maps.append(block(maps[-1]))
-        *skips, deepest = (_restore_dates(frames, present) for frames in maps)
+        *skips, deepest = (_restore_dates(frames, days, present) for frames in maps)
         embedding, attention = self.temporal_encoder(deepest, days, present)
         for block, skip in zip(self.up_blocks, reversed(skips), strict=True):
             embedding = block(embedding, weigh_dates(skip, attention))
-        return embedding, self.out_conv(embedding)
+        return embedding
+
+    def score(self, embedding: Tensor) -> Tensor:
+        """The embedding (B, 64, S, S) -> class scores (B, classes, S, S)."""
+        return self.out_conv(embedding)
 
 
-def _restore_dates(frames: Tensor, present: Tensor) -> Tensor:
+def _restore_dates(frames: Tensor, days: Tensor, present: Tensor | None) -> Tensor:
     """Frames (N, C, H, W) of the present dates -> (B, T, C, H, W) with zeros where no date is."""
+    if present is None:
+        return frames.unflatten(0, days.shape)
     restored = frames.new_zeros(*present.shape, *frames.shape[1:])
     restored[present] = frames
     return restored

@@ -54,11 +54,15 @@ def make_batch(patches: list[Patch], size: int) -> dict[str, object]:
     return {"aerial": aerial, "metadata": [patch.metadata for patch in patches]} | series
 
 
-@pytest.fixture(scope="module", params=["utt_best", "unet"])
+OFFICIAL = ("utt_best", "official_layers=true", "metadata=true", "metadata_stages=deepest")
+
+
+@pytest.fixture(scope="module", params=[("utt_best",), ("unet",), ("utt_mtd",), OFFICIAL], ids=" ".join)
 def run(request: pytest.FixtureRequest, flair_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packaging") / "run"
     recipe = ("optimizer=adamw", "schedule=one_cycle", "batch_size=2", "effective_batch_size=2")
-    train(load_config(request.param, [*SMALL, *recipe]), flair_tree, folder)
+    name, *overrides = request.param
+    train(load_config(name, [*SMALL, *recipe, *overrides]), flair_tree, folder)
     return folder
 
 
@@ -108,6 +112,50 @@ def test_the_platform_feeds_a_model_what_training_fed_it(run: Path, flair_tree: 
         scores = [network(*batch.inputs)[0] for batch in make_loader(patches, config)]
     expected = torch.cat(scores).argmax(1).repeat_interleave(4, 1).repeat_interleave(4, 2)
     assert float((torch.cat(predicted) == expected).float().mean()) > 0.999
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_bfloat16_is_used_when_asked_for_and_supported(
+    run: Path, flair_tree: Path, tmp_path: Path, supported: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(inference, "computes_in_bfloat16", lambda device: supported)
+
+    class Fast(inference.Model):
+        bfloat16 = True
+
+    write_submission(tmp_path / "new", pack_checkpoint(run, batch_size=1))
+    plain, fast = (kind(tmp_path / "new", torch.device("cpu")) for kind in (inference.Model, Fast))
+    dtypes = set()
+    for model in (plain, fast):
+        model.network.unet.segmentation_head.register_forward_hook(
+            lambda module, inputs, scores: dtypes.add(scores.dtype)
+        )
+    [patch, *_] = index_patches(flair_tree, "test")
+    batch = make_batch([patch], plain.superpatch_size)
+    expected = plain.predict(batch)
+    assert dtypes == {torch.float32}
+    labels = fast.predict(batch)
+    assert dtypes == ({torch.float32, torch.bfloat16} if supported else {torch.float32})
+    assert float((labels == expected).float().mean()) > (0.9 if supported else 0.999999)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("run", [("utt_mtd",)], indirect=True)
+def test_a_compiled_model_labels_as_the_plain_one(
+    run: Path, flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    networks, compile_unet = [], inference.compile_unet
+    monkeypatch.setattr(inference, "compile_unet", lambda one: (networks.append(one), compile_unet(one)))
+
+    class Compiled(inference.Model):
+        compiled = True
+
+    write_submission(tmp_path / "new", pack_checkpoint(run, batch_size=1))
+    plain, compiled = (kind(tmp_path / "new", torch.device("cpu")) for kind in (inference.Model, Compiled))
+    for patch in index_patches(flair_tree, "test")[:2]:
+        batch = make_batch([patch], plain.superpatch_size)
+        assert networks == [compiled.network]
+        assert float((compiled.predict(batch) == plain.predict(batch)).float().mean()) > 0.999
 
 
 def test_the_same_checkpoint_makes_the_same_zip(run: Path, tmp_path: Path):

@@ -30,8 +30,8 @@ def series() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def run(utae: UTAE, *inputs: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        embedding, scores = utae(*inputs)
-    return torch.cat([embedding, scores], dim=1)
+        embedding = utae(*inputs)
+        return torch.cat([embedding, utae.score(embedding)], dim=1)
 
 
 def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -59,6 +59,11 @@ def test_padding_changes_nothing(utae, series, filler):
     days = torch.cat([days[:, :2], days, days], dim=1)
     present = torch.cat([~present[:, :2], present, ~present], dim=1)
     assert largest_difference(run(utae, frames, days, present), run(utae, *series)) < 1e-5
+
+
+def test_without_padding_no_mask_is_needed(utae, series):
+    frames, days, _ = series
+    assert largest_difference(run(utae, frames, days), run(utae, *series)) < 1e-5
 
 
 def test_items_of_a_batch_do_not_see_each_other(utae, series):

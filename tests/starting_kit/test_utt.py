@@ -50,17 +50,43 @@ def test_utt_has_the_papers_parameters_less_the_dead_ones():
     assert count(model.fusion.collapsed) == 458_434 - DEAD_COLLAPSED
 
 
-def test_every_parameter_learns(small):
-    small.train()
-    scores, satellite_scores = small(*draw_inputs(batch=2))
+def find_idle(model: UTT, **options: torch.Tensor | bool) -> list[str]:
+    """Names of the parameters that get no gradient from a batch, then of those whose gradient is 0."""
+    model.train()
+    torch.manual_seed(8)
+    scores, satellite_scores = model(*draw_inputs(batch=2), **options)
     (scores.square().mean() + satellite_scores.square().mean()).backward()
-    without = [
-        name
-        for name, parameter in small.named_parameters()
-        if parameter.grad is None or not parameter.grad.any()
-    ]
-    small.zero_grad()
-    assert without == []
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    assert None not in gradients.values()
+    return [name for name, gradient in gradients.items() if not gradient.any()]
+
+
+def test_every_parameter_learns(small):
+    assert find_idle(small) == []
+
+
+def test_every_parameter_learns_with_metadata():
+    torch.manual_seed(9)
+    model = randomise(UTT("resnet18", decoder_channels=(32, 16, 16, 8, 8), metadata=True))
+    for output in model.metadata.outputs:
+        nn.init.normal_(output.weight, std=0.02)
+    assert find_idle(model, metadata=torch.rand(2, 45)) == []
+
+
+def test_a_dropped_satellite_branch_tells_the_unet_nothing_and_keeps_its_gradients(small):
+    idle = find_idle(small, drop_satellite=True)
+    assert [name for name in idle if not name.startswith("fusion.")] == []
+    assert len(idle) == len(list(small.fusion.parameters()))
+    small.eval()
+    inputs = draw_inputs()
+    with torch.inference_mode():
+        dropped = small(*inputs, drop_satellite=True)
+        alone = small.unet.decode(small.unet.encode(inputs[0]))
+        whole = small(*inputs)
+    torch.testing.assert_close(dropped[0], alone)
+    torch.testing.assert_close(dropped[1], whole[1])
+    assert float((whole[0] - alone).abs().max()) > 1e-3
 
 
 def test_both_branches_score_13_classes_on_their_own_grid(small):

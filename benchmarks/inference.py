@@ -1,0 +1,162 @@
+"""Time of U-T&T on inputs in memory: the plain network, the folded one that package.py packs, and bfloat16.
+
+With --flair2 the official model comes first, on the same weights and inputs, and the ratios are to it. The
+allocator returns nothing to the system in between, for all of them: page faults would be part of the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from flair_baseline.allocator import keep_freed_memory
+from flair_baseline.config import load_config
+from flair_baseline.folding import fold_batch_norm
+from flair_baseline.inference import compile_unet, computes_in_bfloat16
+from flair_baseline.official import convert
+from flair_baseline.utt import OFFICIAL_DAY, UTT, choose_labels
+from flair_scoring.errors import UsageError, run_command
+from record import append_record
+
+REPEATS = 5
+PACKAGES = ("torch", "segmentation-models-pytorch")
+EDITS = {  # what src/backbones/txt_model.py needs for smp of this year
+    'encoder_name="resnet34", ': 'encoder_name="resnet34", encoder_weights=None,',
+    "decoder(*unet_utae_fmaps)": "decoder(unet_utae_fmaps)",
+}
+Runner = Callable[[dict[str, Tensor]], Tensor]
+
+
+def main() -> None:
+    """Measure, print, append one line to the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flair2", type=Path, metavar="PATH", help="a checkout of github.com/IGNF/FLAIR-2")
+    parser.add_argument("--dates", type=int, nargs="+", default=[12, 55], metavar="T")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="B", help="patches at once")
+    parser.add_argument("--compiled", action="store_true", help="also compile the folded network (minutes)")
+    args = parser.parse_args()
+    keep_freed_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.manual_seed(0)
+    runners = make_runners(args.flair2, args.compiled, device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    figures = [f"{name}, ms per patch, medians of {REPEATS} interleaved runs, share of labels that are equal"]
+    for dates in args.dates:
+        for batch in args.batch:
+            inputs = {name: tensor.to(device) for name, tensor in draw_inputs(batch, dates).items()}
+            figures.append(f"T={dates} B={batch}: {compare(runners, inputs, device)}")
+    append_record(" ".join(["python benchmarks/inference.py", *sys.argv[1:]]), figures, PACKAGES)
+
+
+def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> dict[str, Runner]:
+    """What is compared, each from inputs to labels (B, 512, 512), the first being the measure."""
+    runners: dict[str, Runner] = {}
+    if flair2 is not None:
+        official, settings = load_official(flair2)
+        randomise_norms(official)
+        config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
+        plain = convert(official.state_dict(), config, flair2)
+        official.eval().to(device)
+
+        def run_official(inputs: dict[str, Tensor]) -> Tensor:
+            days = OFFICIAL_DAY - inputs["days"]
+            scores = official(settings, inputs["aerial"] / 255, inputs["series"] * 10_000, days, [])[1]
+            return scores.softmax(1).argmax(1)
+
+        runners["official"] = run_official
+    else:
+        plain = randomise_norms(UTT()).eval()
+    folded = deepcopy(plain)
+    fold_batch_norm(folded)
+    plain.to(device)
+    folded.to(device, memory_format=torch.channels_last)
+    runners["plain"] = lambda inputs: choose_labels(plain(**inputs)[0], 512)
+    runners["folded"] = lambda inputs: choose_labels(folded.score(**inputs)[0], 512)
+    scores = {"bf16": folded.score} if computes_in_bfloat16(device) else {}
+    if compiled:
+        both = deepcopy(folded)
+        compile_unet(both)
+        runners["compiled"] = lambda inputs: choose_labels(both.score(**inputs)[0], 512)
+        scores |= {f"{name} compiled": both.score for name in scores}
+    for name, score in scores.items():
+        runners[name] = lambda inputs, score=score: run_in_bfloat16(score, inputs)
+    return runners
+
+
+def run_in_bfloat16(score: Callable[..., tuple[Tensor, Tensor | None]], inputs: dict[str, Tensor]) -> Tensor:
+    """Labels under autocast."""
+    with torch.autocast(inputs["aerial"].device.type, torch.bfloat16):
+        scores, _ = score(**inputs)
+    return choose_labels(scores, 512)
+
+
+def load_official(flair2: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The official model without metadata and its configuration; prints what had to be edited."""
+    path = flair2 / "src/backbones/txt_model.py"
+    if not path.is_file():
+        raise UsageError(f"{path}: not there; --flair2 takes a checkout of github.com/IGNF/FLAIR-2")
+    source = path.read_text(encoding="utf-8")
+    for old, new in EDITS.items():
+        print(f"{path}: {old!r} -> {new!r}", file=sys.stderr)
+        source = source.replace(old, new)
+    sys.path.insert(0, str(flair2))
+    module: dict[str, Any] = {}
+    exec(compile(source, str(path), "exec"), module)
+    settings = yaml.safe_load((flair2 / "flair-2-config.yml").read_text(encoding="utf-8"))
+    settings["aerial_metadata"] = False
+    return module["TimeTexture_flair"](settings), settings
+
+
+def randomise_norms(model: nn.Module) -> nn.Module:
+    """Batch norms as after training, so that folding them is no identity."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def draw_inputs(batch: int, dates: int) -> dict[str, Tensor]:
+    """Arguments of `UTT.forward`; every patch has all the dates."""
+    return {
+        "aerial": torch.randint(0, 256, (batch, 5, 512, 512), dtype=torch.uint8),
+        "series": torch.rand(batch, dates, 10, 40, 40),
+        "days": torch.randint(0, 365, (batch, dates)).sort().values.float(),
+    }
+
+
+@torch.inference_mode()
+def compare(runners: dict[str, Runner], inputs: dict[str, Tensor], device: torch.device) -> str:
+    """Median times in turn, ratios to the first, share of labels that equal the first's."""
+    labels = {name: run(inputs).cpu() for name, run in runners.items()}  # the warm-up too
+    seconds: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(REPEATS):
+        for name, run in runners.items():
+            start = time.perf_counter()
+            run(inputs)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    first, *others = runners
+    medians = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
+    parts = [f"{first} {medians[first] / len(inputs['aerial']):.1f}"]
+    for name in others:
+        equal = float((labels[name] == labels[first]).double().mean())
+        each, ratio = medians[name] / len(inputs["aerial"]), medians[first] / medians[name]
+        parts.append(f"{name} {each:.1f} ({ratio:.2f}x, {equal:.5f})")
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    run_command(main)

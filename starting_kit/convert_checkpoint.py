@@ -1,0 +1,53 @@
+"""Convert a checkpoint of the official code (IGNF/FLAIR-2) into a run folder, which package.py takes.
+
+OFFICIAL.ckpt is what its training wrote (Lightning), or the state dict of the network, with or without
+metadata. It does not say how its data were prepared: monthly means of the clear dates are assumed, as in the
+published configuration; key=value says otherwise. Scores equal the official model's for equal inputs; the
+inputs differ in that monthly means have the mean day of their images here, and the 15th of the month there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from flair_baseline.checkpoint import STATE, WEIGHTS, make_folder, save_model
+from flair_baseline.config import load_config
+from flair_baseline.official import convert, has_metadata, read_official
+from flair_scoring.errors import UsageError, run_command
+
+
+def main() -> None:
+    """Read, rename, check, write; print the run folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python starting_kit/convert_checkpoint.py official.ckpt -o runs/official\n"
+        "         python starting_kit/package.py runs/official -o submission.zip",
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="OFFICIAL.ckpt")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="RUN", help="a folder without a run"
+    )
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="as it was trained: cloud_filter=false, monthly_average=false, superpatch_size=N",
+    )
+    args = parser.parse_intermixed_args()
+    if any((args.output / name).exists() for name in (WEIGHTS, STATE)):
+        raise UsageError(f"{args.output}: holds a run already; choose another --output")
+    tensors = read_official(args.checkpoint)
+    network = ["official_layers=true", f"metadata={has_metadata(tensors)}", "metadata_stages=deepest"]
+    config = load_config("utt_best", [*args.settings, *network, "cloud_rule=official"])
+    model = convert(tensors, config, args.checkpoint)
+    make_folder(args.output)
+    save_model(args.output, model, config, epoch=0, metrics={})
+    print(f"{len(tensors)} tensors, {'with' if config.metadata else 'no'} metadata", file=sys.stderr)
+    print(args.output)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,114 @@
+"""Checkpoints of the official code (IGNF/FLAIR-2) -> models of this kit."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from flair_baseline.config import Config, model_options
+from flair_baseline.sentinel import REFLECTANCE_ONE
+from flair_baseline.utt import UTT
+from flair_scoring.errors import DataError, list_problems
+
+METADATA = "mtd_mlp."  # what the names of the metadata's tensors begin with
+LOSSES = "criterion."
+NAMES = (  # of ours, and what the official code calls them
+    (r"^unet\.", "arch_vhr."),
+    (r"^utae\.(in_conv|out_conv)\.", r"arch_hr.\1.conv.conv."),
+    (r"^utae\.(down_blocks\.\d\.\w+|up_blocks\.\d\.conv\d)\.", r"arch_hr.\1.conv."),
+    (r"^utae\.", "arch_hr."),
+    (r"^fusion\.cropped\.", "fm_utae_featmap_cropped.conv_list."),
+    (r"^fusion\.collapsed\.", "fm_utae_featmap_collapsed.mlps."),
+    (r"^metadata\.mlp\.", "mtd_mlp.enc_mlp."),
+    (r"^official_head\.", "reshape_utae_output.1."),
+)
+FIRST_SATELLITE_LAYER = "utae.in_conv.0.weight"
+
+
+class _Inert(dict):
+    """Stands for what a checkpoint holds beside tensors and plain values: it takes all and does nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _make_stand_in(name: str) -> type[_Inert]:
+    module, _, own = name.rpartition(".")
+    return type(own, (_Inert,), {"__module__": module})
+
+
+def read_official(path: Path) -> dict[str, Tensor]:
+    """The tensors of the network in a Lightning checkpoint or a state dict, under the names of its modules.
+
+    Lightning stores objects of its own too. They are not needed and could run code when loaded, so torch's
+    weights-only reader gets an inert stand-in for each of their classes. DataError when it is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"
+        objects = get_unsafe_globals_in_checkpoint(path) if zipped else []
+        with safe_globals([_make_stand_in(name) for name in objects]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{path}: cannot be read ({reason}); expected what torch.save wrote") from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping):
+        raise DataError(f"{path}: holds a {type(loaded).__name__}; expected the tensors of a U-T&T by name")
+    named = {str(name).removeprefix("model."): tensor for name, tensor in loaded.items()}
+    return {name: tensor for name, tensor in named.items() if not name.startswith(LOSSES)}
+
+
+def has_metadata(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the official network was built with metadata."""
+    return any(name.startswith(METADATA) for name in tensors)
+
+
+def convert(tensors: Mapping[str, Tensor], config: Config, source: Path) -> UTT:
+    """The model of `config` (with `official_layers`) with the weights of an official one, in eval mode.
+
+    The official code feeds monthly means of Sentinel-2 as digital numbers and single dates as fractions of
+    65535; ours is always fed reflectances, so the first layer's weights absorb the ratio. DataError lists all
+    unexpected, ill-shaped and missing tensors.
+    """
+    model = UTT(**model_options(config)).eval()
+    ours = model.state_dict()
+    official = {name: _official_name(name) for name in ours}
+    expected = set(official.values())
+    if not expected & tensors.keys():
+        some = ", ".join(list(tensors)[:3])
+        raise DataError(f"{source}: no checkpoint of the official U-T&T; it holds other tensors ({some} …)")
+    problems = [f"{name}: unexpected" for name in tensors if name not in expected]
+    for name, tensor in ours.items():
+        found = tensors.get(official[name])
+        if found is not None and (not isinstance(found, Tensor) or found.shape != tensor.shape):
+            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            problems.append(f"{official[name]}: {shape}, expected {list(tensor.shape)}")
+    problems += [f"{name}: missing" for name in official.values() if name not in tensors]
+    if problems:
+        title = f"{source}: not a checkpoint of the official U-T&T"
+        raise DataError(list_problems(title, problems, shown=len(problems)))
+    state = {name: tensors[official[name]].to(tensor.dtype) for name, tensor in ours.items()}
+    fed = 1 if config.monthly_average else 1 / 65535
+    state[FIRST_SATELLITE_LAYER] = state[FIRST_SATELLITE_LAYER] * (REFLECTANCE_ONE * fed)
+    model.load_state_dict(state)
+    return model
+
+
+def _official_name(name: str) -> str:
+    for pattern, replacement in NAMES:
+        renamed, count = re.subn(pattern, replacement, name)
+        if count:
+            return renamed
+    raise AssertionError(f"{name} has no official name")

@@ -1,0 +1,225 @@
+"""Converted checkpoints give the numbers of the official model.
+
+official_numbers.npz was written by the model of github.com/IGNF/FLAIR-2 at b9b48922 (2024-07-14), in eval
+mode, batch 1, float32 on the CPU, torch 2.15 and smp 0.6, for the weights and inputs of official_recipe.py.
+Its U-TAE is that of github.com/VSainteuf/utae-paps at 987874e2. Two edits made it run:
+`encoder_weights=None` in the call of smp, and `decoder(unet_utae_fmaps)` without the star. Aerial patches
+were divided by 255; at 12 dates the series were fed as digital numbers (that code's monthly means),
+otherwise divided by 65535; dates were its days until 15 May 2021; metadata went through its
+`adding_encoded_metadata`. Of the aerial scores one pixel in 1021 is kept, of the satellite head, enlarged
+from 10x10 pixels, those 10x10; of the labels a hash without the pixels whose two best scores are within
+2e-4 of the largest, and the counts.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from official_recipe import CASES, METADATA, STEP, draw_inputs, draw_tensors, hash_labels
+from safetensors.torch import load_file
+
+from flair_baseline import inference
+from flair_baseline.checkpoint import read_config
+from flair_baseline.config import load_config, model_options
+from flair_baseline.metadata import encode_metadata
+from flair_baseline.official import convert as convert_tensors
+from flair_baseline.official import read_official
+from flair_baseline.packaging import pack_checkpoint, write_submission
+from flair_baseline.utt import UTT
+from flair_scoring.errors import DataError
+
+KIT = Path(__file__).parents[2] / "starting_kit"
+TOLERANCE = 1e-4  # of the largest score
+NUMBERS = np.load(Path(__file__).parent / "official_numbers.npz")
+SHAPES: dict[str, list[int]] = json.loads(str(NUMBERS["tensors"]))
+LIGHTNING = """
+import sys, torch
+class Callback:  # an object that the converter's process cannot import
+    def __init__(self): self.best = 0.5
+sys.modules["lightning_like"] = type(sys)("lightning_like")
+sys.modules["lightning_like"].Callback, Callback.__module__ = Callback, "lightning_like"
+state = {"model." + name: tensor for name, tensor in torch.load(sys.argv[1]).items()}
+state |= {"criterion.0.weight": torch.ones(13), "criterion.1.weight": torch.ones(13)}
+torch.save({"epoch": 9, "state_dict": state, "callbacks": {"best": Callback()}}, sys.argv[2])
+"""
+
+
+def official_tensors(metadata: bool) -> dict[str, torch.Tensor]:
+    return draw_tensors(
+        {name: shape for name, shape in SHAPES.items() if metadata or not name.startswith("mtd_mlp")}
+    )
+
+
+def convert(checkpoint: Path, run: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(KIT / "convert_checkpoint.py"), str(checkpoint), "-o", str(run), *settings]
+    return subprocess.run(command, cwd=checkpoint.parent, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """A plain state dict without metadata, and a Lightning checkpoint with them."""
+    folder = tmp_path_factory.mktemp("official")
+    torch.save(OrderedDict(official_tensors(metadata=False)), folder / "plain.pt")
+    torch.save(official_tensors(metadata=True), folder / "metadata.pt")
+    files = [str(folder / "metadata.pt"), str(folder / "metadata.ckpt")]
+    subprocess.run([sys.executable, "-c", LIGHTNING, *files], check=True)
+    return {False: folder / "plain.pt", True: folder / "metadata.ckpt"}
+
+
+@pytest.fixture(scope="module")
+def converted(checkpoints: dict[bool, Path]) -> Callable[[bool, bool], Path]:
+    """The run folder for a network with metadata or without, trained with monthly means or single dates."""
+
+    @cache
+    def run(metadata: bool, monthly: bool) -> Path:
+        folder = checkpoints[metadata].parent / f"run_{metadata}_{monthly}"
+        done = convert(checkpoints[metadata], folder, f"monthly_average={monthly}")
+        assert (done.returncode, done.stdout) == (0, f"{folder}\n"), done.stderr
+        assert f"{len(SHAPES) - 6 * (not metadata)} tensors" in done.stderr
+        return folder
+
+    return run
+
+
+@pytest.mark.parametrize("metadata", [False, True])
+@pytest.mark.parametrize("dates", CASES)
+def test_both_heads_equal_those_of_the_official_model(converted, dates, metadata):
+    folder = converted(metadata, CASES[dates])
+    config = read_config(folder / "model.safetensors")
+    assert (config.metadata, config.monthly_average) == (metadata, CASES[dates])
+    model = UTT(**model_options(config)).eval()
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    aerial, numbers, days = draw_inputs(dates)
+    inputs = {
+        "aerial": torch.from_numpy(aerial)[None],
+        "series": torch.from_numpy(numbers.astype(np.float32) / 10_000)[None],
+        "days": torch.from_numpy(days.astype(np.float32))[None],
+        "metadata": encode_metadata(METADATA)[None] if metadata else None,
+    }
+    with torch.inference_mode():
+        scores, satellite = (head[0].numpy() for head in model(**inputs))
+
+    official = {
+        key: NUMBERS[f"{'metadata' if metadata else 'plain'}_{dates}_{key}"]
+        for key in ("aerial", "satellite", "largest", "uncertain", "labels", "counts")
+    }
+    assert np.abs(scores).max() == pytest.approx(official["largest"], rel=TOLERANCE)
+    error = np.abs(scores.reshape(13, -1)[:, ::STEP] - official["aerial"]).max()
+    assert error / official["largest"] < TOLERANCE
+    error = np.abs(satellite - official["satellite"]).max()
+    assert error / np.abs(official["satellite"]).max() < TOLERANCE
+    labels = scores.argmax(0).ravel().astype(np.uint8)
+    assert hash_labels(labels, official["uncertain"]) == official["labels"]
+    differences = np.abs(np.bincount(labels, minlength=13) - official["counts"])
+    assert differences.sum() < len(official["uncertain"])
+
+
+def test_a_packaged_conversion_labels_as_the_official_model(converted, tmp_path):
+    write_submission(tmp_path / "new", pack_checkpoint(converted(True, False), batch_size=1))
+    model = inference.Model(tmp_path / "new", torch.device("cpu"))
+    aerial, numbers, days = draw_inputs(55)
+    first = np.datetime64("2021-01-01").astype(int)
+    batch = {
+        "aerial": torch.from_numpy(aerial)[None],
+        "sentinel": [torch.from_numpy(numbers)],
+        "sentinel_masks": [torch.zeros(55, 2, 40, 40, dtype=torch.uint8)],
+        "sentinel_dates": [torch.from_numpy((first + days).astype(np.int32))],
+        "metadata": [METADATA],
+    }
+    labels = model.predict(batch).numpy().ravel()
+    uncertain = NUMBERS["metadata_55_uncertain"]
+    assert hash_labels(labels, uncertain) == NUMBERS["metadata_55_labels"]
+
+
+def test_metadata_are_encoded_as_by_the_official_code_but_for_the_month():
+    ours, official = encode_metadata(METADATA).numpy(), NUMBERS["encoded"]
+    month, rest = slice(39, 41), [*range(39), *range(41, 45)]
+    assert ours[rest] == pytest.approx(official[rest], abs=1e-6)
+    assert official[month] == pytest.approx([0.25, 0.9330127])  # whatever the month
+    august = 2 * np.pi * 7 / 12
+    assert ours[month] == pytest.approx([0.5 + np.sin(august) / 2, 0.5 + np.cos(august) / 2])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "count", "parameters"), [(False, 486, 27_254_744), (True, 492, 27_260_296)]
+)
+def test_the_official_variant_has_the_official_tensors(metadata, count, parameters):
+    options = {"metadata": metadata, "metadata_stages": "deepest", "official_layers": True}
+    model = UTT(**options)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert len(model.state_dict()) == count
+    official = [shape for name, shape in SHAPES.items() if metadata or not name.startswith("mtd_mlp")]
+    assert sorted(official) == sorted(list(tensor.shape) for tensor in model.state_dict().values())
+
+
+def test_all_that_is_wrong_with_the_tensors_is_listed():
+    tensors = official_tensors(metadata=False)
+    tensors["arch_hr.extra"] = tensors.pop("arch_hr.temporal_encoder.attention_heads.Q")
+    tensors["arch_vhr.segmentation_head.0.bias"] = torch.zeros(19)
+    config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
+    with pytest.raises(DataError) as refusal:
+        convert_tensors(tensors, config, Path("x.ckpt"))
+    assert str(refusal.value) == (
+        "x.ckpt: not a checkpoint of the official U-T&T (3 problems):\n"
+        "  - arch_hr.extra: unexpected\n"
+        "  - arch_vhr.segmentation_head.0.bias: [19], expected [13]\n"
+        "  - arch_hr.temporal_encoder.attention_heads.Q: missing"
+    )
+
+
+class Attack:
+    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
+        self.call = call, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("call", [os.mkdir, Path.touch, subprocess.check_call])
+def test_nothing_in_a_checkpoint_is_run(tmp_path, call, zipped):
+    target = tmp_path / "made"
+    argument = {os.mkdir: str(target), Path.touch: target}.get(call, ["mkdir", str(target)])
+    state = {"state_dict": {"a": torch.ones(1)}, "extra": Attack(call, argument)}
+    torch.save(state, tmp_path / "x.ckpt", _use_new_zipfile_serialization=zipped)
+    with contextlib.suppress(DataError):
+        assert read_official(tmp_path / "x.ckpt") == {"a": torch.ones(1)}
+    assert not target.exists()
+    torch.load(tmp_path / "x.ckpt", weights_only=False)
+    assert target.exists()  # the attack would have worked
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "x.ckpt: cannot be read ("),
+        (b"PK is no checkpoint", "x.ckpt: cannot be read ("),
+        ([torch.ones(1)], "x.ckpt: holds a list; expected the tensors of a U-T&T by name"),
+        ({"a": torch.ones(1)}, "x.ckpt: no checkpoint of the official U-T&T; it holds other tensors (a …)"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(content, sentence, tmp_path):
+    path = tmp_path / "x.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(DataError) as refusal:
+        convert_tensors(read_official(path), load_config("utt_best", ["official_layers=true"]), path)
+    assert sentence in str(refusal.value)
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    (tmp_path / "last.pt").touch()
+    done = convert(tmp_path / "x.ckpt", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path}: holds a run already; choose another --output\n"
