@@ -1,29 +1,21 @@
 """Train the baseline, or one of your own configurations, on FLAIR #2 or on the toy data set.
 
 RUN gets model.safetensors and model.json (the epoch with the best validation mIoU), last.pt (to resume),
-log.csv and curves.png. Validation uses whole domains that are never trained on.
+log.csv and curves.png. Validation uses whole domains that are never trained on. With torchrun instead of
+python several processes, on one machine or more, share every step.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 from pathlib import Path
 
+from flair_baseline.allocator import keep_freed_memory
 from flair_baseline.config import find_config, load_config
+from flair_baseline.distributed import joined_ranks, rank
 from flair_baseline.learner import choose_device
 from flair_baseline.training import train
 from flair_scoring.errors import run_command
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep what it frees: page faults slow a training step on the CPU down."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def main() -> None:
@@ -32,7 +24,8 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Any key of the configuration can be changed: flair_baseline/config.py lists them.\n"
-        "example: python starting_kit/train.py --data /data/flair2 --config utt_best batch_size=5",
+        "example: python starting_kit/train.py --data /data/flair2 --config utt_best batch_size=5\n"
+        "         torchrun --nproc-per-node 4 starting_kit/train.py --data /data/flair2 --config utt_best",
     )
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with the FLAIR #2 archives, unpacked"
@@ -55,8 +48,10 @@ def main() -> None:
     run = args.output or Path("runs") / find_config(args.config).stem
     if choose_device(config.device).type == "cpu":
         keep_freed_memory()
-    best = train(config, args.data, run, args.resume)
-    print(f"{run}: validation mIoU {best['val_miou']:.4f} in epoch {best['epoch']:.0f}")
+    with joined_ranks():
+        best = train(config, args.data, run, args.resume)
+        if rank() == 0:
+            print(f"{run}: validation mIoU {best['val_miou']:.4f} in epoch {best['epoch']:.0f}")
 
 
 if __name__ == "__main__":

@@ -38,12 +38,20 @@ class Config:
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     aerial_pooling: int = 1  # 2: the U-Net works at 0.4 m instead of 0.2 m
     satellite: bool = True  # False: the U-Net alone
+    metadata: bool = False  # the U-Net's encoder is told date, time, place and camera
+    metadata_stages: Literal["every", "deepest"] = "every"  # the paper's way or the official code's
+    official_layers: bool = False  # the official code's network, for converted checkpoints
 
     # what it reads
+    channels: Literal["RVB", "RVBI", "RVBIE"] = "RVBIE"  # red, green, blue, near infrared, elevation
     superpatch_size: int = 40  # side of the Sentinel-2 window in 10 m pixels, a multiple of 8
     cloud_filter: bool = False
+    cloud_rule: Literal["paper", "official"] = "paper"  # which dates it leaves out
     monthly_average: bool = False
     augmentation: bool = False
+    permute_dates: bool = False  # an ablation: series keep their images and lose their order in time
+    # two are published: the data card's with D077_2021, FLAIR #1's list with D070_2020 in its place
+    validation: Literal["data_card", "flair_1"] = "data_card"
 
     # how it learns; class weights in the order of the indices 0..12
     aerial_class_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0)
@@ -51,12 +59,14 @@ class Config:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.001  # with one_cycle its peak
     weight_decay: float = 0.0
+    modality_dropout: float = 0.0  # share of the steps that leave the satellite branch out; 0.5 in the paper
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and losses stay float32
     schedule: Literal["plateau", "one_cycle"] = "plateau"
     plateau_patience: int = 10  # epochs without a lower validation loss before the rate is reduced
     stopping_patience: int = 30  # … before training ends
     epochs: int = 100
     batch_size: int = 10  # patches in memory at once
-    effective_batch_size: int = 120  # patches per step; the paper's 12 GPUs with 10 each
+    effective_batch_size: int = 120  # patches per step over all ranks; the paper's 12 GPUs with 10 each
 
     # the machine
     seed: int = 2022
@@ -65,7 +75,7 @@ class Config:
 
     @property
     def accumulation(self) -> int:
-        """Batches per step."""
+        """Batches per step, over all ranks."""
         return self.effective_batch_size // self.batch_size
 
 
@@ -74,13 +84,18 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
 
     Raises UsageError that lists every unknown key, wrong type and impossible value together.
     """
-    values = _read_yaml(find_config(name_or_path))
+    return make_config(read_values(name_or_path) | parse_overrides(overrides), name_or_path)
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Unchecked values of `key=value` texts, or UsageError."""
+    values = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise UsageError(f"{override!r} is no override; write key=value, for example epochs=3")
         values[key] = _parse_yaml(text, override)
-    return make_config(values, name_or_path)
+    return values
 
 
 def find_config(name_or_path: str) -> Path:
@@ -91,6 +106,20 @@ def find_config(name_or_path: str) -> Path:
             return path
     names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
     raise UsageError(f"no configuration {name_or_path!r}: neither a file nor one of {names}")
+
+
+def read_values(name_or_path: str) -> dict[str, Any]:
+    """Unchecked values of a named configuration of the kit or a YAML file, or UsageError."""
+    path = find_config(name_or_path)
+    try:
+        values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    if values is None:  # a file of comments only: all defaults
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected lines of key: value, found a {type(values).__name__}")
+    return values
 
 
 def make_config(values: dict[str, Any], source: str) -> Config:
@@ -122,7 +151,10 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def model_options(config: Config) -> dict[str, Any]:
     """The arguments of `UTT` but for the pretrained weights: all that it takes to build the network again."""
-    keys = ("encoder", "decoder_channels", "aerial_pooling", "satellite")
+    keys = (
+        *("encoder", "decoder_channels", "aerial_pooling", "satellite"),
+        *("metadata", "metadata_stages", "official_layers", "channels"),
+    )
     return {key: value for key, value in to_dict(config).items() if key in keys}
 
 
@@ -136,6 +168,8 @@ def _find_impossible(config: Config) -> list[str]:
         weights = getattr(config, key)
         if len(weights) != FLAIR_12.other + 1 or min(weights) < 0 or max(weights) == 0:
             problems.append(f"{key}: expected {FLAIR_12.other + 1} numbers from 0 on, not all 0")
+    if not 0 <= config.modality_dropout < 1:
+        problems.append(f"modality_dropout: {config.modality_dropout} is not from 0 to below 1")
     if not config.learning_rate > 0:
         problems.append(f"learning_rate: {config.learning_rate} is not above 0")
     if config.superpatch_size % 8 or not 16 <= config.superpatch_size <= 104:
@@ -149,18 +183,6 @@ def _find_impossible(config: Config) -> list[str]:
     if PATCH_SIZE % (pooling * 2**halvings):
         problems.append(f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times")
     return problems
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
-    if values is None:  # a file of comments only: all defaults
-        return {}
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: expected lines of key: value, found a {type(values).__name__}")
-    return values
 
 
 def _parse_yaml(text: str, source: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flair_scoring.files import write_file
+from flair_scoring.nomenclature import FLAIR_12
 
 Row = dict[str, float]
 
@@ -24,20 +25,24 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 
 def draw_curves(path: Path, rows: Sequence[Row]) -> None:
-    """Draw losses and validation mIoU over the epochs into a PNG."""
+    """Draw losses, validation mIoU and validation IoU of each class over the epochs into a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     epochs = [row["epoch"] for row in rows]
-    figure, (losses, scores) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (losses, scores, classes) = pyplot.subplots(1, 3, figsize=(17, 4.5), layout="constrained")
     for key in ("train_loss", "val_loss"):
         losses.plot(epochs, [row[key] for row in rows], marker=".", label=key)
     losses.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     losses.legend()
     scores.plot(epochs, [row["val_miou"] for row in rows], marker=".", color="tab:green")
     scores.set(xlabel="epoch", ylabel="validation mIoU", ylim=(0, 1))
+    for key, name, colour in zip(FLAIR_12.keys, FLAIR_12.classes, FLAIR_12.colours, strict=True):
+        classes.plot(epochs, [row[key] for row in rows], marker=".", color=colour, label=name)
+    classes.set(xlabel="epoch", ylabel="validation IoU", ylim=(0, 1))
+    classes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     pyplot.close(figure)

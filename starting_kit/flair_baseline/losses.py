@@ -24,9 +24,9 @@ def sum_losses(scores: Tensor, satellite_scores: Tensor | None, labels: Tensor, 
 
 
 def sum_weights(labels: Tensor, weights: Tensor) -> Tensor:
-    """What to divide `sum_losses` by: the weights of all pixels, float32 (2,), at least 1 each."""
+    """What to divide `sum_losses` by: the weights of all pixels, float64 (2,); 0 where no pixel counts."""
     counts = torch.bincount(labels.flatten(), minlength=weights.shape[1])
-    return (weights @ counts.float()).clamp(min=1)
+    return weights.double() @ counts.double()
 
 
 def sum_cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

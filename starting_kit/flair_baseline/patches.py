@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,29 +14,54 @@ from torch.utils.data import DataLoader, Dataset
 
 from flair_baseline.augmentation import UNCHANGED, draw_transform, transform
 from flair_baseline.config import Config
+from flair_baseline.distributed import rank, world_size
+from flair_baseline.metadata import encode_metadata
 from flair_baseline.sentinel import pad_series, prepare_series
-from flair_ingestion.dataset import Patch, read_image, read_labels, read_superpatch
+from flair_ingestion.dataset import (
+    Patch,
+    index_patches,
+    read_image,
+    read_labels,
+    read_superpatch,
+    sample_patches,
+)
+from flair_scoring.errors import DataError, UsageError
 from flair_scoring.nomenclature import FLAIR_12
+
+SAMPLED_PATCHES = 64  # for the statistics of the series
+FLAIR_1_SWAP = ("D077_2021", "D070_2020")  # validation domains: the data card's, and FLAIR #1's in its place
+
+
+class Sample(NamedTuple):
+    """A patch as the model reads it; None for what the configuration leaves out.
+
+    aerial uint8 (5, 512, 512); labels uint8 (512, 512), class indices 0..12; series float32 (T, 10, S, S) and
+    days float32 (T,) as of `prepare_series`; metadata float32 (45,) as of `encode_metadata`.
+    """
+
+    aerial: Tensor
+    labels: Tensor
+    series: Tensor | None = None
+    days: Tensor | None = None
+    metadata: Tensor | None = None
 
 
 class Batch(NamedTuple):
     """The arguments of `UTT.forward`, and the labels uint8 (B, 512, 512) with class indices 0..12."""
 
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor | None, ...]
     labels: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        inputs = tuple(tensor.to(device, non_blocking=True) for tensor in self.inputs)
+        inputs = tuple(
+            tensor if tensor is None else tensor.to(device, non_blocking=True) for tensor in self.inputs
+        )
         return Batch(inputs, self.labels.to(device, non_blocking=True))
 
 
 class PatchDataset(Dataset):
-    """Samples of the given patches; with an `epoch` they are turned as (seed, epoch, place) decide.
-
-    A sample is aerial uint8 (5, 512, 512), labels uint8 (512, 512) and, for a model with a satellite branch,
-    what `prepare_series` returns.
-    """
+    """Samples of the given patches; with an `epoch` they are turned as (seed, epoch, place) decide."""
 
     def __init__(self, patches: Sequence[Patch], config: Config, epoch: int | None = None) -> None:
         self.patches, self.config, self.epoch = patches, config, epoch
@@ -43,41 +69,89 @@ class PatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.patches)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, ...]:
+    def __getitem__(self, place: int) -> Sample:
         patch, config, turn = self.patches[place], self.config, UNCHANGED
         if config.augmentation and self.epoch is not None:
             turn = draw_transform(np.random.default_rng((config.seed, self.epoch, place)))
-        rasters = read_image(patch), FLAIR_12.index_of[read_labels(patch)]
+        rasters = read_image(patch), FLAIR_12.index_of.take(read_labels(patch))
         aerial, labels = (torch.from_numpy(transform(raster, *turn)) for raster in rasters)
-        if not config.satellite:
-            return aerial, labels
-        window = read_superpatch(patch, config.superpatch_size)
-        data, masks = (transform(raster, *turn) for raster in (window.data, window.masks))
-        series = prepare_series(data, masks, window.dates, config.cloud_filter, config.monthly_average)
-        return aerial, labels, *series
+        sample = Sample(aerial, labels)
+        if config.satellite:
+            window = read_superpatch(patch, config.superpatch_size)
+            data, masks = (transform(raster, *turn) for raster in (window.data, window.masks))
+            series, days = prepare_series(
+                data, masks, window.dates, config.cloud_filter, config.monthly_average, config.cloud_rule
+            )
+            if config.permute_dates:
+                generator = np.random.default_rng((config.seed, self.epoch or 0, place, 1))
+                days = days[torch.from_numpy(generator.permutation(len(days)))]
+            sample = sample._replace(series=series, days=days)
+        if config.metadata:
+            sample = sample._replace(metadata=encode_metadata(patch.metadata))
+        return sample
 
 
-def collate(samples: Sequence[tuple[Tensor, ...]]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Batch:
     """One batch; shorter series are padded."""
-    aerial, labels, *satellite = zip(*samples, strict=True)
-    padded = pad_series(*satellite) if satellite else ()
-    return Batch((torch.stack(aerial), *padded), torch.stack(labels))
+    aerial, labels, series, days, metadata = zip(*samples, strict=True)
+    inputs: tuple[Tensor | None, ...] = (torch.stack(aerial),)
+    if series[0] is not None:
+        inputs += pad_series(series, days)
+    if metadata[0] is not None:
+        inputs += (None,) * (4 - len(inputs)) + (torch.stack(metadata),)
+    return Batch(inputs, torch.stack(labels))
+
+
+def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], list[Patch]]:
+    """The patches to train on and those to validate on, by id; DataError as of `index_patches`."""
+    training, held_out = (index_patches(data, split, labels=True) for split in ("train", "val"))
+    if config.validation == "flair_1":
+        leaves, enters = FLAIR_1_SWAP
+        every = sorted([*training, *held_out], key=lambda patch: patch.id)
+        domains = {patch.domain for patch in held_out} - {leaves} | {enters}
+        training = [patch for patch in every if patch.domain not in domains]
+        held_out = [patch for patch in every if patch.domain in domains]
+        if not held_out:
+            raise DataError(f"{data}: none of the validation domains of validation=flair_1 is there")
+    return training, held_out
+
+
+def measure_series(patches: Sequence[Patch], config: Config) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each band's reflectances, float32 (10,), in a sample by the seed.
+
+    Of the aerial bands such statistics are published (unet.py), of Sentinel-2's not.
+    """
+    sample = sample_patches(patches, SAMPLED_PATCHES, config.seed)
+    series = [PatchDataset([patch], config)[0].series for patch in sample]
+    pixels = torch.cat([one.transpose(0, 1).flatten(1) for one in series if one is not None], dim=1).double()
+    return pixels.mean(1).float(), pixels.std(1).float()
 
 
 def make_loader(patches: Sequence[Patch], config: Config, epoch: int | None = None) -> DataLoader:
-    """Batches in the order of `patches`, or for training in the order that (seed, epoch) decide.
+    """All batches in the order of `patches`, or for training this rank's, as (seed, epoch) shuffle them.
 
-    In training a last batch that is not full is left out, for batch norm's sake, unless it is the only one.
+    In training a last batch that is not full is left out, for batch norm's sake, unless it is the only one,
+    and so are the last batches when there is none left for some rank: all ranks take the same steps.
+    Consecutive batches go to consecutive ranks, so a step has the same patches on any number of them.
     """
     order = list(range(len(patches)))
     if epoch is not None:
         np.random.default_rng((config.seed, epoch)).shuffle(order)
+    batches = [order[at : at + config.batch_size] for at in range(0, len(order), config.batch_size)]
+    if epoch is not None:
+        if len(batches) > 1 and len(batches[-1]) < config.batch_size:
+            batches.pop()
+        shared = len(batches) // world_size() * world_size()
+        if not shared:
+            raise UsageError(
+                f"{len(patches)} training patches make {len(batches)} batches of {config.batch_size}, "
+                f"too few for {world_size()} ranks; lower batch_size or start fewer ranks"
+            )
+        batches = batches[rank() : shared : world_size()]
     return DataLoader(
         PatchDataset(patches, config, epoch),
-        batch_size=config.batch_size,
-        sampler=order,
+        batch_sampler=batches,
         num_workers=min(config.workers, os.cpu_count() or 1),
         collate_fn=collate,
-        drop_last=epoch is not None and len(patches) >= config.batch_size,
         pin_memory=torch.cuda.is_available(),
     )

@@ -11,17 +11,25 @@ from torch import Tensor
 REFLECTANCE_ONE = 10_000  # digital number of reflectance 1
 CLOUD_PROBABILITY = 50  # per cent; a pixel above it counts as covered (datapaper, "filter clouds")
 CLOUD_COVERAGE = 0.6  # share of covered pixels from which a date is left out
+OFFICIAL_PROBABILITY, OFFICIAL_COVERAGE = 60, 0.5  # IGN's code has the two numbers the other way round
 
 
-def find_clear_dates(masks: np.ndarray) -> np.ndarray:
+def find_clear_dates(masks: np.ndarray, rule: str = "paper") -> np.ndarray:
     """Indices of the dates to keep, from probabilities uint8 (T, 2, S, S) of snow and cloud, 0..100.
 
-    A date goes when at least 60 % of the super-patch's pixels exceed probability 50 for snow or for cloud; a
-    pixel that exceeds it for both counts once. When every date would go, those with the least coverage stay:
-    the paper is silent about that case, and the model needs a date.
+    paper: a date goes when at least 60 % of the super-patch's pixels exceed probability 50 for snow or for
+    cloud; a pixel that exceeds it for both counts once.
+    official, what IGN's code does: a date goes when pixels of probability 60 and more make up half of the
+    super-patch; one that reaches it for both counts twice.
+    When every date would go, those with the least coverage stay: the paper is silent about that case (IGN's
+    code fails), and the model needs a date.
     """
-    covered = (masks > CLOUD_PROBABILITY).any(axis=1).mean(axis=(1, 2))
-    clear = covered < CLOUD_COVERAGE
+    if rule == "official":
+        covered = (masks >= OFFICIAL_PROBABILITY).sum(axis=1).mean(axis=(1, 2))
+        clear = covered < OFFICIAL_COVERAGE
+    else:
+        covered = (masks > CLOUD_PROBABILITY).any(axis=1).mean(axis=(1, 2))
+        clear = covered < CLOUD_COVERAGE
     return np.flatnonzero(clear if clear.any() else covered == covered.min())
 
 
@@ -39,32 +47,40 @@ def average_months(data: np.ndarray, dates: np.ndarray) -> tuple[np.ndarray, np.
     """
     months = dates.astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
     days = find_days_of_year(dates)
-    images, positions = [], []
-    for month in np.unique(months):
+    present = np.unique(months)
+    images = np.empty((len(present), *data.shape[1:]), dtype=np.float32)
+    positions = np.empty(len(present), dtype=np.float32)
+    for place, month in enumerate(present):
         chosen = np.flatnonzero(months == month)
-        total = data[chosen[0]].astype(np.uint32)
+        images[place] = data[chosen[0]]
         for date in chosen[1:]:
-            total += data[date]
-        images.append(total / np.float32(len(chosen)))
-        positions.append(days[chosen].mean())
-    return np.stack(images).astype(np.float32), np.array(positions, dtype=np.float32)
+            images[place] += data[date]  # exact: a month has 31 days, and float32 holds integers up to 2**24
+        images[place] /= np.float32(len(chosen))
+        positions[place] = days[chosen].mean()
+    return images, positions
 
 
 def prepare_series(
-    data: np.ndarray, masks: np.ndarray, dates: np.ndarray, cloud_filter: bool, monthly_average: bool
+    data: np.ndarray,
+    masks: np.ndarray,
+    dates: np.ndarray,
+    cloud_filter: bool,
+    monthly_average: bool,
+    cloud_rule: str = "paper",
 ) -> tuple[Tensor, Tensor]:
     """A super-patch as stored -> reflectances float32 (K, bands, S, S) and days of the year float32 (K,).
 
     data uint16 (T, bands, S, S); masks uint8 (T, 2, S, S), snow and cloud; dates int32 (T,) since 1970-01-01.
     """
     if cloud_filter:
-        kept = find_clear_dates(masks)
+        kept = find_clear_dates(masks, cloud_rule)
         data, dates = data[kept], dates[kept]
     if monthly_average:
         images, days = average_months(data, dates)
     else:
         images, days = data.astype(np.float32), find_days_of_year(dates).astype(np.float32)
-    return torch.from_numpy(images / np.float32(REFLECTANCE_ONE)), torch.from_numpy(days)
+    images /= np.float32(REFLECTANCE_ONE)
+    return torch.from_numpy(images), torch.from_numpy(days)
 
 
 def pad_series(series: Sequence[Tensor], days: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

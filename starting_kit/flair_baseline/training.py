@@ -1,6 +1,7 @@
 """Training of U-T&T: epochs of accumulated steps, each followed by validation and checkpoints.
 
 What an epoch draws at random follows from (seed, epoch), so a resumed run goes on as if it had never stopped.
+Under torchrun the ranks share every step, whose loss is that of all their pixels, and the validation.
 The paper's recipe: SGD at 0.001, lowered when the validation loss stalls for 10 epochs, stopped after 30. The
 checkpoint that is kept is the one with the best validation mIoU, the quantity that the challenge scores.
 """
@@ -11,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,12 +26,13 @@ from tqdm import tqdm
 
 from flair_baseline.checkpoint import STATE, WEIGHTS, make_folder, read_state, save_model, save_state
 from flair_baseline.config import Config, to_dict
+from flair_baseline.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
 from flair_baseline.history import Row, draw_curves, write_table
-from flair_baseline.learner import Learner, choose_device, make_learner
+from flair_baseline.learner import Learner, batches_per_step, choose_device, make_learner, standardise_series
 from flair_baseline.losses import sum_losses, sum_weights
-from flair_baseline.patches import Batch, make_loader
-from flair_baseline.validation import class_weights, validate
-from flair_ingestion.dataset import Patch, index_patches
+from flair_baseline.patches import Batch, index_training_patches, make_loader, measure_series
+from flair_baseline.validation import autocast, class_weights, validate
+from flair_ingestion.dataset import Patch
 from flair_scoring.errors import UsageError
 
 MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
@@ -42,16 +45,21 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
     UsageError when RUN holds a run and `resume` is not asked for, or when that run has another configuration.
     """
     device = choose_device(config.device)
-    state = find_state(run, config, resume)
-    training, held_out = (index_patches(data, split, labels=True) for split in ("train", "val"))
+    state = from_rank_0(find_state(run, config, resume) if rank() == 0 else None)
+    training, held_out = index_training_patches(data, config)
     fresh = config if state is None else replace(config, encoder_weights=None)  # nothing to download again
     learner = make_learner(fresh, device, len(make_loader(training, config, epoch=0)))
     if state is not None:
         learner.restore(state)
-    make_folder(run)
+    elif learner.model.utae is not None:
+        standardise_series(learner.model.utae, *measure_series(training, config))
+    if rank() == 0:
+        make_folder(run)
     rows = learner.rows
     while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
         metrics = run_epoch(learner, training, held_out, config)
+        if rank() != 0:
+            continue
         if best_row(rows) is rows[-1]:
             save_model(run, learner.model, config, len(rows), metrics)
         write_table(run / "log.csv", rows)
@@ -79,39 +87,47 @@ def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None
 def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Patch], config: Config) -> Row:
     """One epoch and its validation, appended to the learner's rows; returns the validation's metrics."""
     started, epoch, rate = time.monotonic(), len(learner.rows), learner.learning_rate
-    torch.manual_seed(int(np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0]))
+    torch.manual_seed(int(np.random.SeedSequence((config.seed, epoch, rank())).generate_state(1)[0]))
     losses = train_epoch(learner, make_loader(training, config, epoch), config)
+    average_buffers(learner.model)
     metrics = validate(learner.model, held_out, config)
     if isinstance(learner.scheduler, ReduceLROnPlateau):
         learner.scheduler.step(metrics["val_loss"])
     seconds = round(time.monotonic() - started, 1)
     row: Row = {"epoch": epoch + 1, "seconds": seconds, "learning_rate": rate} | losses | metrics
     learner.rows.append(row)
-    print(
-        f"epoch {epoch + 1}: loss {row['train_loss']:.3f}, validation loss {row['val_loss']:.3f}, "
-        f"validation mIoU {row['val_miou']:.4f}, {seconds:.0f} s",
-        file=sys.stderr,
-    )
+    if rank() == 0:
+        print(
+            f"epoch {epoch + 1}: loss {row['train_loss']:.3f}, validation loss {row['val_loss']:.3f}, "
+            f"validation mIoU {row['val_miou']:.4f}, {seconds:.0f} s",
+            file=sys.stderr,
+        )
     return metrics
 
 
 def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Row:
-    """One pass over the loader in steps of `accumulation` batches; the mean losses over all its pixels."""
-    weights = class_weights(config)
+    """One pass over the loader in steps of some batches; the mean losses over the pixels of all ranks.
+
+    Whether a step drops the satellite branch follows from (seed, epoch, step) and is the same on all ranks.
+    """
+    weights, accumulation = class_weights(config), batches_per_step(config)
+    draws = np.random.default_rng((config.seed, len(learner.rows), 0, 1))
     learner.model.train()
     losses, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     title = f"epoch {len(learner.rows) + 1}/{config.epochs}"
-    with tqdm(loader, desc=title, unit="batch", dynamic_ncols=True, leave=False) as progress:
+    quiet = rank() != 0
+    with tqdm(loader, desc=title, unit="batch", dynamic_ncols=True, leave=False, disable=quiet) as progress:
         batches = iter(progress)
-        while step := list(islice(batches, config.accumulation)):
-            step_losses, step_totals = take_step(learner, step, weights)
-            loss = float((step_losses / step_totals).sum())
+        while step := list(islice(batches, accumulation)):
+            drop = bool(draws.random() < config.modality_dropout)
+            step_losses, step_totals = take_step(learner, step, weights, config.precision, drop)
+            loss = float((step_losses / step_totals.clamp(min=1)).sum())
             if not math.isfinite(loss):
                 raise UsageError(f"{title}: the loss is no longer finite; lower the learning_rate")
             losses += step_losses
             totals += step_totals
             progress.set_postfix(loss=f"{loss:.3f}")
-    aerial, satellite = (losses / totals).tolist()
+    aerial, satellite = (losses / totals.clamp(min=1)).tolist()
     return {
         "train_loss": aerial + satellite,
         "train_loss_aerial": aerial,
@@ -119,26 +135,39 @@ def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Ro
     }
 
 
-def take_step(learner: Learner, batches: Sequence[Batch], weights: Tensor) -> tuple[Tensor, Tensor]:
-    """One optimizer step on the loss of all `batches` together, as if they were one.
+def take_step(
+    learner: Learner,
+    batches: Sequence[Batch],
+    weights: Tensor,
+    precision: str = "fp32",
+    drop_satellite: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """One optimizer step on the loss of all `batches` of all ranks together, as if they were one.
 
+    With `drop_satellite` only the U-Net is used and learns, as in the paper's modality dropout (in IGN's code
+    the satellite branch still learns from its own scores).
     Returns what the loss is made of, float64 (2,): the sums of both branches and the weights to divide by.
     """
     device = learner.device
-    totals = torch.stack([sum_weights(batch.labels, weights) for batch in batches]).sum(0)
-    divisors, weights = totals.to(device), weights.to(device)
+    if drop_satellite:
+        weights = weights * torch.tensor([[1.0], [0.0]])  # every parameter keeps a gradient, then of 0
+    totals = sum_over_ranks(torch.stack([sum_weights(batch.labels, weights) for batch in batches]).sum(0))
+    divisors, weights = totals.clamp(min=1).float().to(device), weights.to(device)
     sums = torch.zeros(2, device=device)
     learner.optimizer.zero_grad()
-    for batch in batches:
+    for place, batch in enumerate(batches, 1):
         inputs, labels = batch.to(device)
-        scores, satellite_scores = learner.model(*inputs)
-        losses = sum_losses(scores, satellite_scores, labels, weights)
-        (losses / divisors).sum().backward()
+        with nullcontext() if place == len(batches) else learner.gradients_stay():
+            with autocast(device, precision):
+                scores, satellite_scores = learner.network(*inputs, drop_satellite=drop_satellite)
+            losses = sum_losses(scores, satellite_scores, labels, weights)
+            loss = (losses / divisors).sum() * world_size()  # for the mean of the gradients to be their sum
+            loss.backward()
         sums += losses.detach()
     learner.optimizer.step()
     if isinstance(learner.scheduler, OneCycleLR):
         learner.scheduler.step()
-    return sums.cpu().double(), totals.double()
+    return sum_over_ranks(sums.cpu().double()), totals
 
 
 def best_row(rows: Sequence[Row]) -> Row:

@@ -24,11 +24,28 @@ def test_every_configuration_of_the_kit_loads_by_name_and_by_path(path):
     assert load_config(path.stem) == load_config(str(path))
 
 
-def test_rows_of_table_iv_switch_what_the_table_says():
-    switches = ("satellite", "cloud_filter", "monthly_average", "augmentation")
-    for name, expected in (("unet", (False, False, False, False)), ("utt_best", (True, True, True, True))):
-        config = load_config(name)
-        assert tuple(getattr(config, switch) for switch in switches) == expected
+TABLE_IV = {  # FILT, AVG M., M.DR, MTD, AUG of the datapaper's Table IV
+    "unet": "-----",
+    "unet_mtd": "---x-",
+    "unet_mtd_aug": "---xx",
+    "utt": "-----",
+    "utt_filt": "x----",
+    "utt_avgm": "-x---",
+    "utt_mdr": "--x--",
+    "utt_mtd": "---x-",
+    "utt_aug": "----x",
+    "utt_all": "xxxxx",
+    "utt_best": "xx--x",
+}
+
+
+@pytest.mark.parametrize("name", TABLE_IV)
+def test_rows_of_table_iv_switch_what_the_table_says_and_nothing_else(name):
+    switches = ("cloud_filter", "monthly_average", "modality_dropout", "metadata", "augmentation")
+    on = (True, True, 0.5, True, True)
+    marked = zip(switches, on, TABLE_IV[name], strict=True)
+    expected = {switch: value for switch, value, mark in marked if mark == "x"}
+    assert load_config(name) == Config(satellite=name.startswith("utt"), **expected)
 
 
 def test_overrides_win_and_have_the_type_of_the_key():
@@ -58,6 +75,8 @@ def test_plain_values_make_the_same_configuration_again():
         ("epochs=0", "epochs: 0 is below 1"),
         ("augmentation=1", "augmentation: 1 is not true or false"),
         ("learning_rate=fast", "learning_rate: 'fast' is not a number"),
+        ("modality_dropout=1", "modality_dropout: 1.0 is not from 0 to below 1"),
+        ("channels=RGB", "channels: 'RGB' is not one of RVB, RVBI, RVBIE"),
         ("learning_rate=0", "learning_rate: 0.0 is not above 0"),
         ("optimizer=lion", "optimizer: 'lion' is not one of sgd, adamw"),
         ("decoder_channels=8", "decoder_channels: 8 is not a list of int"),

@@ -67,6 +67,29 @@ def test_filter_agrees_with_a_plain_loop(seed):
     assert find_clear_dates(masks).tolist() == brute_force_clear(masks)
 
 
+def test_the_official_rule_counts_snow_and_cloud_of_a_pixel_twice():
+    masks = cover(4, snow=[25, 24, 0, 0], cloud=[25, 25, 50, 49])
+    assert find_clear_dates(masks, "official").tolist() == [1, 3]
+    assert find_clear_dates(masks, "paper").tolist() == [0, 1, 2, 3]
+    probable = np.stack([np.full((2, SIZE, SIZE), value, dtype=np.uint8) for value in (59, 60)])
+    assert find_clear_dates(probable, "official").tolist() == [0]
+    assert find_clear_dates(cover(2, cloud=[80, 70]), "official").tolist() == [1]  # the clearer of them
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_official_rule_agrees_with_a_plain_loop(seed):
+    generator = np.random.default_rng(seed)
+    limits = generator.integers(60, 101, size=(8, 2, 1, 1))
+    masks = generator.integers(0, limits, (8, 2, SIZE, SIZE)).astype(np.uint8)
+    kept = []
+    for index, date in enumerate(masks.tolist()):
+        values = [value for layer in date for row in layer for value in row]
+        if sum(value >= 60 for value in values) / SIZE**2 < 0.5:
+            kept.append(index)
+    assert 0 < len(kept) < 8
+    assert find_clear_dates(masks, "official").tolist() == kept
+
+
 def test_days_of_year_follow_the_calendar():
     dates = [(2020, 2, 29), (2020, 12, 31), (2021, 1, 1), (2019, 3, 1), (2020, 3, 1)]
     expected = [datetime.date(*date).timetuple().tm_yday - 1 for date in dates]

@@ -2,8 +2,10 @@ import csv
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from sklearn.metrics import jaccard_score
 from flair_baseline import training
 from flair_baseline.checkpoint import read_provenance
 from flair_baseline.config import Config, load_config, model_options, to_dict
-from flair_baseline.learner import make_learner
-from flair_baseline.patches import make_loader
+from flair_baseline.learner import make_learner, standardise_series
+from flair_baseline.metadata import encode_metadata
+from flair_baseline.patches import index_training_patches, make_loader, measure_series
 from flair_baseline.training import epochs_since_lowest_loss, take_step, train
 from flair_baseline.utt import UTT
 from flair_baseline.validation import class_weights
@@ -37,6 +40,7 @@ SMALL = [
     "workers=0",
     "device=cpu",
 ]
+SINGLE = ("batch_size=1", "effective_batch_size=1")
 ADAMW = ["optimizer=adamw", "schedule=one_cycle"]
 
 
@@ -140,6 +144,36 @@ def test_an_interrupted_run_resumes_bit_for_bit(recipe, flair_tree, tmp_path, mo
     ).read_bytes()
 
 
+def test_a_killed_run_resumes_bit_for_bit(flair_tree: Path, tmp_path: Path):
+    options = [override for override in SMALL if override != "epochs=2"] + [
+        "epochs=3",
+        "modality_dropout=0.5",
+    ]
+    line = ["--data", flair_tree, "--config", "utt_all", *options, *ADAMW, "--output"]
+    assert command(*line, tmp_path / "whole").returncode == 0
+    first = [sys.executable, str(TRAIN), *map(str, line), str(tmp_path / "parts")]
+    with subprocess.Popen(first, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "parts/last.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)  # into the second epoch
+        process.kill()
+    rows = torch.load(tmp_path / "parts/last.pt", weights_only=True)["rows"]
+    assert 1 <= len(rows) < 3
+    resumed = command(*line, tmp_path / "parts", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
+    states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "parts")]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts")]
+    for whole, parts in ([state["model"] for state in states], weights):
+        assert whole.keys() == parts.keys()
+        assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    provenance = [read_provenance(tmp_path / name / "model.safetensors") for name in ("whole", "parts")]
+    for one in provenance:
+        del one["commit"]  # a commit may have been made while this test ran
+    assert provenance[0] == provenance[1]
+
+
 def test_accumulated_batches_make_the_step_of_one_large_batch(flair_tree: Path):
     patches = index_patches(flair_tree, "train", labels=True)[:4]
     weights = []
@@ -155,7 +189,8 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(flair_tree: Path):
 
 def test_a_stalled_loss_lowers_the_rate_and_then_ends_the_run(flair_tree, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, *[2.5] * 100])
-    monkeypatch.setattr(training, "validate", lambda *_: {"val_loss": next(losses), "val_miou": 0.5})
+    ious = dict.fromkeys(FLAIR_12.keys, 0.5)
+    monkeypatch.setattr(training, "validate", lambda *_: ious | {"val_loss": next(losses), "val_miou": 0.5})
     train(small("epochs=100", "plateau_patience=1", "stopping_patience=4"), flair_tree, tmp_path / "run")
     rows = read_log(tmp_path / "run")
     assert len(rows) == 2 + 4
@@ -235,6 +270,146 @@ def turn(raster: torch.Tensor, place: tuple[bool, int]) -> torch.Tensor:
 
 def image_key(aerial: torch.Tensor) -> int:
     return int(aerial.long().sum())
+
+
+def test_modality_dropout_trains_the_aerial_branch_alone(flair_tree: Path):
+    config = small("optimizer=sgd", "learning_rate=0.1")
+    batch = next(iter(make_loader(index_patches(flair_tree, "train", labels=True), config)))
+    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+    for parameter in learner.model.fusion.parameters():  # zeros would fuse nothing anyway
+        torch.nn.init.normal_(parameter, std=0.1)
+    learner.model.eval()
+    branch = ("utae.", "fusion.")
+    before = {name: value.detach().clone() for name, value in learner.model.named_parameters()}
+    sums, totals = take_step(learner, [batch], class_weights(config), drop_satellite=True)
+    alone = small("optimizer=sgd", "learning_rate=0.1", "satellite=false")
+    unet = make_learner(alone, torch.device("cpu"), batches_per_epoch=1)
+    unet.model.unet.load_state_dict(
+        {name[5:]: value for name, value in before.items() if name.startswith("unet.")}, strict=False
+    )
+    unet.model.eval()
+    expected, _ = take_step(unet, [batch._replace(inputs=batch.inputs[:1])], class_weights(alone))
+    assert sums.tolist() == pytest.approx([float(expected[0]), 0])
+    assert totals[1] == 0
+    for name, value in learner.model.named_parameters():
+        if name.startswith(branch):
+            assert torch.equal(value, before[name])
+    torch.testing.assert_close(flatten(learner.model.unet), flatten(unet.model.unet))
+    take_step(learner, [batch], class_weights(config))
+    assert not torch.equal(learner.model.utae.in_conv[0].weight, before["utae.in_conv.0.weight"])
+
+
+def test_half_of_the_steps_drop_the_branch_at_a_rate_of_one_half(flair_tree, monkeypatch):
+    dropped = []
+
+    def fake_step(learner, batches, weights, precision, drop):
+        dropped.append(drop)
+        return torch.ones(2), torch.ones(2)
+
+    monkeypatch.setattr(training, "take_step", fake_step)
+    config = small("modality_dropout=0.5", "effective_batch_size=2")
+    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+    for _ in range(2):  # the same epoch twice
+        training.train_epoch(learner, [None] * 400, config)
+    assert dropped[:400] == dropped[400:]
+    assert 160 < sum(dropped[:400]) < 240
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precision_changes_the_numbers_but_little(precision, flair_tree: Path):
+    config = small(f"precision={precision}")
+    batch = next(iter(make_loader(index_patches(flair_tree, "train", labels=True), config)))
+    losses = []
+    for kind in ("fp32", precision):
+        learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+        losses.append(take_step(learner, [batch], class_weights(config), kind)[0])
+        assert all(value.dtype == torch.float32 for value in learner.model.parameters())
+        assert next(iter(learner.model.parameters())).grad.dtype == torch.float32
+    assert torch.equal(losses[0], losses[1]) == (precision == "fp32")
+    torch.testing.assert_close(losses[0], losses[1], rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(("channels", "count"), [("RVB", 3), ("RVBI", 4), ("RVBIE", 5)])
+def test_a_channel_subset_never_sees_the_others(channels, count, flair_tree: Path):
+    config = small(f"channels={channels}", "satellite=false")
+    model = make_learner(config, torch.device("cpu"), batches_per_epoch=1).model.eval()
+    batch = next(iter(make_loader(index_patches(flair_tree, "train", labels=True), config)))
+    with torch.inference_mode():
+        scores, _ = model(*batch.inputs)
+        for band in range(5):
+            aerial = batch.inputs[0].clone()
+            aerial[:, band] = 255 - aerial[:, band]
+            assert torch.equal(model(aerial)[0], scores) == (band >= count)
+
+
+def test_both_published_validation_splits(flair_tree: Path, tmp_path: Path):
+    shutil.copytree(flair_tree, tmp_path / "data")
+    renamed = {"D029_2021": "D077_2021", "D008_2019": "D070_2020"}
+    for old, new in renamed.items():
+        for folder in (tmp_path / "data").glob(f"flair_*_train/{old}"):
+            folder.rename(folder.with_name(new))
+        for file in (tmp_path / "data").glob(f"flair_*_train/{new}/**/*{old}*"):
+            file.rename(file.with_name(file.name.replace(old, new)))
+    found = {}
+    for validation in ("data_card", "flair_1"):
+        split = index_training_patches(tmp_path / "data", small(f"validation={validation}"))
+        found[validation] = [{patch.domain for patch in patches} for patches in split]
+        assert [[patch.id for patch in patches] for patches in split] == [
+            sorted(patch.id for patch in patches) for patches in split
+        ]
+    assert found["data_card"] == [
+        {"D006_2020", "D007_2020", "D070_2020"},
+        {"D004_2021", "D014_2020", "D077_2021"},
+    ]
+    assert found["flair_1"] == [
+        {"D006_2020", "D007_2020", "D077_2021"},
+        {"D004_2021", "D014_2020", "D070_2020"},
+    ]
+    plain = index_training_patches(flair_tree, small("validation=flair_1"))
+    assert plain == index_training_patches(flair_tree, small())
+
+
+def test_metadata_reach_the_model(flair_tree: Path):
+    patches = index_patches(flair_tree, "val", labels=True)
+    for satellite in ("true", "false"):
+        config = small("metadata=true", f"satellite={satellite}")
+        batch = next(iter(make_loader(patches, config)))
+        expected = torch.stack([encode_metadata(patch.metadata) for patch in patches[:2]])
+        assert torch.equal(batch.inputs[4], expected)
+        assert (batch.inputs[1] is None) == (satellite == "false")
+
+
+def test_a_new_model_begins_as_if_series_were_standardised(flair_tree: Path):
+    config = small("epochs=1")
+    patches = index_patches(flair_tree, "train", labels=True)
+    means, stds = measure_series(patches, config)
+    series = [batch.inputs[1].numpy() for batch in make_loader(patches, small(*SINGLE))]
+    bands = np.concatenate([one.transpose(2, 0, 1, 3, 4).reshape(10, -1) for one in series], axis=1)
+    np.testing.assert_allclose(means, bands.mean(axis=1, dtype=float), rtol=1e-5)
+    np.testing.assert_allclose(stds, bands.std(axis=1, dtype=float, ddof=1), rtol=1e-5)
+
+    plain, ready = (make_learner(config, torch.device("cpu"), 1).model.utae.eval() for _ in range(2))
+    standardise_series(ready, means, stds)
+    batch = next(iter(make_loader(patches, config)))
+    _, raw, days, present = batch.inputs
+    standardised = (raw - means[:, None, None]) / stds[:, None, None]
+    with torch.inference_mode():
+        expected, found = plain(standardised, days, present), ready(raw, days, present)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(plain(raw, days, present), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_permuted_dates_keep_the_images_and_lose_their_order(flair_tree: Path):
+    patches = index_patches(flair_tree, "val", labels=True)
+    raw = ("cloud_filter=false", "monthly_average=false")
+    plain, permuted, again = (
+        next(iter(make_loader(patches, small(*raw, f"permute_dates={value}"))))
+        for value in ("false", "true", "true")
+    )
+    assert torch.equal(plain.inputs[1], permuted.inputs[1])
+    assert torch.equal(plain.inputs[2].sort()[0], permuted.inputs[2].sort()[0])
+    assert not torch.equal(plain.inputs[2], permuted.inputs[2])
+    assert torch.equal(again.inputs[2], permuted.inputs[2])
 
 
 def test_samples_are_what_the_files_hold(flair_tree: Path):

@@ -1,0 +1,202 @@
+"""Time to load training patches: ours alone, or with --flair2 beside the official data set, file for file.
+
+Images and annotations are stored again without compression and with LZW: the codec of the published files is
+not known. Without augmentation ours is timed with the conversion to float32, which the official code does and
+ours leaves to the device; what both hand over must then be equal, bit for bit, up to the scale of
+reflectances, which the official code leaves out. With augmentation and two workers each does what it does in
+training. Both run with an allocator that keeps what is freed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from torch.utils.data import DataLoader
+
+from flair_baseline.allocator import keep_freed_memory
+from flair_baseline.config import load_config
+from flair_baseline.patches import PatchDataset, Sample, make_loader
+from flair_baseline.sentinel import REFLECTANCE_ONE
+from flair_baseline.toy import make_toy_dataset
+from flair_ingestion.dataset import Patch, index_patches, read_dates, read_image, read_labels
+from flair_scoring.errors import UsageError, run_command
+from record import append_record
+
+ROUNDS = 5
+BATCH, WORKERS = 10, 2
+GRID = rasterio.Affine(0.2, 0, 0, 0, -0.2, 0)
+PACKAGES = ("torch", "numpy", "imagecodecs", "rasterio")
+OFFICIAL = {  # flair-2-config.yml
+    **{"aerial_metadata": False, "filter_clouds": True, "average_month": True, "num_classes": 13},
+    **{"ref_year": 2021, "ref_date": "05-15", "sat_patch_size": 40},
+}
+
+
+def main() -> None:
+    """Measure both codecs, print, append one line to the record for each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder with a data set (default: a tiny toy set is made)")
+    parser.add_argument("--patches", type=int, default=40, metavar="N", help="default: %(default)s")
+    parser.add_argument("--flair2", type=Path, metavar="PATH", help="a checkout of github.com/IGNF/FLAIR-2")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        data = args.data or Path(folder, "toy")
+        if args.data is None:
+            make_toy_dataset(data, "tiny", seed=2022)
+        patches = [patch for patch in index_patches(data, "train", labels=True) if not on_leap_day(patch)]
+        patches = patches[:: max(1, len(patches) // args.patches)][: args.patches]
+        dates = [len(read_dates(patch.super_area.products)) for patch in patches]
+        title = f"{len(patches)} patches, {min(dates)} to {max(dates)} dates, median of {ROUNDS}"
+        for codec in ("none", "lzw"):
+            stored = store(patches, Path(folder, codec), codec)
+            figures = [f"{title}, codec {codec}", *measure(stored, args.flair2)]
+            append_record(" ".join(["python benchmarks/loading.py", *sys.argv[1:]]), figures, PACKAGES)
+
+
+def on_leap_day(patch: Patch) -> bool:
+    """Whether a series has a 29 February, which the official code moves to 2021 and fails on."""
+    days = read_dates(patch.super_area.products).astype("datetime64[D]").astype(str)
+    return any(day.endswith("-02-29") for day in days)
+
+
+def store(patches: Sequence[Patch], folder: Path, codec: str) -> list[Patch]:
+    """The patches with their rasters written again, band-interleaved."""
+    folder.mkdir()
+    stored = []
+    for patch in patches:
+        image, labels = (folder / f"{kind}_{patch.id}.tif" for kind in ("IMG", "MSK"))
+        for path, pixels in ((image, read_image(patch)), (labels, read_labels(patch)[None])):
+            shape = dict(zip(("count", "height", "width"), pixels.shape, strict=True))
+            options = {"compress": codec, "interleave": "band", "dtype": "uint8", "transform": GRID}
+            with rasterio.open(path, "w", driver="GTiff", **shape, **options) as file:
+                file.write(pixels)
+        stored.append(replace(patch, image=str(image), labels=str(labels)))
+    return stored
+
+
+def measure(patches: Sequence[Patch], flair2: Path | None) -> list[str]:
+    """Figures of single samples, and of batches with augmentation; UsageError when outputs differ."""
+    config = load_config("utt_best", ["cloud_rule=official", f"batch_size={BATCH}", "augmentation=false"])
+    ours = PatchDataset(patches, config)
+
+    def load(place: int) -> Sample:
+        sample = ours[place]
+        return sample._replace(aerial=sample.aerial / 255)
+
+    contestants: dict[str, Callable[[], object]] = {"ours": lambda: drain(map(load, range(len(patches))))}
+    several = list(patches) * max(1, 200 // len(patches))
+    training = replace(config, augmentation=True, workers=WORKERS)
+    batches: dict[str, Callable[[], object]] = {"ours": lambda: drain(make_loader(several, training, 0))}
+    if flair2 is not None:
+        official = make_official(flair2, patches, None)
+        for place in range(len(patches)):
+            check_equal(load(place), official[place])
+        contestants["official"] = lambda: drain(official[i] for i in range(len(patches)))
+        batches["official"] = lambda: drain(make_official_loader(flair2, several))
+    return [
+        *compare(contestants, len(patches), "a sample"),
+        *(["outputs equal"] if flair2 is not None else []),
+        *compare(batches, len(several), f"a sample with augmentation and {WORKERS} workers"),
+    ]
+
+
+def drain(samples: Iterable[object]) -> None:
+    """Load all and keep none, as training does."""
+    deque(samples, maxlen=0)
+
+
+def compare(contestants: dict[str, Callable[[], object]], count: int, what: str) -> list[str]:
+    """Median milliseconds, and the median over the rounds of the ratio to ours."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for load in contestants.values():
+        load()  # files into the page cache
+    for _ in range(ROUNDS):
+        for name, load in contestants.items():
+            start = time.perf_counter()
+            load()
+            seconds[name].append(time.perf_counter() - start)
+    figures = [f"{name} {1000 * statistics.median(s) / count:.2f} ms {what}" for name, s in seconds.items()]
+    for ours, theirs in pairwise(seconds.values()):
+        ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+        figures.append(f"{ratio:.2f}x the official speed")
+    return figures
+
+
+def make_official(flair2: Path, patches: Sequence[Patch], augmentation: Any) -> Any:
+    """The official Fit_Dataset on the same files; UsageError when it cannot be imported."""
+    try:
+        import albumentations  # noqa: F401  # later, but it had better be missed now
+
+        Fit_Dataset = import_official(flair2, "dataset").Fit_Dataset
+    except ImportError as error:
+        raise UsageError(
+            f"--flair2 {flair2}: {error}; give a checkout of github.com/IGNF/FLAIR-2 and install what it "
+            "needs: pandas, scikit-image, albumentations"
+        ) from error
+    files = {
+        "PATH_IMG": [patch.image for patch in patches],
+        "PATH_LABELS": [patch.labels for patch in patches],
+        "PATH_SP_DATA": [patch.super_area.data for patch in patches],
+        "PATH_SP_MASKS": [patch.super_area.masks for patch in patches],
+        "PATH_SP_DATES": [patch.super_area.products for patch in patches],
+        "SP_COORDS": [list(patch.centroid) for patch in patches],
+    }
+    return Fit_Dataset(files, OFFICIAL, augmentation)
+
+
+def make_official_loader(flair2: Path, patches: Sequence[Patch]) -> DataLoader:
+    """The training loader of the official DataModule with the augmentation of its main.py."""
+    import albumentations as A
+
+    turns = A.Compose([A.VerticalFlip(p=0.5), A.HorizontalFlip(p=0.5), A.RandomRotate90(p=0.5)])
+    return DataLoader(
+        make_official(flair2, patches, turns),
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=WORKERS,
+        drop_last=True,
+        collate_fn=import_official(flair2, "utils_dataset").pad_collate_train,
+    )
+
+
+def import_official(flair2: Path, name: str) -> Any:
+    """A module of the checkout's src/."""
+    import importlib
+
+    if str(flair2) not in sys.path:
+        sys.path.insert(0, str(flair2))
+    return importlib.import_module(f"src.{name}")
+
+
+def check_equal(ours: Sample, official: dict[str, torch.Tensor]) -> None:
+    """UsageError unless the pixels are equal bit for bit; days of the months differ by design."""
+    scaled = torch.from_numpy(official["spatch"].numpy() / np.float32(REFLECTANCE_ONE))
+    pairs = {
+        "aerial": (ours.aerial, official["patch"]),
+        "labels": (ours.labels.float(), official["labels"]),
+        "series": (ours.series, scaled),
+    }
+    for name, (mine, theirs) in pairs.items():
+        if not torch.equal(mine, theirs):
+            raise UsageError(f"ours and the official {name} differ")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,158 @@
+"""Time of a training step of U-T&T on a batch in memory: forward, loss, backward, SGD; float32 and bfloat16.
+
+With --flair2 the official model takes the same step beside it, without its training metric, which ours does
+not compute either. First both compute the loss and the gradients of one patch with the same weights, batch
+norm frozen and dropout off: these must agree. The allocator keeps what is freed, for all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flair_baseline.allocator import keep_freed_memory
+from flair_baseline.config import load_config
+from flair_baseline.inference import computes_in_bfloat16
+from flair_baseline.learner import choose_device, make_learner
+from flair_baseline.losses import sum_losses, sum_weights
+from flair_baseline.official import convert
+from flair_baseline.patches import Batch
+from flair_baseline.training import take_step
+from flair_baseline.utt import OFFICIAL_DAY
+from flair_baseline.validation import class_weights
+from flair_scoring.errors import UsageError, run_command
+from inference import load_official
+from record import append_record
+
+ROUNDS = 5
+TOLERANCE = 1e-3  # of loss and gradients, relative; float32 on both sides
+
+
+def main() -> None:
+    """Measure, print, append one line to the record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=4, metavar="B", help="patches (default: %(default)s)")
+    parser.add_argument("--dates", type=int, default=12, metavar="T", help="of each (default: %(default)s)")
+    parser.add_argument("--flair2", type=Path, metavar="PATH", help="a checkout of github.com/IGNF/FLAIR-2")
+    args = parser.parse_args()
+    keep_freed_memory()
+    device = choose_device("auto")
+    batch = draw_batch(args.batch, args.dates)
+    figures = [f"{args.batch} patches, {args.dates} dates, median of {ROUNDS}"]
+    steps: dict[str, Callable[[], object]] = {}
+    if args.flair2 is not None:
+        official, settings = load_official(args.flair2)
+        figures.append(compare_gradients(official, settings, args.flair2))
+        steps["official"] = official_step(official, settings, batch, device)
+    for precision in ("fp32", "bf16") if computes_in_bfloat16(device) else ("fp32",):
+        steps[f"ours {precision}"] = our_step(batch, precision, device)
+    seconds = time_steps(steps, device)
+    for name, times in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(seconds[next(iter(steps))], times, strict=True))
+        against = f" ({ratio:.2f}x)" if name != next(iter(steps)) else ""
+        figures.append(f"{name} {1000 * statistics.median(times) / args.batch:.1f} ms a patch{against}")
+    figures.append(torch.cuda.get_device_name() if device.type == "cuda" else "on the CPU")
+    append_record(" ".join(["python benchmarks/training_step.py", *sys.argv[1:]]), figures, ("torch",))
+
+
+def draw_batch(patches: int, dates: int) -> Batch:
+    """Patches of made-up content, all with as many dates."""
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.randint(0, 13, (patches, 32, 32), dtype=torch.uint8, generator=generator)
+    aerial = torch.randint(0, 256, (patches, 5, 512, 512), dtype=torch.uint8, generator=generator)
+    days = torch.randint(0, 365, (patches, dates), generator=generator).sort().values.float()
+    series = torch.rand(patches, dates, 10, 40, 40, generator=generator)
+    labels = cells.repeat_interleave(16, 1).repeat_interleave(16, 2)
+    return Batch((aerial, series, days, torch.ones(patches, dates, dtype=torch.bool)), labels)
+
+
+def our_step(batch: Batch, precision: str, device: torch.device) -> Callable[[], object]:
+    """The step of train.py."""
+    size = len(batch.labels)
+    options = ["encoder_weights=null", f"batch_size={size}", f"effective_batch_size={size}"]
+    config = load_config("utt_best", options)
+    learner, weights = make_learner(config, device, batches_per_epoch=1), class_weights(config)
+    learner.model.train()
+    return lambda: take_step(learner, [batch], weights, precision)
+
+
+def official_step(
+    model: nn.Module, settings: dict[str, Any], batch: Batch, device: torch.device
+) -> Callable[[], object]:
+    """The training step of the official task_module.py, with main.py's losses and optimizer."""
+    model.train().to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=settings["lr"])
+
+    def step() -> float:
+        loss = official_loss(model, settings, batch, device)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def official_loss(model: nn.Module, settings: dict[str, Any], batch: Batch, device: torch.device) -> Tensor:
+    """Sum of the weighted cross-entropies of both heads, on inputs as its data set makes them."""
+    (aerial, series, days, _), labels = batch
+    inputs = (aerial / 255, series * 10_000, OFFICIAL_DAY - days)
+    scores = model(settings, *(tensor.to(device) for tensor in inputs), [])
+    pairs = settings["weights_aerial_satellite"].values()
+    losses = [
+        F.cross_entropy(branch, labels.long().to(device), torch.tensor(weights).float().to(device))
+        for branch, weights in zip(
+            scores, ([pair[1] for pair in pairs], [pair[0] for pair in pairs]), strict=True
+        )
+    ]
+    return sum(losses, torch.zeros((), device=device))
+
+
+def compare_gradients(official: nn.Module, settings: dict[str, Any], source: Path) -> str:
+    """Loss and U-Net gradients of both on one patch: the official fusion mixes patches of larger batches."""
+    config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
+    ours = convert(official.state_dict(), config, source)
+    batch, weights = draw_batch(1, 12), class_weights(config)
+    loss = (
+        sum_losses(*ours(*batch.inputs), batch.labels, weights) / sum_weights(batch.labels, weights)
+    ).sum()
+    loss.backward()
+    expected = official_loss(official.eval(), settings, batch, torch.device("cpu"))
+    expected.backward()
+    mine = dict(ours.unet.named_parameters())
+    theirs = {name: value for name, value in official.arch_vhr.named_parameters() if name in mine}
+    gradients = [torch.cat([one[name].grad.flatten() for name in theirs]) for one in (mine, theirs)]
+    apart = float((gradients[0] - gradients[1]).norm() / gradients[1].norm())
+    difference = abs(loss.item() / expected.item() - 1)
+    if max(apart, difference) > TOLERANCE or len(theirs) != len(mine):
+        raise UsageError(f"losses {loss.item()} and {expected.item()}, gradients apart by {apart:.1e}")
+    return f"losses apart by {difference:.0e}, gradients of the U-Net by {apart:.0e}"
+
+
+def time_steps(steps: dict[str, Callable[[], object]], device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each, in turn, after a step that warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(ROUNDS + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if round_ > 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,212 @@
+"""Table IV of the datapaper: its rows, what was published, and the same runs with this kit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+
+from flair_baseline.checkpoint import find_weights, read_provenance, read_state
+from flair_baseline.config import Config, make_config, model_options, read_values, to_dict
+from flair_baseline.distributed import from_rank_0, rank
+from flair_baseline.learner import choose_device
+from flair_baseline.training import MACHINE_KEYS, train
+from flair_baseline.utt import UTT
+from flair_baseline.validation import validate
+from flair_ingestion.dataset import index_patches
+from flair_scoring.errors import UsageError
+from flair_scoring.files import write_file
+from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.page import paragraph, render_page, table
+from flair_scoring.provenance import check_stamp, stamp
+
+STRATEGIES = {  # head of the table's column -> key
+    "FILT.": "cloud_filter",
+    "AVG M.": "monthly_average",
+    "M.DR": "modality_dropout",
+    "MTD": "metadata",
+    "AUG": "augmentation",
+}
+TOY = "demo"  # the configuration whose network and way to train are the toy recipe
+RESULT = "test.json"
+HEAD = ("row", *STRATEGIES, "PARA.", "EP.", "mIoU", "runs", "paper EP.", "paper mIoU")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: the configuration that is trained, with some keys changed, and what is measured of it.
+
+    `epoch`, `miou` and `spread` are the published ones (means of 5 runs); None outside of the paper.
+    """
+
+    config: str
+    epoch: int | None = None
+    miou: float | None = None
+    spread: float | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    metric: Literal["miou", "miou_satellite"] = "miou"
+
+    @property
+    def run(self) -> str:
+        """Name of the trained run; rows of the same name share it."""
+        return "-".join([self.config, *self.changes])
+
+
+ROWS = {
+    "unet": Row("unet", 62, 0.5467, 0.0009),
+    "unet_mtd": Row("unet_mtd", 59, 0.5473, 0.0017),
+    "unet_mtd_aug": Row("unet_mtd_aug", 52, 0.5517, 0.0013),
+    "utt": Row("utt", 9, 0.5490, 0.0072),
+    "utt_filt": Row("utt_filt", 11, 0.5517, 0.0135),
+    "utt_avgm": Row("utt_avgm", 10, 0.5504, 0.0067),
+    "utt_mdr": Row("utt_mdr", 27, 0.5354, 0.0104),
+    "utt_mtd": Row("utt_mtd", 7, 0.5494, 0.0064),
+    "utt_aug": Row("utt_aug", 22, 0.5554, 0.0146),
+    "utt_all": Row("utt_all", 36, 0.5323, 0.0016),
+    "utt_best": Row("utt_best", 26, 0.5623, 0.0056),
+    # not in the paper: is it the order in time, and the fusion, that utt_best gains by?
+    "dates_permuted": Row("utt_best", changes={"permute_dates": True}),
+    "satellite_only": Row("utt_best", metric="miou_satellite"),
+    "no_filter": Row("utt_aug"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trained and tested run: `scores` has miou, miou_satellite and iou_<class>, None if undefined."""
+
+    seed: int
+    parameters: int
+    epoch: int
+    scores: dict[str, float | None]
+
+
+def row_config(name: str, recipe: str, seed: int, overrides: Mapping[str, Any]) -> Config:
+    """The configuration of a row under a recipe: "paper", or "toy" for minutes on a CPU."""
+    row = ROWS[name]
+    base = toy_recipe() if recipe == "toy" else {}
+    values = base | read_values(row.config) | dict(row.changes) | dict(overrides)
+    config = make_config(values, f"{name} ({recipe} recipe)")
+    return replace(config, seed=config.seed + seed)
+
+
+def toy_recipe() -> dict[str, Any]:
+    """What the toy recipe changes: keys and values of the demo's configuration, strategies left out."""
+    return {key: value for key, value in read_values(TOY).items() if key not in STRATEGIES.values()}
+
+
+def run_row(config: Config, data: Path, folder: Path) -> Result:
+    """Train into `folder`, test, and keep the result there; what is there already is not done again.
+
+    The tested weights are those of the epoch with the best validation mIoU. UsageError when `folder` holds a
+    run with another configuration or on other data. All ranks must see `folder`.
+    """
+    finished = from_rank_0(read_result(config, data, folder) if rank() == 0 else None)
+    if finished is not None:
+        return finished
+    train(config, data, folder, resume=True)
+    weights = from_rank_0(find_weights(folder) if rank() == 0 else None)  # once rank 0 has written all
+    model = UTT(**model_options(config))
+    model.load_state_dict(load_file(weights))
+    model.to(choose_device(config.device)).unet.to(memory_format=torch.channels_last)
+    metrics = validate(model, index_patches(data, "test", labels=True), config)
+    keys = {"miou": "val_miou", "miou_satellite": "val_miou_satellite"} | {key: key for key in FLAIR_12.keys}
+    rows = read_state(folder)["rows"]
+    result = Result(
+        seed=config.seed,
+        parameters=read_provenance(weights)["parameters"],
+        epoch=int(min(rows, key=lambda row: row["val_loss"])["epoch"]),
+        scores={key: _defined(metrics.get(name)) for key, name in keys.items()},
+    )
+    if rank() == 0:
+        content = stamp() | describe_run(config, data) | {"result": vars(result)}
+        write_file(folder / RESULT, json.dumps(content, indent=1) + "\n")
+    return result
+
+
+def describe_run(config: Config, data: Path) -> dict[str, Any]:
+    """What a result depends on: the configuration, less what may differ between machines, and the data."""
+    keys = {key: value for key, value in to_dict(config).items() if key not in MACHINE_KEYS}
+    return {"config": keys, "data": str(data.resolve())}
+
+
+def read_result(config: Config, data: Path, folder: Path) -> Result | None:
+    """The result in `folder`, None when there is none; UsageError as `run_row`."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    check_stamp(found, path)
+    wanted = describe_run(config, data)
+    if {key: found[key] for key in wanted} != wanted:
+        raise UsageError(
+            f"{folder}: holds a run with another configuration or on other data; choose another --output"
+        )
+    return Result(**found["result"])
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None or value != value else value
+
+
+def check_test_labels(data: Path) -> None:
+    """DataError when the test set cannot be scored: better now than after days of training."""
+    index_patches(data, "test", labels=True)
+
+
+def table_rows(results: Mapping[str, Sequence[Result]]) -> list[list[str]]:
+    """Cells under HEAD for each row that has results: means over its seeds, +- their standard deviation."""
+    lines = []
+    for name, found in results.items():
+        row = ROWS[name]
+        config = make_config(read_values(row.config) | dict(row.changes), row.config)
+        marks = ["x" if getattr(config, key) else "" for key in STRATEGIES.values()]
+        mious = [result.scores[row.metric] for result in found]
+        known = [miou for miou in mious if miou is not None]
+        spread = f" ±{statistics.stdev(known):.4f}" if len(known) > 1 else ""
+        published = "" if row.miou is None else f"{row.miou:.4f} ±{row.spread:.4f}"
+        lines.append(
+            [
+                *(name, *marks, f"{found[0].parameters / 1e6:.1f} M"),
+                f"{statistics.mean(result.epoch for result in found):.0f}",
+                f"{statistics.mean(known):.4f}{spread}" if known else "undefined",
+                *(str(len(found)), "" if row.epoch is None else str(row.epoch), published),
+            ]
+        )
+    return lines
+
+
+def render_text(lines: Sequence[Sequence[str]]) -> str:
+    """The table for a terminal."""
+    widths = [max(map(len, column)) for column in zip(HEAD, *lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in (HEAD, *lines)
+    )
+
+
+def render_html(lines: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """The table as a page."""
+    return render_page("Table IV, run again", *map(paragraph, notes), table(HEAD, lines))
+
+
+def render_csv(results: Mapping[str, Sequence[Result]]) -> str:
+    """One line per row and seed, with the scores of the run that it comes from."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys = ("miou", "miou_satellite", *FLAIR_12.keys)
+    writer.writerow(["row", "seed", "epoch", *keys])
+    for name, found in results.items():
+        for result in found:
+            scores = dict(result.scores)
+            scores["miou"] = scores[ROWS[name].metric]
+            writer.writerow([name, result.seed, result.epoch, *(scores[key] for key in keys)])
+    return text.getvalue()

@@ -1,0 +1,137 @@
+"""Training on two ranks, which really are two processes that torchrun starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from flair_baseline.checkpoint import read_state
+from flair_baseline.config import Config, load_config
+from flair_baseline.learner import batches_per_step, make_learner
+from flair_baseline.patches import index_training_patches, make_loader
+from flair_baseline.training import take_step
+from flair_baseline.validation import class_weights, validate
+from flair_scoring.errors import UsageError
+
+TRAIN = Path(__file__).parents[2] / "starting_kit" / "train.py"
+SMALL = [
+    *("encoder=tu-mobilenetv3_small_050", "encoder_weights=null", "decoder_channels=[8, 8, 8, 8, 8]"),
+    *("aerial_pooling=4", "superpatch_size=16", "workers=0", "device=cpu", "metadata=true"),
+    *("batch_size=1", "effective_batch_size=2", "learning_rate=0.01"),
+]
+PROBE = """
+import sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_distributed import three_steps, validate_untrained
+from flair_baseline.distributed import joined_ranks, rank
+torch.set_num_threads(1)
+with joined_ranks():
+    data, target = map(Path, sys.argv[2:])
+    torch.save([*three_steps(data), validate_untrained(data)], target / f"{rank()}.pt")
+"""
+
+
+def small(*overrides: str) -> Config:
+    return load_config("utt_all", [*SMALL, *overrides])
+
+
+def torchrun(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    line = [*launcher, *map(str, command)]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def flatten(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def three_steps(data: Path, batch_size: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """All weights after three steps, of which the second drops the satellite branch, and their loss sums.
+
+    Batch norm is frozen and dropout off: they depend on how a step is cut into batches by design.
+    """
+    config = small(f"batch_size={batch_size}")
+    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=3)
+    learner.model.eval()
+    batches = list(make_loader(index_training_patches(data, config)[0], config, epoch=0))
+    count, losses = batches_per_step(config), []
+    for step in range(3):
+        own = batches[step * count : (step + 1) * count]
+        losses.append(torch.stack(take_step(learner, own, class_weights(config), "fp32", step == 1)))
+    return flatten(learner.model), torch.stack(losses)
+
+
+def validate_untrained(data: Path) -> dict[str, float]:
+    """The validation of the weights before the first step, on an odd number of patches."""
+    config = small()
+    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=3)
+    return validate(learner.model, index_training_patches(data, config)[1][:5], config)
+
+
+def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: Path):
+    (tmp_path / "probe.py").write_text(PROBE)
+    done = torchrun(tmp_path / "probe.py", Path(__file__).parent, flair_tree, tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before = flatten(make_learner(small(), torch.device("cpu"), batches_per_epoch=3).model)
+    whole, losses = three_steps(flair_tree, batch_size=2)
+    metrics = validate_untrained(flair_tree)
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for weights, sums in (three_steps(flair_tree), *(rank[:2] for rank in ranks)):
+        torch.testing.assert_close(sums, losses, rtol=1e-5, atol=1e-5)
+        assert float((weights - whole).abs().max()) < 1e-5
+        assert float((weights - whole).norm() / (whole - before).norm()) < 1e-4
+    assert torch.equal(ranks[0][0], ranks[1][0])
+    for *_, found in ranks:
+        assert found == pytest.approx(metrics, rel=1e-6, nan_ok=True)
+
+
+def test_torchrun_trains_and_rank_0_writes(flair_tree: Path, tmp_path: Path):
+    line = [TRAIN, "--data", flair_tree, "--config", "utt_best", *SMALL, "--output", "run", "epochs=1"]
+    done = torchrun(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("validation mIoU") == done.stderr.count("validation mIoU") == 1
+    assert len(read_state(tmp_path / "run")["rows"]) == 1
+    assert torchrun(*line, "--resume", cwd=tmp_path).returncode == 0
+
+
+def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch):
+    config = small()
+    training, _ = index_training_patches(flair_tree, config)
+    steps = {}
+    for world in (1, 2):
+        monkeypatch.setattr("flair_baseline.patches.world_size", lambda world=world: world)
+        for rank in range(world):
+            monkeypatch.setattr("flair_baseline.patches.rank", lambda rank=rank: rank)
+            steps[world, rank] = list(make_loader(training, config, epoch=3).batch_sampler)
+    both = [batch for pair in zip(steps[2, 0], steps[2, 1], strict=True) for batch in pair]
+    assert both == steps[1, 0]
+    assert sorted(place for batch in both for place in batch) == list(range(len(training)))
+
+
+def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatch):
+    monkeypatch.setattr("flair_baseline.learner.world_size", lambda: 4)
+    with pytest.raises(
+        UsageError, match="effective_batch_size=2 is no multiple of 4 ranks with batch_size=1"
+    ):
+        batches_per_step(small())
+    training, _ = index_training_patches(flair_tree, small())
+    monkeypatch.setattr("flair_baseline.patches.world_size", lambda: 9)
+    with pytest.raises(UsageError, match="too few for 9 ranks"):
+        make_loader(training, small(), epoch=0)
+
+
+def test_no_parameter_is_without_a_gradient(flair_tree: Path):
+    """DistributedDataParallel without find_unused_parameters waits for all of them."""
+    for name in ("unet", "unet_mtd", "utt", "utt_all"):
+        config = load_config(name, [*SMALL[:-4], "batch_size=2", "effective_batch_size=2"])
+        for drop in (False, config.satellite):
+            learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+            batch = next(iter(make_loader(index_training_patches(flair_tree, config)[0], config)))
+            take_step(learner, [batch], class_weights(config), drop_satellite=drop)
+            assert [key for key, value in learner.model.named_parameters() if value.grad is None] == []

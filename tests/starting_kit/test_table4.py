@@ -1,0 +1,138 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from sklearn.metrics import jaccard_score
+
+from flair_baseline.config import Config, load_config, model_options, to_dict
+from flair_baseline.patches import make_loader
+from flair_baseline.table_iv import (
+    ROWS,
+    Result,
+    check_test_labels,
+    render_text,
+    row_config,
+    table_rows,
+    toy_recipe,
+)
+from flair_baseline.utt import UTT
+from flair_ingestion.dataset import index_patches
+from flair_scoring.errors import DataError, UsageError
+
+SCRIPT = Path(__file__).parents[2] / "starting_kit" / "table4.py"
+TINY = [
+    *("encoder=tu-mobilenetv3_small_050", "decoder_channels=[8, 8, 8, 8, 8]", "aerial_pooling=4"),
+    *("epochs=1", "workers=0", "device=cpu"),
+]
+ROWS_RUN = ["unet", "utt_best", "satellite_only", "dates_permuted"]
+
+
+def table4(data: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(SCRIPT), str(data), "--recipe", "toy", "--output", str(output)]
+    return subprocess.run([*line, *options], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def output(flair_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Begun with one row and one seed, then continued with more of both."""
+    folder = tmp_path_factory.mktemp("table4") / "out"
+    done = table4(flair_tree, folder, "--rows", "unet", "--seeds", "1", "--set", *TINY)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_finished_runs_are_kept_and_the_table_grows(output: Path, flair_tree: Path):
+    first = output / "unet/2022"
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first.iterdir()}
+    done = table4(flair_tree, output, "--rows", *ROWS_RUN, "--seeds", "2", "--set", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first.iterdir()} == before
+    folders = {str(path.parent.relative_to(output)) for path in output.rglob("test.json")}
+    runs = ("unet", "utt_best", "utt_best-permute_dates")
+    assert folders == {f"{run}/{seed}" for run in runs for seed in (2022, 2023)}
+    assert done.stderr.count("epoch 1: loss") == 5  # all but the first; satellite_only has none of its own
+    with (output / "table4.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["row"], line["seed"]) for line in lines] == [
+        (row, seed) for row in ROWS_RUN for seed in ("2022", "2023")
+    ]
+    results = {
+        line["row"]: json.loads((output / ROWS[line["row"]].run / "2023/test.json").read_text())["result"]
+        for line in lines
+    }
+    for line in lines[1::2]:
+        key = "miou_satellite" if line["row"] == "satellite_only" else "miou"
+        assert float(line["miou"]) == results[line["row"]]["scores"][key]
+    permuted = json.loads((output / "utt_best-permute_dates/2023/test.json").read_text())["config"]
+    assert permuted["permute_dates"] is True
+    for text in (done.stdout, (output / "table4.html").read_text()):
+        assert "0.5467 ±0.0009" in text
+        assert "is not the paper" in text
+        assert "learning_rate=0.003" in text
+
+    refused = table4(flair_tree, output, "--rows", "unet", "--seeds", "1", "--set", *TINY, "learning_rate=1")
+    assert refused.returncode == 2
+    assert "another configuration or on other data" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_tested_score_is_scikit_learns_on_the_test_set(output: Path, flair_tree: Path):
+    run = output / "unet/2022"
+    result = json.loads((run / "test.json").read_text())
+    config = load_config("unet", ["encoder_weights=null", *TINY])
+    model = UTT(**model_options(config)).eval()
+    model.load_state_dict(load_file(run / "model.safetensors"))
+    expected, predicted = [], []
+    for batch in make_loader(index_patches(flair_tree, "test", labels=True), config):
+        labels = model(*batch.inputs)[0].argmax(1).numpy()
+        predicted.append(labels.repeat(4, axis=1).repeat(4, axis=2).ravel())
+        expected.append(batch.labels.numpy().ravel())
+    miou = jaccard_score(
+        np.concatenate(expected), np.concatenate(predicted), labels=range(12), average="macro"
+    )
+    assert result["result"]["scores"]["miou"] == pytest.approx(miou, abs=1e-4)
+
+
+def test_the_papers_numbers_stand_beside_ours():
+    published = {  # datapaper, Table IV: best epoch, mIoU and its spread over 5 runs
+        "unet": ("62", "0.5467 ±0.0009"),
+        "utt_mdr": ("27", "0.5354 ±0.0104"),
+        "utt_best": ("26", "0.5623 ±0.0056"),
+    }
+    runs = [Result(seed, 27_249_318, 3 + seed, {"miou": 0.5 + seed / 10}) for seed in (0, 1)]
+    lines = {line[0]: line for line in table_rows(dict.fromkeys(published, runs))}
+    for name, cells in published.items():
+        assert tuple(lines[name][-2:]) == cells
+        assert lines[name][6:-2] == ["27.2 M", "4", "0.5500 ±0.0707", "2"]
+    assert lines["utt_best"][1:6] == ["x", "x", "", "", "x"]
+    assert lines["utt_mdr"][1:6] == ["", "", "x", "", ""]
+    head, *text = render_text(list(lines.values())).splitlines()
+    assert {line.rindex("0.5") for line in text} == {head.index("paper mIoU")}
+
+
+def test_the_toy_recipe_changes_no_strategy_and_the_paper_recipe_nothing():
+    strategies = {"cloud_filter", "monthly_average", "modality_dropout", "metadata", "augmentation"}
+    assert not {"satellite", *strategies} & toy_recipe().keys()
+    for name, row in ROWS.items():
+        paper, toy = (to_dict(row_config(name, recipe, 0, {})) for recipe in ("paper", "toy"))
+        assert {key for key in paper if paper[key] != toy[key]} <= toy_recipe().keys()
+        if not row.changes:
+            assert paper == to_dict(load_config(row.config))
+    assert row_config("utt", "paper", 4, {}) == Config(seed=2026)
+
+
+def test_mistakes_are_explained(flair_tree: Path, tmp_path: Path):
+    done = table4(flair_tree, tmp_path / "out", "--seeds", "0")
+    assert done.returncode == 2
+    assert "--seeds 0: give 1 or more" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="did you mean 'epochs'"):
+        row_config("unet", "toy", 0, {"epoch": 3})
+    with pytest.raises(DataError, match="flair_2_labels_test or"):
+        check_test_labels(tmp_path)
