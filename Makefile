@@ -49,6 +49,9 @@ bundle: .venv/installed ## dist/bundle.zip for the platform, with the test set o
 bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/scoring.py
 	$(PY) benchmarks/scoring.py --scale full
+	$(PY) benchmarks/loading.py
+	$(PY) benchmarks/inference.py
+	$(PY) benchmarks/training_step.py
 	$(PY) benchmarks/significance.py
 	$(PY) benchmarks/ranking.py
 	$(PY) benchmarks/demo.py
