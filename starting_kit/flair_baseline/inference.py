@@ -77,7 +77,7 @@ class Model:
         ]
         series, days, present = pad_series([series for series, _ in prepared], [days for _, days in prepared])
         inputs = {"series": series, "days": days}
-        return inputs if present.all() else inputs | {"present": present}
+        return inputs if present is None else inputs | {"present": present}
 
 
 def compile_unet(network: UTT) -> None:

@@ -83,9 +83,13 @@ def prepare_series(
     return torch.from_numpy(images), torch.from_numpy(days)
 
 
-def pad_series(series: Sequence[Tensor], days: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """One batch of series of different lengths: (B, T, bands, S, S), days (B, T), present bool (B, T)."""
+def pad_series(series: Sequence[Tensor], days: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """One batch of series of different lengths: (B, T, bands, S, S), days (B, T), present bool (B, T).
+
+    `present` is None when all are equally long, which lets the model do without masks.
+    """
     lengths = torch.tensor([len(one) for one in days])
     present = torch.arange(int(lengths.max())) < lengths[:, None]
     pad = torch.nn.utils.rnn.pad_sequence
-    return pad(list(series), batch_first=True), pad(list(days), batch_first=True), present
+    padded = pad(list(series), batch_first=True), pad(list(days), batch_first=True)
+    return *padded, None if present.all() else present

@@ -139,3 +139,11 @@ def test_padding_marks_the_dates_that_are_there():
     assert days.tolist() == [[1, 2, 0], [3, 4, 5]]
     assert torch.equal(padded[0, :2], series[0])
     assert torch.equal(padded[1], series[1])
+
+
+def test_nothing_is_marked_where_nothing_is_padded():
+    series = [torch.rand(2, 10, 4, 4), torch.rand(2, 10, 4, 4)]
+    padded, days, present = pad_series(series, [torch.tensor([1.0, 2]), torch.tensor([3.0, 4])])
+    assert present is None
+    assert torch.equal(padded, torch.stack(series))
+    assert days.tolist() == [[1, 2], [3, 4]]
