@@ -14,7 +14,7 @@ PROGRAM = Path(__file__).resolve().parent
 if (PROGRAM.parent / "scoring_program").is_dir():  # in the bundle, flair_scoring lies beside this file
     sys.path.append(str(PROGRAM.parent / "scoring_program"))
 
-from flair_ingestion.cage import LEVELS, require_hidden  # noqa: E402
+from flair_ingestion.cage import LEVELS, describe_level, require_hidden  # noqa: E402
 from flair_ingestion.child import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, index_patches, sample_patches  # noqa: E402
 from flair_ingestion.devices import choose_device, exclusive_use, require_idle  # noqa: E402
@@ -52,7 +52,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--limits", type=Path, metavar="FILE", help="keys in place of those of limits.yaml")
     parser.add_argument("--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here")
-    parser.add_argument("--require-cage", choices=LEVELS, default="none", help="stop if the cage is weaker")
+    parser.add_argument(
+        "--require-cage",
+        choices=LEVELS,
+        default="none",
+        help="stop if the cage is weaker; flair_ingestion/runner.py --probe shows what it denies here",
+    )
     parser.add_argument(
         "--platform", action="store_true", help="as the platform runs it: OUTPUT is emptied, signed"
     )
@@ -92,6 +97,8 @@ def main() -> None:
     lengths = series_lengths(patches)
 
     def write(timing: dict[str, Any], spool: Spool | None) -> None:
+        if timing["cage"]:
+            print(f"cage: {describe_level(timing['cage'], device.kind == 'cuda')}", file=sys.stderr)
         write_output(args.output, timing, spool, key, args.platform)
 
     with exclusive_use(device):

@@ -1,9 +1,12 @@
 """What keeps a submission in its process, and the level of protection that this machine allows.
 
-- `process`: own session, no new privileges, resource limits, a parent that cannot be traced and that adopts
-  what the submission detaches, a scrubbed environment, a bounded log. Good against accidents only.
-- `files`: also reads and writes nothing but what `landlock` lists, no TCP, no signals to others.
-- `full`: also no other network and no way to other processes. Needs a filter of system calls; not there yet.
+- `process`: own session, no privileges and no new ones, resource limits, a parent that cannot be traced and
+  that adopts what the submission detaches, a scrubbed environment, a bounded log. Against accidents only.
+- `files`: also reads and writes nothing but what `landlock` lists; needs Linux 6.2 with Landlock.
+- `full`: also no network, no way to other processes, nothing left for a later run; needs a filter of system
+  calls (seccomp.py), which is installed at every level where the kernel takes it.
+
+CUDA is allowed its devices, driver and caches in it, but is untested.
 """
 
 from __future__ import annotations
@@ -15,10 +18,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flair_scoring.errors import UsageError
+from flair_ingestion.seccomp import system_call_filter
 
 LEVELS = ("none", "process", "files", "full")
-RLIMITS = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": 4 << 30}  # as runner.py sets them; bytes
+_GAPS = {
+    "none": "a submission can do whatever this user can",
+    "process": "a submission can read and write this user's files; Linux 6.2 with Landlock prevents it",
+    "files": "a submission can use the network; a kernel with seccomp, x86_64 or aarch64, prevents it",
+}
+# As runner.py sets them, in bytes. With a core size of 0 the kernel would still feed a program that collects
+# crashes. No RLIMIT_NPROC: it counts all processes of a user, also those of others' runs, and none of root's.
+RLIMITS = {"RLIMIT_CORE": 1, "RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": 4 << 30}
 # Landlock, https://docs.kernel.org/userspace-api/landlock.html: rights on files; how many each version knows
 _EXECUTE, _WRITE, _READ, _LIST, _TRUNCATE, _IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
 _MAKE_DEVICES = 1 << 6 | 1 << 11
@@ -70,6 +80,16 @@ def environment(scratch: Path, visible_gpu: str | None) -> dict[str, str]:
     return settings | dict.fromkeys(_CACHES, str(scratch / "cache")) | _ALLOCATOR
 
 
+def orders(
+    child: int, submission: Path, scratch: Path, cuda: bool, hide_files: bool = True
+) -> dict[str, Any]:
+    """What runner.enter_cage of the process `child` is to do; `hide_files`: also enter Landlock."""
+    rules = landlock(submission, scratch, cuda) if hide_files else None
+    scoped = rules is not None and landlock_version() >= _SCOPE_VERSION
+    program = system_call_filter(None if scoped else child)
+    return {"rlimits": RLIMITS, "landlock": rules, "filter": program and program.hex()}
+
+
 def landlock_version() -> int:
     """Version of Landlock that the kernel offers; 0 without it, and for those that leave gaps."""
     syscall = ctypes.CDLL(None, use_errno=True).syscall
@@ -108,6 +128,8 @@ def landlock(submission: Path, scratch: Path, cuda: bool) -> dict[str, Any] | No
 
 def require_hidden(data: Path) -> None:
     """Raises UsageError if the data lie where every child may read."""
+    from flair_scoring.errors import UsageError  # here: the probe runs where that package's numpy is not
+
     for path in map(Path, _code_paths()):
         if data.resolve().is_relative_to(path.resolve()):
             raise UsageError(
@@ -119,11 +141,21 @@ def reached_level(shielded: bool, report: dict[str, bool]) -> str:
     """The level that parent and child have reached together, from what runner.enter_cage has reported."""
     if not (shielded and report["own_session"] and report["no_new_privileges"]):
         return "none"
-    return "files" if report["root_hidden"] else "process"
+    if not report["root_hidden"]:
+        return "process"
+    return "full" if report["network_refused"] else "files"
+
+
+def describe_level(reached: str, cuda: bool) -> str:
+    """The level, what it leaves open, and what is not known of it."""
+    untested = ["CUDA inside it is untested"] if cuda else []
+    return "; ".join([reached, *([_GAPS[reached]] if reached in _GAPS else []), *untested])
 
 
 def require_level(reached: str, required: str) -> None:
     """Raises UsageError if the level is below the one that was asked for."""
+    from flair_scoring.errors import UsageError
+
     if LEVELS.index(reached) < LEVELS.index(required):
         raise UsageError(f"the cage reaches level {reached!r} here; --require-cage asks for {required!r}")
 

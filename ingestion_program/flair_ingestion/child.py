@@ -24,6 +24,7 @@ from flair_ingestion.runner import MAX_MESSAGE
 from flair_scoring.errors import FlairError, SubmissionError, TimeLimitError
 
 RUNNER = Path(__file__).with_name("runner.py")
+MAX_PROCESSES, MAX_THREADS = 256, 4096  # of one submission; a library may start a thread per core, for itself
 _WATCH_SECONDS = 1.0  # how often the child's memory and life are looked at
 _DEATH_SECONDS = 2.0  # for the exit code, once the channel has closed
 _LOG_BYTES, _LOG_LINES = 1 << 14, 20
@@ -44,7 +45,7 @@ class Budget:
 
 
 class Child:
-    """runner.py in a session of its own, with `environment` and `folder` as all that it has.
+    """runner.py in a session of its own, with `environment` and `folder` as all that it has; its `pid`.
 
     Every method may raise SubmissionError; TimeLimitError once `wall`, a time on `clock`, has come.
     """
@@ -65,6 +66,7 @@ class Child:
                 cwd=folder,
                 start_new_session=True,
             )
+        self.pid = self._process.pid
         self._log = bytearray()
         self._reader = threading.Thread(target=self._keep_log, daemon=True)
         self._reader.start()
@@ -124,14 +126,21 @@ class Child:
         raise SubmissionError(f"{step}: the submission answered before it was asked")
 
     def watch(self, step: str) -> None:
-        """Once a second: raises SubmissionError if the child has died or holds more memory than allowed."""
+        """Once a second: raises SubmissionError if the child has died or holds or runs more than allowed."""
         if clock() - self._watched < _WATCH_SECONDS:
             return
         self._watched = clock()
         if self._process.poll() is not None:
             raise self._death(step)
-        held = processes.resident_mib([self._process.pid, *processes.descendants(self._process.pid)])
-        self.peak_mib = max(self.peak_mib, held, processes.peak_mib(self._process.pid))
+        family = processes.descendants(os.getpid(), self._spared)
+        threads = sum(process.threads for process in family)
+        if len(family) > MAX_PROCESSES or threads > MAX_THREADS:
+            raise SubmissionError(
+                f"{step}: the submission runs {len(family)} processes with {threads} threads; "
+                f"at most {MAX_PROCESSES} and {MAX_THREADS} are allowed"
+            )
+        held = processes.held_mib(family, self.memory_gib * 1024)
+        self.peak_mib = max(self.peak_mib, held, processes.peak_mib(self.pid))
         if held > self.memory_gib * 1024:
             much = f"{held / 1024:.1f} GiB"
             raise SubmissionError(
@@ -140,7 +149,7 @@ class Child:
 
     def close(self) -> None:
         """End every process of the submission and wait until it is gone."""
-        self.peak_mib = max(self.peak_mib, processes.peak_mib(self._process.pid))
+        self.peak_mib = max(self.peak_mib, processes.peak_mib(self.pid))
         processes.end_descendants(self._spared)
         self._process.poll()
         self._control.close()

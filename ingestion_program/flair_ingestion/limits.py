@@ -31,6 +31,7 @@ class Limits:
     request_seconds: float
     wall_seconds: float
     submission_mib: float
+    request_mib: float
     memory_gib: float
 
     def with_options(self, ratio: float | None, seconds: float | None) -> Limits:

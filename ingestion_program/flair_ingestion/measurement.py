@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from flair_ingestion.exchange import read_request
 from flair_ingestion.limits import Limits, TimeLimit, stop_seconds
 from flair_ingestion.session import Session
 from flair_ingestion.submission import Submission
-from flair_scoring.errors import TimeLimitError
+from flair_scoring.errors import FlairError, TimeLimitError
 
+SINGLES = 5  # requests of one patch, for the latency of those
 Deliver = Callable[[Sequence[Patch], np.ndarray], object]
 
 
@@ -39,7 +41,7 @@ class Attempt:
     """One run in a fresh process, filled while it runs, so that an aborted one tells how far it came.
 
     `latencies` in seconds, one per request, of an aborted run the last one until it was stopped; `counts` are
-    the patches of each answered request.
+    the patches of each answered request; `single_seconds` one request of one patch takes.
     """
 
     load_seconds: float | None = None
@@ -47,6 +49,7 @@ class Attempt:
     latencies: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     completed: bool = False
+    single_seconds: float | None = None
     host_mib: float | None = None
     accelerator_mib: float | None = None
     cage: str | None = None
@@ -92,7 +95,8 @@ def measure(
                 pool = ThreadPoolExecutor(2) if conditions.device.kind == "cuda" else _AtOnce()
                 with pool:
                     _predict_groups(session, groups, attempt, limits, deliver, progress, pool)
-            attempt.accelerator_mib = session.end()
+            answers, attempt.single_seconds = _time_single_patches(session, patches, attempt)
+            attempt.accelerator_mib = session.end() if answers else None
             attempt.completed = True
     finally:
         attempt.host_mib = session.child.peak_mib
@@ -135,6 +139,28 @@ def _predict_groups(
             delivered = pool.submit(deliver, group, labels)
         progress.update(len(group))
     delivered.result()
+
+
+def _time_single_patches(
+    session: Session, patches: Sequence[Patch], attempt: Attempt
+) -> tuple[bool, float | None]:
+    """Whether the submission still answers, and the median seconds of a request of one patch.
+
+    Where requests were larger, some follow off the counted time; the first of them only warms up. A
+    submission that fails there has done its work: that is no error, but its process is of no use any more.
+    """
+    if session.batch_size == 1:
+        return True, statistics.median(attempt.latencies)
+    seconds: list[float] = []
+    left = session.budget("requests of one patch", "request_seconds").seconds
+    for number in range(SINGLES + 1):
+        patch = patches[number * len(patches) // (SINGLES + 1)]
+        budget = session.budget("requests of one patch", "request_seconds", left - math.fsum(seconds))
+        try:
+            seconds.append(session.predict(read_request([patch], session.superpatch_size), budget)[1])
+        except FlairError:
+            return False, None
+    return True, statistics.median(seconds[1:])
 
 
 def _excess(limits: Sequence[TimeLimit], attempt: Attempt, total: int) -> TimeLimitError:

@@ -14,6 +14,7 @@ import numpy as np
 
 from flair_ingestion.dataset import Patch
 from flair_scoring.errors import UsageError
+from flair_scoring.interrupts import held_signals
 from flair_scoring.manifest import write_manifest
 from flair_scoring.raster import encode_labels
 
@@ -24,7 +25,7 @@ class Spool:
     """Encoded predictions in a file without a name, where no other process finds them; a context manager."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         self._places: list[tuple[str, int]] = []
 
     def __enter__(self) -> Spool:
@@ -37,8 +38,10 @@ class Spool:
         """Keep the labels uint8 (B, 512, 512) of these patches."""
         for patch, patch_labels in zip(patches, labels, strict=True):
             encoded = encode_labels(patch_labels)
+            rest = memoryview(encoded)
             try:
-                self._file.write(encoded)
+                while rest:  # without a buffer, a full disk is noticed here, and writes may be short
+                    rest = rest[self._file.write(rest) :]
             except OSError as error:
                 place = tempfile.gettempdir()
                 raise UsageError(f"{place}: no room for predictions ({error.strerror}); set TMPDIR") from None
@@ -62,9 +65,13 @@ def check_output(output: Path, kept: Sequence[Path], platform: bool) -> None:
             raise UsageError(f"{output}: overlaps {path}; choose a folder elsewhere")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is not a folder")
+    if not platform and os.path.ismount(place):
+        raise UsageError(f"{output}: is a mount point, which cannot be replaced; name a folder inside it")
     above = next(folder for folder in place.parents if folder.exists())
-    if not os.access(place if platform and place.exists() else above, os.W_OK | os.X_OK):
-        raise UsageError(f"{output}: no permission to write in {above}; choose another folder")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".flair2-", dir=place if platform and place.exists() else above))
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be made ({error.strerror}); choose another folder") from None
     if not platform and output.is_dir() and any(output.iterdir()) and not _is_ours(output):
         raise UsageError(
             f"{output}: holds files that ingestion did not write; choose an absent or empty folder"
@@ -87,13 +94,15 @@ def write_output(
             return
         place = output.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as folder:
-            new = Path(folder, "new")
-            new.mkdir()
-            _fill(new, timing, spool, key)
-            if place.exists():
-                os.rename(place, Path(folder, "old"))
-            os.rename(new, place)
+        folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        try:
+            (folder / "new").mkdir()
+            _fill(folder / "new", timing, spool, key)
+            with held_signals():
+                _replace(place, folder / "new", folder / "old")
+        finally:
+            with held_signals():
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise UsageError(
             f"{output}: cannot be written ({error.strerror}); make room or choose another place"
@@ -110,6 +119,19 @@ def _fill(folder: Path, timing: dict[str, Any], spool: Spool | None, key: bytes 
             ids.append(f"{patch_id}\n")
         (folder / "ids.txt").write_text("".join(ids))
     write_manifest(folder, key)
+
+
+def _replace(place: Path, new: Path, old: Path) -> None:
+    """Put `new` at `place`, and what was there at `old`; if that fails, everything is as before."""
+    existed = place.exists()
+    if existed:
+        os.rename(place, old)
+    try:
+        os.rename(new, place)
+    except OSError:
+        if existed:
+            os.rename(old, place)
+        raise
 
 
 def _empty(folder: Path) -> None:

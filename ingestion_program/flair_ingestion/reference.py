@@ -1,4 +1,4 @@
-"""The reference submission's time: the unit of the relative limit."""
+"""The reference submission's time: the unit of the relative limit. And that of the harness alone."""
 
 from __future__ import annotations
 
@@ -23,18 +23,24 @@ from flair_scoring.files import write_file
 from flair_scoring.provenance import stamp
 
 PROGRAM = Path(__file__).resolve().parents[1]
+NULL_SUBMISSION = PROGRAM / "null_submission"
+OVERHEAD_PATCHES = 64
 BLOCKS = 8
 SEED = 2022
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Mean seconds per patch, its standard error as a fraction of it, and the sample they come from."""
+    """Mean seconds per patch, its standard error as a fraction of it, and the sample they come from.
+
+    `overhead_seconds` per patch are the harness's own, inside the clock.
+    """
 
     sha256: str
     seconds_per_patch: float
     standard_error: float
     patches: int
+    overhead_seconds: float
 
 
 def open_reference(given: Path | None, max_mib: float) -> Submission:
@@ -58,37 +64,63 @@ def open_reference(given: Path | None, max_mib: float) -> Submission:
 def time_reference(
     submission: Submission, patches: Sequence[Patch], conditions: Conditions, cache: Path | None
 ) -> Reference:
-    """Time the reference on a sample of the patches from all domains, or take its time from the cache."""
+    """Time the reference on a sample of the patches from all domains, or take its time from the cache.
+
+    Raises UsageError if it fails, or if the null submission, which is timed after it, does.
+    """
     sample = sample_patches(patches, conditions.limits.calibration_patches, SEED)
     order = np.random.default_rng(SEED).permutation(len(sample))  # so that each block holds all domains
+    sample = [sample[index] for index in order]
     key = _cache_key(submission, [patch.id for patch in sample], conditions)
     entry = (
         cache / f"reference-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
         if cache
         else None
     )
-    if entry and entry.is_file():
-        return Reference(**json.loads(entry.read_text())["reference"])
-    attempt = Attempt()
-    try:
-        measure(submission, [sample[index] for index in order], conditions, attempt, title="reference")
-    except (SubmissionError, PredictionError, TimeLimitError) as error:
-        raise UsageError(f"{submission.source}: the reference cannot be timed: {error}") from None
+    if entry and (cached := _read_cache(entry)):
+        return cached
+    attempt = _time(submission, sample, conditions, "reference")
     for line in attempt.output:  # the kit's own code: that its weights are missing, for example
         print(f"reference: {line}", file=sys.stderr)
-    reference = Reference(submission.sha256, *_mean_and_error(attempt), len(sample))
+    overhead = time_harness(sample, conditions)
+    reference = Reference(submission.sha256, *_mean_and_error(attempt), len(sample), overhead)
     if entry:
         entry.parent.mkdir(parents=True, exist_ok=True)
         write_file(entry, json.dumps({**stamp(), **key, "reference": asdict(reference)}, indent=1) + "\n")
     return reference
 
 
+def time_harness(patches: Sequence[Patch], conditions: Conditions) -> float:
+    """Seconds per patch inside the clock that the null submission takes on some of the patches."""
+    null = open_submission(NULL_SUBMISSION, conditions.limits.submission_mib)
+    attempt = _time(null, patches[:OVERHEAD_PATCHES], conditions, "overhead")
+    return attempt.seconds / sum(attempt.counts)
+
+
 def harness_sha256() -> str:
-    """Hash of the programs that measure: ingest.py and this package, paths and contents."""
+    """Hash of what measures: ingest.py, this package and the null submission, names and contents."""
     total = hashlib.sha256()
-    for path in sorted([PROGRAM / "ingest.py", *Path(__file__).parent.glob("*.py")]):
+    ours = Path(__file__).parent.glob("*.py")
+    for path in sorted([PROGRAM / "ingest.py", NULL_SUBMISSION / "model.py", *ours]):
         total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def _time(submission: Submission, patches: Sequence[Patch], conditions: Conditions, title: str) -> Attempt:
+    attempt = Attempt()
+    try:
+        measure(submission, patches, conditions, attempt, title=title)
+    except (SubmissionError, PredictionError, TimeLimitError) as error:
+        raise UsageError(f"{submission.source}: the {title} cannot be timed: {error}") from None
+    return attempt
+
+
+def _read_cache(entry: Path) -> Reference | None:
+    """A time that was kept; None if there is none, or a damaged one."""
+    try:
+        return Reference(**json.loads(entry.read_text())["reference"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _mean_and_error(attempt: Attempt) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """The child: runs one submission. Started as `python -I -B runner.py CONTROL`, the number of a socket.
 
+`python runner.py --probe` shows what a submission cannot do on this machine.
+
 One file: the standard library only until the cage is entered, then torch, then the submission. Of the kit,
 only what the submission brings along can be imported here. The parent trusts nothing that this process says.
 """
@@ -20,6 +22,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +36,9 @@ MAX_MESSAGE = 1 << 16  # bytes
 CLASSES = 12  # labels are 0..12, 12 is other
 KIT = ("flair_scoring", "flair_ingestion", "flair_baseline")
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # system calls, the same on all machines
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION, _CAP_DAC_READ_SEARCH = 0x20080522, 1 << 2
 _SENTENCE, _FRAMES, _FRAME = 2000, 8, 300  # what is told of an exception: characters, frames, characters each
 
 
@@ -68,7 +73,7 @@ def main() -> None:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     control = socket.socket(fileno=int(sys.argv[1]))
     orders = json.loads(control.recv(MAX_MESSAGE))
-    send(control, caged=enter_cage(orders["rlimits"], orders["landlock"]))
+    send(control, caged=enter_cage(orders["rlimits"], orders["landlock"], orders["filter"]))
     send(control, ready=describe_software(orders["device"]))
     folder = json.loads(control.recv(MAX_MESSAGE))["load"]
     try:
@@ -87,10 +92,14 @@ def send(control: socket.socket, **message: Any) -> None:
     control.send(json.dumps(message).encode())
 
 
-def enter_cage(rlimits: dict[str, int], landlock: dict[str, Any] | None) -> dict[str, bool]:
+def enter_cage(
+    rlimits: dict[str, int], landlock: dict[str, Any] | None, call_filter: str | None
+) -> dict[str, bool]:
     """Give up what a submission does not need, as cage.py has worked it out; says what is true afterwards."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    with suppress(OSError):  # where memory runs out, the kernel ends this process and not the parent
+        Path("/proc/self/oom_score_adj").write_text("1000")
     for name, value in rlimits.items():
         limit = getattr(resource, name)
         hard = resource.getrlimit(limit)[1]
@@ -102,11 +111,39 @@ def enter_cage(rlimits: dict[str, int], landlock: dict[str, Any] | None) -> dict
     }
     if landlock:
         enter_landlock(libc.syscall, bytes.fromhex(landlock["ruleset"]), landlock["rules"])
+    drop_capabilities(libc)
+    if call_filter:
+        install_filter(libc, bytes.fromhex(call_filter))
+    return report | {
+        "root_hidden": refused(os.listdir, "/"),
+        "network_refused": refused(socket.socket, socket.AF_INET, socket.SOCK_DGRAM),
+    }
+
+
+def drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Keep none but the one to read files of other users, for an interpreter that is another user's."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    for kept in (_CAP_DAC_READ_SEARCH, 0):
+        if libc.capset(header, struct.pack("=6I", kept, kept, 0, 0, 0, 0)) == 0:
+            return
+
+
+def install_filter(libc: ctypes.CDLL, program: bytes) -> None:
+    """Let the kernel judge every system call from here on by this program (seccomp.py)."""
+    steps = ctypes.create_string_buffer(program, len(program))
+    described = struct.pack("@HP", len(program) // 8, ctypes.addressof(steps))
+    libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, described, 0, 0)
+
+
+def refused(action: Any, *arguments: Any) -> bool:
+    """Whether this process lacks the permission to do something."""
     try:
-        os.listdir("/")
+        action(*arguments)
     except PermissionError:
-        return report | {"root_hidden": True}
-    return report | {"root_hidden": False}
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def enter_landlock(syscall: Any, ruleset: bytes, rules: list[tuple[str, int]]) -> None:
@@ -242,4 +279,7 @@ def describe_error(error: BaseException, folder: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--probe"]:  # by a person, outside of the cage
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        importlib.import_module("flair_ingestion.probe").main()
     main()

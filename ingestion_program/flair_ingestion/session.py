@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,11 +14,20 @@ import numpy as np
 from flair_ingestion import cage
 from flair_ingestion.child import Budget, Child, clock
 from flair_ingestion.devices import Device
-from flair_ingestion.exchange import UNWRITTEN, Exchange, Request, lay_out, synthetic_request
+from flair_ingestion.exchange import (
+    UNWRITTEN,
+    Exchange,
+    Request,
+    lay_out,
+    request_bytes,
+    synthetic_request,
+)
 from flair_ingestion.limits import Limits
 from flair_ingestion.runner import DONE, GO
+from flair_ingestion.scratch import private_folder
 from flair_ingestion.submission import Submission, unpack
 from flair_scoring.errors import FlairError, PredictionError, SubmissionError, UsageError
+from flair_scoring.interrupts import held_signals
 from flair_scoring.nomenclature import FLAIR_12
 
 BATCH_SIZES = range(1, 33)
@@ -40,8 +47,7 @@ class Session:
         self._device, self._limits, self._wall = device, limits, wall
         self._shielded = cage.shield_parent()
         with ExitStack() as stack:  # undone at once if anything fails here, else in __exit__
-            folder = tempfile.TemporaryDirectory(prefix="flair2-", ignore_cleanup_errors=True)
-            root = Path(stack.enter_context(folder))
+            root = stack.enter_context(private_folder())
             self._copy, self._scratch = root / "submission", root / "scratch"
             unpack(submission, self._copy)
             self._scratch.mkdir()
@@ -53,7 +59,8 @@ class Session:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
+        with held_signals():
+            self._stack.close()
         lines = self.child.last_output()
         if isinstance(error, FlairError) and lines:
             print("last output of the submission:", *lines, sep="\n  | ", file=sys.stderr)
@@ -64,12 +71,12 @@ class Session:
         A GPU that the cage keeps out of sight makes it weaker, with a warning.
         """
         cuda = self._device.kind == "cuda"
-        self._enter_cage(cage.landlock(self._copy, self._scratch, cuda), required_level)
-        if cuda and not self.software["accelerator"] and self.cage_level == "files":
+        self._enter_cage(required_level)
+        if cuda and not self.software["accelerator"] and self.cage_level in ("files", "full"):
             print("warning: no CUDA device inside the cage for files; trying without", file=sys.stderr)
             self.child.close()
             self.child = self._spawn()
-            self._enter_cage(None, required_level)
+            self._enter_cage(required_level, hide_files=False)
         if cuda and not self.software["accelerator"]:
             raise UsageError(
                 "torch sees no CUDA device: driver and torch build do not fit; --device cpu works"
@@ -92,7 +99,9 @@ class Session:
 
         `lengths`: series lengths that occur, ascending. Each in turn is the longest of a request.
         """
-        self._exchange = Exchange(self.batch_size, self.superpatch_size, lengths[-1])
+        largest = (self.batch_size, self.superpatch_size, lengths[-1])
+        _check_size(*largest, self._limits.request_mib)
+        self._exchange = Exchange(*largest)
         self._stack.callback(self._exchange.close)
         self.child.send(b"m", self._exchange.descriptors)
         end = clock() + self._limits.warmup_seconds
@@ -141,11 +150,13 @@ class Session:
         environment = cage.environment(self._scratch, self._device.visible_gpu)
         return Child(environment, self._scratch, self._limits.memory_gib, self._wall)
 
-    def _enter_cage(self, landlock: dict[str, Any] | None, required_level: str) -> None:
+    def _enter_cage(self, required_level: str, hide_files: bool = True) -> None:
         failure = UsageError(f"the child process is not ready after {_START_SECONDS:g} s")
         budget = Budget("start", _START_SECONDS, failure)
         try:
-            self._tell(rlimits=cage.RLIMITS, landlock=landlock, device=self._device.torch_name)
+            cuda = self._device.kind == "cuda"
+            orders = cage.orders(self.child.pid, self._copy, self._scratch, cuda, hide_files)
+            self._tell(**orders, device=self._device.torch_name)
             self.cage_level = cage.reached_level(self._shielded, self.child.receive_event("caged", budget))
             cage.require_level(self.cage_level, required_level)
             self.software: dict[str, Any] = self.child.receive_event("ready", budget)
@@ -161,6 +172,15 @@ def _setting(settings: dict[str, Any], name: str, allowed: range, wording: str) 
     if not isinstance(value, int) or value not in allowed:
         raise SubmissionError(f"loading: Model.{name} is {str(value)[:50]}; expected {wording}")
     return value
+
+
+def _check_size(batch_size: int, superpatch_size: int, longest: int, allowed_mib: float) -> None:
+    mib = request_bytes(batch_size, superpatch_size, longest) / 2**20
+    if mib > allowed_mib:
+        raise SubmissionError(
+            f"loading: batch_size {batch_size} with superpatch_size {superpatch_size} makes requests of "
+            f"{mib:.0f} MiB where series have {longest} dates; request_mib allows {allowed_mib:g}"
+        )
 
 
 def _check_labels(labels: np.ndarray, step: str) -> None:

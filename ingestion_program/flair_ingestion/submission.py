@@ -20,6 +20,8 @@ import yaml
 from flair_scoring.errors import SubmissionError, UsageError, list_problems
 
 MAX_FILES = 10_000
+MAX_DEPTH = 32  # of folders in folders
+_NAME_BYTES, _PATH_BYTES = 255, 1000
 MAX_RATIO = 100  # unpacked to packed size of a zip, beyond _BOMB_BYTES; trained weights reach 1.1
 _BOMB_BYTES = 64 << 20
 _METADATA = ("metadata", "metadata.yaml")  # the files that the platform reads
@@ -96,7 +98,11 @@ class _Folder:
     def entries(self) -> Iterator[_Entry]:
         """Every file, link and special file at any depth."""
         for folder, folders, files in os.walk(self.path, onerror=_raise):
-            for name in files + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
+            names = files + [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            if len(Path(folder).relative_to(self.path).parts) > MAX_DEPTH:
+                names += folders  # is refused for its depth; to walk on would exhaust the stack
+                folders.clear()
+            for name in names:
                 path = Path(folder, name)
                 status = path.lstat()
                 refusal = None if stat.S_ISREG(status.st_mode) else _NOT_A_FILE
@@ -168,6 +174,9 @@ def _size_problems(archive: _Folder | _Zip, entries: list[_Entry], max_mib: floa
         problems.append(f"holds {len(entries)} files; at most {MAX_FILES} are allowed")
     if size > max_mib * 2**20:
         problems.append(f"unpacks to {size / 2**20:.0f} MiB; at most {max_mib:g} are allowed")
+    depth = max((len(entry.parts) - 1 for entry in entries), default=0)
+    if depth > MAX_DEPTH:
+        problems.append(f"nests folders {depth} deep; at most {MAX_DEPTH} are allowed")
     if archive.packed_size is not None and size > max(_BOMB_BYTES, MAX_RATIO * archive.packed_size):
         problems.append(f"unpacks to more than {MAX_RATIO} times its size")
     return problems
@@ -179,10 +188,14 @@ def _name_problems(entries: list[_Entry]) -> list[str]:
     folders = {str(parent) for name in counts for parent in PurePosixPath(name).parents}
     problems += [f"{name!r} is there {count} times" for name, count in sorted(counts.items()) if count > 1]
     problems += [f"{name!r} is both a file and a folder" for name in sorted(counts.keys() & folders)]
-    too_long = [name for name in counts if max(map(len, os.fsencode(name).split(b"/"))) > 255]
+    too_long = [name for name in counts if _is_too_long(os.fsencode(name))]
     problems += [f"{name!r} is too long a name" for name in too_long]
     results = [entry.name for entry in entries if _is_result(entry)]
     return problems + [f"{name!r} is a result, which only the organizer writes" for name in results]
+
+
+def _is_too_long(name: bytes) -> bool:
+    return len(name) > _PATH_BYTES or max(map(len, name.split(b"/"))) > _NAME_BYTES
 
 
 def _is_result(entry: _Entry) -> bool:

@@ -65,6 +65,9 @@ def describe(record: Record, error: FlairError | None) -> dict[str, Any]:
         "requests": len(counted.latencies),
         "latencies_ms": [1000 * latency for latency in counted.latencies],
         "latency_ms": latency_percentiles(counted.latencies) if ran else None,
+        "batch1_latency_ms": _milliseconds(counted.single_seconds),
+        "patches_per_second": sum(counted.counts) / seconds if seconds else None,
+        "overhead_ms": _milliseconds(record.reference.overhead_seconds if record.reference else None),
         "load_seconds": counted.load_seconds,
         "warmup_seconds": counted.warmup_seconds,
         "peak_memory_mib": {"host": counted.host_mib, "accelerator": counted.accelerator_mib},
@@ -82,6 +85,10 @@ def latency_percentiles(latencies: Sequence[float]) -> dict[str, float]:
     """Minimum, median, upper percentiles and maximum in milliseconds, of latencies in seconds."""
     values = np.percentile(latencies, list(PERCENTILES.values())) * 1000
     return dict(zip(PERCENTILES, values.tolist(), strict=True))
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
 
 
 def _reason(record: Record, error: FlairError | None) -> str:

@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from flair_scoring.confusion import confusion_matrix
 from flair_scoring.errors import UsageError
+from flair_scoring.interrupts import held_signals
 from flair_scoring.nomenclature import MAX_FLAIR_VALUE, Nomenclature
 from flair_scoring.raster import PATCH_SIZE, read_raster
 
 _CHUNK = 64  # pairs per task: enough that handing them over costs little
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
 
@@ -116,7 +116,7 @@ def _parallel_map(jobs: int) -> Iterator[Callable[[Callable, Iterable], Iterable
     pool = ProcessPoolExecutor(jobs, context, _depend_on, (os.getpid(),))
 
     def start(function: Callable, items: Iterable) -> Iterable:
-        with _signals_held():  # an exception amid its start would leave the pool waiting for ever
+        with held_signals():  # an exception amid its start would leave the pool waiting for ever
             return pool.map(function, items)
 
     try:
@@ -129,25 +129,11 @@ def _parallel_map(jobs: int) -> Iterator[Callable[[Callable, Iterable], Iterable
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM arrive at the end of the block."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _depend_on(parent: int) -> None:
     """Ctrl-C is the parent's to handle; a parent that is killed takes its processes with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it was killed before the line above
             os._exit(1)

@@ -25,7 +25,8 @@ th:first-child, td:first-child { text-align: left; }
 .bar { min-width: 8rem; } .bar div div { height: .8rem; border: 1px solid var(--line); }
 .bar div { position: relative; box-sizing: border-box; }
 .bar i { position: absolute; top: -.2rem; height: 1.2rem; border-left: 2px solid var(--text); }
-figure { display: inline-block; vertical-align: top; margin: 0 .6rem .6rem 0; width: 13rem; } figure img { width: 100%; }
+figure { display: inline-block; vertical-align: top; margin: 0 .6rem .6rem 0; width: 13rem; }
+figure img { width: 100%; }
 figcaption { font-size: .85rem; color: var(--soft); }
 .legend span { display: inline-block; margin-right: .9rem; white-space: nowrap; }
 .legend i { display: inline-block; width: .8rem; height: .8rem; border: 1px solid var(--line); }

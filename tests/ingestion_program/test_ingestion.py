@@ -36,13 +36,13 @@ def conditions(**options: Any) -> Conditions:
 
 
 def measure_as(*runs: list[float]) -> Callable[..., None]:
-    """A stand-in for `measure` with given latencies per run; one patch per request."""
+    """A stand-in for `measure` with given latencies; one patch per request. The harness takes 1 ms."""
     remaining = iter(runs)
 
     def measure(
         submission: Any, patches: Any, conditions: Any, attempt: Any, *rest: Any, **options: Any
     ) -> None:
-        attempt.latencies += next(remaining)
+        attempt.latencies += [0.001] if options.get("title") == "overhead" else next(remaining)
         attempt.counts += [1] * len(attempt.latencies)
         attempt.completed = True
         if deliver := (rest[1] if len(rest) > 1 else None):
@@ -113,6 +113,7 @@ def test_the_reference_is_scaled_with_the_error_of_its_blocks(
     expected = statistics.stdev(latencies) / math.sqrt(6) / 0.35  # six requests are six blocks
     assert timed.standard_error == pytest.approx(expected)
     assert timed.patches == 6
+    assert timed.overhead_seconds == 0.001
 
 
 def test_blocks_are_means_over_patches() -> None:
@@ -138,6 +139,19 @@ def test_the_cache_is_used_for_the_same_reference_on_the_same_device_only(
     assert [seconds(here), seconds(here), seconds(elsewhere), seconds(elsewhere)] == [1.0, 1.0, 2.0, 2.0]
     (submission / "model.py").write_text("class Model: pass")
     assert seconds(here) == 3.0
+
+
+def test_a_damaged_cache_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(reference, "measure", measure_as([1.0], [2.0]))
+    arguments = (open_submission(submission, 1), index_patches(flair_tree, "test"))
+    for expected in (1.0, 2.0, 2.0):
+        timed = time_reference(*arguments, conditions(ratio=None, seconds=None), tmp_path)
+        assert (timed.seconds_per_patch, timed.overhead_seconds) == (expected, 0.001)
+        if expected == 1.0:
+            (entry,) = tmp_path.glob("reference-*.json")
+            entry.write_text(entry.read_text()[:-200])
 
 
 @pytest.mark.parametrize("error", [UsageError, TimeLimitError])

@@ -28,6 +28,7 @@ def test_the_shipped_limits_are_flair_2s() -> None:
     assert (limits.ratio, limits.seconds, limits.calibration_patches) == (2.5, None, 512)
     assert (limits.load_seconds, limits.warmup_seconds, limits.request_seconds) == (120, 180, 60)
     assert (limits.wall_seconds, limits.submission_mib, limits.memory_gib) == (7200, 1024, 32)
+    assert limits.request_mib == 1024
 
 
 def test_a_file_and_options_replace_what_they_name(tmp_path: Path) -> None:

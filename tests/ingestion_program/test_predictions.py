@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from flair_ingestion import predictions
 from flair_ingestion.predictions import Spool, check_output, write_output
 from flair_scoring.errors import UsageError
 from flair_scoring.manifest import verify_manifest
@@ -51,6 +52,16 @@ def test_a_failure_replaces_the_predictions_of_an_earlier_run(tmp_path: Path, la
     assert list(verify_manifest(output, b"key")["files"]) == ["timing.json"]
 
 
+def test_an_output_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "output"
+    write_output(output, {"verdict": "within_limit"}, None, None, False)
+    monkeypatch.setattr(predictions, "_fill", lambda folder, *rest: folder.rmdir())
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_output(output, {"verdict": "failed"}, None, None, False)
+    assert json.loads((output / "timing.json").read_text()) == {"verdict": "within_limit"}
+    assert os.listdir(tmp_path) == ["output"]
+
+
 def test_on_the_platform_whatever_lies_in_output_is_deleted_and_no_link_followed(tmp_path: Path) -> None:
     output, outside = tmp_path / "output", tmp_path / "outside"
     (output / "predictions").mkdir(parents=True)
@@ -89,6 +100,11 @@ def test_output_is_refused(tmp_path: Path, place: str, sentence: str) -> None:
     if sentence == "overlaps":
         with pytest.raises(UsageError, match=sentence):
             check_output(tmp_path / place, [tmp_path / "data"], platform=True)
+
+
+def test_a_mount_point_is_refused_at_once_since_it_cannot_be_replaced() -> None:
+    with pytest.raises(UsageError, match="/proc: is a mount point"):
+        check_output(Path("/proc"), [], platform=False)
 
 
 def test_absent_and_empty_folders_are_accepted(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import copy
 import os
 import stat
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +95,8 @@ def test_the_hash_depends_on_names_and_contents_only(tmp_path: Path) -> None:
         ({"a/model.py": MODEL, "a/metadata": b"command: x"}, "'a/metadata' has a command"),
         ({"model.py": MODEL, "a": b"", "a/b": b""}, "'a' is both a file and a folder"),
         ({"model.py": MODEL, "x" * 256: b""}, "is too long a name"),
+        ({"model.py": MODEL, f"{'x' * 250}/" * 16 + "x": b""}, "is too long a name"),
+        ({"model.py": MODEL, "a/" * 1800 + "x": b""}, "nests folders 1800 deep; at most 32"),
         ({"model.py": MODEL, "big": os.urandom(3 << 20)}, "unpacks to 3 MiB; at most 2 are allowed"),
     ],
 )
@@ -135,6 +140,39 @@ def test_too_many_files_are_refused_without_naming_them(tmp_path: Path) -> None:
     with pytest.raises(SubmissionError, match="holds 10001 files; at most 10000") as caught:
         open_submission(write_zip(tmp_path / "s.zip", {"model.py": MODEL} | names), 1024)
     assert "timing" not in str(caught.value)
+
+
+def test_a_folder_of_any_depth_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "folder", {"model.py": MODEL})
+    build = "import os\nfor _ in range(1200): os.mkdir('a'); os.chdir('a')\nopen('x', 'w').close()"
+    subprocess.run([sys.executable, "-c", build], cwd=folder, check=True)
+    try:
+        with pytest.raises(SubmissionError, match="nests folders 33 deep; at most 32"):
+            open_submission(folder, 2)
+    finally:
+        subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def test_a_zip_that_understates_a_size_is_refused(tmp_path: Path) -> None:
+    source = write_zip(tmp_path / "s.zip", {"model.py": MODEL, "zeros": bytes(70 << 20)})
+    content = bytearray(source.read_bytes())
+    struct.pack_into("<I", content, content.rindex(b"PK\x01\x02") + 24, 10)
+    source.write_bytes(content)
+    with pytest.raises(SubmissionError, match="not a readable zip file"):
+        open_submission(source, 2)
+
+
+def test_entries_that_share_their_bytes_are_a_bomb(tmp_path: Path) -> None:
+    source = write_zip(tmp_path / "s.zip", {"model.py": MODEL, "zeros": bytes(20 << 20)})
+    with zipfile.ZipFile(source, "a") as archive:
+        archive.writestr("last", b"")  # so that the list of entries is written again
+        shared = archive.getinfo("zeros")
+        for number in range(40):
+            info = copy.copy(shared)
+            info.filename = info.orig_filename = f"zeros{number}"
+            archive.filelist.append(info)
+    with pytest.raises(SubmissionError, match="unpacks to more than 100 times its size"):
+        open_submission(source, 1024)
 
 
 def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Cheating: says "done" before it was asked, so that the next request would seem to take no time."""
+"""Cheating, B3 1: says "done" before it is, so that a request would seem to take no time."""
 
 import os
 import socket
 import stat
+import time
 
 import torch
 
@@ -18,4 +19,5 @@ class Model:
                     socket.socket(fileno=os.dup(descriptor)).send(b"d")
             except OSError:
                 pass
+        time.sleep(0.2)
         return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)

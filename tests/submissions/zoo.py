@@ -1,4 +1,7 @@
-"""The zoo: what each submission of this folder must lead to. Its own docstring says what it tries."""
+"""The zoo: what each submission of this folder must lead to. Its own docstring says what it tries.
+
+"B3" there are the threats that the kit has a defence for, by number. An attack that succeeds says CHEATED.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,16 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Animal:
-    """A submission, ingestion's exit code, what its message says, keys of limits.yaml that it needs."""
+    """A submission, ingestion's exit code, what its message says, keys of limits.yaml that it needs.
+
+    `level`: the cage that it takes to stop it.
+    """
 
     name: str
     exit_code: int
     says: str
     limits: str = ""
+    level: str = "none"
 
 
 ANIMALS = (
@@ -42,6 +49,23 @@ ANIMALS = (
     Animal("dies_by_signal", 3, "the submission's process was killed by SIGSEGV"),
     Animal("exhausts_memory", 3, "memory_gib allows 1", "memory_gib: 1"),
     Animal("answers_early", 3, "were not predicted"),
+    Animal("returns_unfinished", 3, "were not predicted"),
+    Animal("answers_lazily", 3, "were not predicted"),
+    Animal("writes_late", 3, "were not predicted"),
+    Animal("patches_clocks", 4, "inference takes longer than 1 s", "seconds: 1"),
+    Animal("speaks_pickle", 3, "the submission spoke out of protocol"),
+    Animal("replaces_itself", 3, "were not predicted"),
+    Animal("shadows_modules", 0, "within_limit"),
+    Animal("outlives", 0, "within_limit"),
+    Animal("builds_mazes", 0, "within_limit"),
+    Animal("honest_workers", 0, "within_limit", "memory_gib: 2"),
+    Animal("hoards_in_files", 3, "memory_gib allows 1", "memory_gib: 1"),
+    Animal("forks_without_end", 3, "at most 256 and 4096 are allowed"),
+    Animal("reads_the_disk", 0, "within_limit", level="files"),
+    Animal("attacks_parent", 0, "within_limit", level="full"),
+    Animal("phones_home", 0, "within_limit", level="full"),
+    Animal("caches_across_runs", 0, "within_limit", level="full"),
+    Animal("resizes_memory", 0, "within_limit"),
     Animal("ships_predictions", 3, "'predictions/PRED_077413.tif' is a result"),
     Animal("metadata_command", 3, "'metadata.yaml' has a command"),
 )

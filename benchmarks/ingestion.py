@@ -1,0 +1,235 @@
+"""What the clock costs: the harness alone, beside a bare loop, as wall time, and how far its ratios scatter.
+
+Data: the toy set's images with series of 55 dates, FLAIR #2's mean, in windows of 40 x 40 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flair_baseline.toy import make_toy_dataset
+from flair_baseline.toy_areas import SIZES, Share, Size
+from flair_ingestion import cage, measurement
+from flair_ingestion.child import clock
+from flair_ingestion.dataset import Patch, index_patches, sample_patches
+from flair_ingestion.devices import choose_device, exclusive_use, require_idle
+from flair_ingestion.exchange import read_request
+from flair_ingestion.limits import read_limits
+from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
+from flair_ingestion.predictions import Spool
+from flair_ingestion.reference import open_reference, time_harness
+from flair_ingestion.session import Session
+from flair_ingestion.submission import Submission, open_submission, unpack
+from flair_scoring.errors import run_command
+from record import KIT, append_record
+
+DATES, SEED = 55, 2022
+PACKAGES = ("torch", "numpy")
+SLEEPER = """
+import time, torch
+class Model:
+    def __init__(self, submission_dir, device): ...
+    def predict(self, batch):
+        time.sleep({seconds} * len(batch["metadata"]))
+        return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)
+"""
+BARE = """
+import sys, time
+from pathlib import Path
+folder, data, device = sys.argv[1:4]
+sys.path[:0] = [folder, *sys.argv[4:]]
+import torch
+from model import Model
+from flair_ingestion.dataset import index_patches
+from flair_ingestion.exchange import read_request
+model = Model(Path(folder), torch.device(device))
+patches = {patch.id: patch for patch in index_patches(Path(data), "test")}
+for line in sys.stdin:
+    spent = 0.0
+    for group in line.split():
+        members = [patches[id] for id in group.split(",")]
+        request = read_request(members, getattr(model, "superpatch_size", 40))
+        series = ("sentinel", "sentinel_masks", "sentinel_dates")
+        batch = {key: [torch.from_numpy(array) for array in getattr(request, key)] for key in series}
+        batch |= {"aerial": torch.from_numpy(request.aerial), "metadata": request.metadata}
+        start = time.perf_counter()
+        labels = torch.as_tensor(model.predict(batch)).to("cpu", torch.uint8)
+        spent += time.perf_counter() - start
+    print(spent, flush=True)
+"""
+
+
+def time_null(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
+    """The null submission, in fresh processes."""
+    found = [1000 * time_harness(patches, conditions) for _ in range(runs)]
+    return [
+        f"null submission {statistics.median(found):.3f} ms per patch inside the clock, median of {runs} "
+        f"runs ({min(found):.3f} to {max(found):.3f}), batches of 10, {DATES} dates, 40 x 40"
+    ]
+
+
+def compare_with_bare_loop(
+    submission: Submission, data: Path, patches: Sequence[Patch], conditions: Conditions, blocks: int
+) -> list[str]:
+    """Blocks of the same patches, in turn through a session and through a plain loop in another process."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Session(submission, conditions.device, conditions.limits, conditions.wall) as session,
+    ):
+        session.start("none")
+        session.load()
+        size = session.batch_size
+        groups = [patches[start : start + size] for start in range(0, len(patches), size)]
+        session.warm_up(sorted({len(group) for group in groups}, reverse=True), conditions.series_lengths)
+        unpack(submission, Path(folder, "submission"))
+        with start_bare_loop(Path(folder), data, conditions) as bare:
+            contestants = [lambda: time_clocked(session, groups), lambda: ask(bare, groups)]
+            contestants[1]()  # its warm-up
+            seconds: list[list[float]] = [[], []]
+            for block in range(blocks):
+                for which in (0, 1) if block % 2 == 0 else (1, 0):
+                    seconds[which].append(contestants[which]())
+            bare.stdin.close()  # type: ignore[union-attr]
+    ratios = [clocked / plain for clocked, plain in zip(*seconds, strict=True)]
+    error = statistics.stdev(ratios) / math.sqrt(len(ratios))
+    plain_ms = 1000 * statistics.median(seconds[1]) / len(patches)
+    return [
+        f"{submission.source.name}: {plain_ms:.1f} ms per patch in a bare loop, clocked "
+        f"{statistics.median(ratios):.4f} of that (median of {blocks} alternating blocks of {len(patches)} "
+        f"patches, standard error {error:.4f})"
+    ]
+
+
+def start_bare_loop(folder: Path, data: Path, conditions: Conditions) -> subprocess.Popen[str]:
+    """The plain loop with the environment of a caged child, waiting for lines of groups of ids."""
+    environment = cage.environment(folder, conditions.device.visible_gpu)
+    programs = [str(KIT / name) for name in ("ingestion_program", "scoring_program")]
+    command = [sys.executable, "-c", BARE, str(folder / "submission"), str(data)]
+    command += [conditions.device.torch_name, *programs]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+    )
+
+
+def ask(bare: subprocess.Popen[str], groups: Sequence[Sequence[Patch]]) -> float:
+    """Seconds of one block in the bare loop."""
+    assert bare.stdin
+    assert bare.stdout
+    bare.stdin.write(" ".join(",".join(patch.id for patch in group) for group in groups) + "\n")
+    bare.stdin.flush()
+    return float(bare.stdout.readline())
+
+
+def time_clocked(session: Session, groups: Sequence[Sequence[Patch]]) -> float:
+    """Seconds of one block under the clock."""
+    budget = session.budget("benchmark", "request_seconds")
+    requests = (read_request(group, session.superpatch_size) for group in groups)
+    return math.fsum(session.predict(request, budget)[1] for request in requests)
+
+
+def compare_wall_time(submission: Submission, patches: Sequence[Patch], conditions: Conditions) -> list[str]:
+    """From the first patch's reading to the last one's prediction in the spool, as ingestion runs it."""
+    reading: list[tuple[float, float]] = []
+    delivered: list[float] = []
+    attempt = Attempt()
+
+    def read(*arguments: Any) -> object:
+        begin = clock()
+        request = read_request(*arguments)
+        reading.append((begin, clock()))
+        return request
+
+    with Spool() as spool:
+
+        def deliver(*arguments: Any) -> None:
+            spool.add(*arguments)
+            delivered.append(clock())
+
+        measurement.read_request = read  # type: ignore[assignment]
+        try:
+            measure(submission, patches, conditions, attempt, deliver=deliver)
+        finally:
+            measurement.read_request = read_request
+    wall, cuda = delivered[-1] - reading[0][0], conditions.device.kind == "cuda"
+    read_seconds = math.fsum(end - begin for begin, end in reading[: len(attempt.latencies)])
+    least = max(read_seconds, attempt.seconds) if cuda else read_seconds + attempt.seconds
+    parts = f"reading {read_seconds:.2f} s and inference {attempt.seconds:.2f} s"
+    return [
+        f"wall time {wall:.2f} s for {len(patches)} patches: {wall / least:.3f} of "
+        f"{'the longer of ' if cuda else ''}{parts}"
+    ]
+
+
+def scatter_of_ratio(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
+    """A sleeping submission against a sleeping reference, both in fresh processes each time."""
+    ratios = []
+    for _ in range(runs):
+        reference, submission = (time_sleeper(seconds, patches, conditions) for seconds in (0.02, 0.04))
+        ratios.append(submission / reference)
+    mean = statistics.mean(ratios)
+    return [
+        f"ratio of a submission that sleeps 40 ms per patch to a reference that sleeps 20: {mean:.4f}, "
+        f"coefficient of variation {statistics.stdev(ratios) / mean:.2%} over {runs} runs of "
+        f"{len(patches)} patches"
+    ]
+
+
+def time_sleeper(seconds: float, patches: Sequence[Patch], conditions: Conditions) -> float:
+    """Inference seconds of a submission that sleeps as long per patch."""
+    attempt = Attempt()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "model.py").write_text(SLEEPER.format(seconds=seconds))
+        measure(open_submission(Path(folder), 1), patches, conditions, attempt)
+    return attempt.seconds
+
+
+def main() -> None:
+    """Measure all of it, or what was named, and append each to the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = ("null", "bare", "wall", "noise")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--patches", type=int, default=60, help="at most 125 (default: %(default)s)")
+    parser.add_argument(
+        "--block", type=int, default=10, help="patches of a block beside the bare loop (default: %(default)s)"
+    )
+    parser.add_argument("--runs", type=int, default=10, help="runs and blocks (default: %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
+    parser.add_argument("--submission", type=Path, help="for bare and wall; default: reference_submission/")
+    args = parser.parse_args()
+    if unknown := set(args.what) - set(names):
+        parser.error(f"{', '.join(sorted(unknown))}: expected {', '.join(names)}")
+    device, limits = choose_device(args.device), read_limits().with_options(0, None)
+    submission = open_reference(args.submission, limits.submission_mib)
+    one = Share(1, 1, 1)
+    SIZES["benchmark"] = Size({"train": one, "val": one, "test": Share(5, 1, 25)}, (DATES, DATES))
+    with tempfile.TemporaryDirectory() as folder, exclusive_use(device):
+        data = Path(folder, "data")
+        make_toy_dataset(data, "benchmark", SEED)
+        require_idle(device)
+        patches = sample_patches(index_patches(data, "test"), args.patches, SEED)
+        conditions = Conditions(
+            device, limits, clock() + limits.wall_seconds, "none", series_lengths(patches)
+        )
+        measurements: dict[str, Callable[[], list[str]]] = {
+            "null": lambda: time_null(patches, conditions, args.runs),
+            "bare": lambda: compare_with_bare_loop(
+                submission, data, patches[: args.block], conditions, args.runs
+            ),
+            "wall": lambda: compare_wall_time(submission, patches, conditions),
+            "noise": lambda: scatter_of_ratio(patches, conditions, args.runs),
+        }
+        for name in args.what or names:
+            command = " ".join(["python benchmarks/ingestion.py", name, *sys.argv[1 + len(args.what) :]])
+            append_record(command, measurements[name](), PACKAGES)
+
+
+if __name__ == "__main__":
+    run_command(main)

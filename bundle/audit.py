@@ -1,0 +1,186 @@
+"""Look for what the clock cannot see: a submission that caches answers or keeps state, and a leaky cage.
+
+Runs the submission twice: on patches in random order, and on the same patches in their order, all of them
+two times over. An honest model takes as long for a patch that it has seen before, and gives every patch the
+same labels wherever it comes. For organizers: it takes a few minutes on the machine that times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+KIT = Path(__file__).resolve().parents[1]
+sys.path.append(str(KIT / "scoring_program"))
+sys.path.append(str(KIT / "ingestion_program"))
+
+from flair_ingestion.cage import require_hidden  # noqa: E402
+from flair_ingestion.child import clock  # noqa: E402
+from flair_ingestion.dataset import SPLITS, Patch, index_patches, sample_patches  # noqa: E402
+from flair_ingestion.devices import choose_device, exclusive_use, require_idle  # noqa: E402
+from flair_ingestion.limits import read_limits  # noqa: E402
+from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths  # noqa: E402
+from flair_ingestion.probe import Row, probe  # noqa: E402
+from flair_ingestion.reference import SEED, time_harness  # noqa: E402
+from flair_ingestion.submission import Submission, open_submission  # noqa: E402
+from flair_scoring.errors import SubmissionError, UsageError, run_command  # noqa: E402
+
+MUCH_FASTER = 0.8  # of the first time: what changes of a processor's clock do not explain
+FEW_PIXELS = 1e-3  # may change where a patch stands elsewhere in a batch, by rounding
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a fresh process has answered: labels uint8 (N, 512, 512), seconds (N,) and the requests' size."""
+
+    labels: np.ndarray
+    seconds: np.ndarray
+    size: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table; `verdict` is fine, SUSPICIOUS (of the submission) or WRONG (of the machine)."""
+
+    check: str
+    verdict: str
+    sentence: str
+
+
+def audit(submission: Submission, patches: Sequence[Patch], conditions: Conditions) -> Iterator[Finding]:
+    """All findings, as they come; raises what `measure` raises if the submission fails."""
+    order = np.random.default_rng(SEED).permutation(len(patches))
+    shuffled = run(submission, [patches[place] for place in order], conditions)
+    # Whole requests, so that the second time they hold the same patches
+    padded = -(-len(patches) // shuffled.size) * shuffled.size
+    once = list(itertools.islice(itertools.cycle(patches), padded))
+    twice = run(submission, once + once, conditions)
+    overhead = time_harness(once, conditions)
+    yield find_caching(twice.seconds, twice.size, overhead)
+    yield find_change(twice.labels[:padded], twice.labels[padded:])
+    yield find_order(twice.labels[order], shuffled.labels)
+    yield describe_overhead(overhead, float(twice.seconds.mean()))
+    yield describe_probe(*probe())
+
+
+def run(submission: Submission, patches: Sequence[Patch], conditions: Conditions) -> Run:
+    """A run in a fresh process."""
+    attempt, labels = Attempt(), []
+    measure(submission, patches, conditions, attempt, deliver=lambda _, found: labels.append(found))
+    seconds = np.repeat(np.divide(attempt.latencies, attempt.counts), attempt.counts)
+    return Run(np.concatenate(labels), seconds, max(attempt.counts))
+
+
+def find_caching(seconds: np.ndarray, size: int, overhead: float) -> Finding:
+    """`seconds` per patch of whole requests of `size` patches, which came twice; `overhead` per patch, too.
+
+    A gain below what the harness takes itself is noise.
+    """
+    first, second = seconds[::size].reshape(2, -1)
+    ratio, gain = float(np.median(second / first)), float(np.median(first - second))
+    cached = ratio < MUCH_FASTER and gain > overhead
+    sentence = f"a request that comes a second time takes {ratio:.2f} of its first time"
+    if not cached:
+        return Finding("caching", "fine", f"{sentence} (median of {len(first)})")
+    return Finding("caching", "SUSPICIOUS", f"{sentence}: it keeps answers, or what it computed for them")
+
+
+def find_change(first: np.ndarray, second: np.ndarray) -> Finding:
+    """Labels (N, 512, 512) of the same patches in the same requests, the first and the second time."""
+    changed = share_of_changed_pixels(first, second)
+    if changed.max() <= FEW_PIXELS:
+        return Finding("repetition", "fine", "a patch that comes a second time gets the same labels")
+    return Finding(
+        "repetition",
+        "SUSPICIOUS",
+        f"{(changed > FEW_PIXELS).sum()} of {len(changed)} patches get other labels the second time "
+        f"(up to {changed.max():.1%} of their pixels): it keeps state, or is random",
+    )
+
+
+def find_order(in_order: np.ndarray, shuffled: np.ndarray) -> Finding:
+    """Labels (N, 512, 512) of the same patches, from a run in order and from one in random order."""
+    changed = share_of_changed_pixels(in_order, shuffled)
+    if changed.max() <= FEW_PIXELS:
+        return Finding("order", "fine", "labels do not depend on the order of the patches")
+    return Finding(
+        "order",
+        "SUSPICIOUS",
+        f"{(changed > FEW_PIXELS).sum()} of {len(changed)} patches get other labels in another order (up to "
+        f"{changed.max():.1%} of their pixels): what came before them matters, or it is random",
+    )
+
+
+def describe_overhead(overhead: float, mean: float) -> Finding:
+    """Both in seconds per patch."""
+    sentence = f"the harness itself takes {1000 * overhead:.2f} ms of the {1000 * mean:.2f} ms per patch"
+    return Finding("overhead", "fine", sentence)
+
+
+def describe_probe(level: str, rows: Sequence[Row]) -> Finding:
+    """What the cage stops on this machine."""
+    wrong = [f"{row.what} ({row.observed})" for row in rows if not row.fine]
+    if wrong:
+        return Finding("cage", "WRONG", f"level {level!r} does not hold what it promises: {', '.join(wrong)}")
+    left = [row.what for row in rows if row.expected == "open"]
+    ends = (
+        f"open at this level: {', '.join(left)}" if left else "nothing is left open that the cage can close"
+    )
+    return Finding("cage", "fine", f"level {level!r} holds, {len(rows)} attempts as promised; {ends}")
+
+
+def share_of_changed_pixels(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Per patch, for labels (N, 512, 512)."""
+    return (one != other).mean(axis=(1, 2))
+
+
+def main() -> None:
+    """Run everything, print the table; exit code 3 if the submission is suspicious, 2 if the cage is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python bundle/audit.py submission.zip --data /data/flair2",
+    )
+    parser.add_argument("submission", type=Path, metavar="SUBMISSION", help="zip or folder with model.py")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with the FLAIR #2 archives, unpacked"
+    )
+    parser.add_argument("--split", choices=SPLITS, default="val", help="default: %(default)s")
+    parser.add_argument(
+        "--patches", type=int, default=64, metavar="N", help="drawn evenly from the domains (%(default)s)"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
+    )
+    args = parser.parse_args()
+    if args.patches < 2:
+        parser.error(f"--patches {args.patches}: expected at least 2")
+    limits = read_limits().with_options(0, None)
+    require_hidden(args.data)
+    device = choose_device(args.device)
+    patches = sample_patches(index_patches(args.data, args.split), args.patches, SEED)
+    submission = open_submission(args.submission, limits.submission_mib)
+    findings = []
+    with exclusive_use(device):
+        require_idle(device)
+        conditions = Conditions(
+            device, limits, clock() + limits.wall_seconds, "none", series_lengths(patches)
+        )
+        for finding in audit(submission, patches, conditions):
+            print(f"{finding.check:10}  {finding.verdict:10}  {finding.sentence}")
+            findings.append(finding)
+    suspicious = [finding.check for finding in findings if finding.verdict == "SUSPICIOUS"]
+    if suspicious:
+        raise SubmissionError(f"{args.submission}: suspicious ({', '.join(suspicious)}); read its code")
+    if any(finding.verdict == "WRONG" for finding in findings):
+        raise UsageError("the cage does not hold on this machine; time no submissions here")
+
+
+if __name__ == "__main__":
+    run_command(main)

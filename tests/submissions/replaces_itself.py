@@ -1,0 +1,27 @@
+"""Cheating, B3 3 and 22: becomes another program, with a library preloaded, that always says "done"."""
+
+import os
+import socket
+import stat
+import sys
+
+
+class Model:
+    def __init__(self, submission_dir, device):
+        self.program = str(submission_dir / "model.py")
+
+    def predict(self, batch):
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    command = [sys.executable, self.program, str(descriptor)]
+                    os.execve(sys.executable, command, {"LD_PRELOAD": "clock.so", "PYTHONPATH": "."})
+            except OSError:
+                pass
+
+
+if __name__ == "__main__":
+    control = socket.socket(fileno=int(sys.argv[1]))
+    while True:
+        control.send(b"d")
+        control.recv(1)

@@ -1,0 +1,11 @@
+"""Cheating, B3 22: ships modules under the names of those that the harness uses; each tells if it runs."""
+
+import torch
+
+
+class Model:
+    def __init__(self, submission_dir, device):
+        pass
+
+    def predict(self, batch):
+        return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)

@@ -1,0 +1,71 @@
+"""bundle/audit.py on an honest submission, on one that caches and on one that keeps state."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path += [
+    str(Path(__file__).parents[1] / name)
+    for name in ("bundle", "tests/submissions", "tests/ingestion_program")
+]
+import audit
+from ingest_command import run_ingest
+from zoo import lay_out
+
+from flair_ingestion.probe import Row
+
+AUDIT = Path(__file__).parents[1] / "bundle" / "audit.py"
+
+
+@pytest.mark.parametrize(
+    ("animal", "suspicious"),
+    [
+        ("caches_by_content", ["caching"]),
+        pytest.param("keeps_state", ["repetition", "order"], marks=pytest.mark.long),
+        pytest.param("honest_numpy", [], marks=pytest.mark.long),
+    ],
+)
+def test_an_audit_tells_them_apart(
+    flair_tree: Path, tmp_path: Path, animal: str, suspicious: list[str]
+) -> None:
+    options = ["--data", flair_tree, "--patches", 5]
+    done = run_ingest(tmp_path, lay_out(animal, tmp_path), *options, program=AUDIT)
+    assert done.returncode == (3 if suspicious else 0), done.stderr
+    verdicts = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
+    assert list(verdicts) == ["caching", "repetition", "order", "overhead", "cage"]
+    assert [check for check, verdict in verdicts.items() if verdict == "SUSPICIOUS"] == suspicious
+    assert "Traceback" not in done.stderr
+    if suspicious:
+        assert f"suspicious ({', '.join(suspicious)})" in done.stderr
+
+
+def test_caching_is_a_gain_beyond_noise() -> None:
+    rng = np.random.default_rng(0)
+    first = np.repeat(rng.uniform(0.02, 0.03, 16), 4)
+    noisy = np.concatenate([first, first * np.repeat(rng.uniform(0.85, 1.2, 16), 4)])
+    assert audit.find_caching(noisy, 4, 0.001).verdict == "fine"
+    cached = np.concatenate([first, first * 0.5])
+    assert audit.find_caching(cached, 4, 0.001).verdict == "SUSPICIOUS"
+    assert audit.find_caching(cached, 4, 0.1).verdict == "fine"  # of a model that does next to nothing
+
+
+def test_rounding_is_no_state() -> None:
+    labels = np.zeros((2, 512, 512), np.uint8)
+    rounded, other = labels.copy(), labels.copy()
+    rounded[0, 0, :200] = 1
+    other[1, :2] = 1
+    for find in (audit.find_change, audit.find_order):
+        assert find(labels, rounded).verdict == "fine"
+        assert find(labels, other).verdict == "SUSPICIOUS"
+        assert "1 of 2 patches get other labels" in find(labels, other).sentence
+
+
+def test_a_cage_that_breaks_its_promise_is_the_machines_fault() -> None:
+    rows = [Row("read a label", "denied", "allowed"), Row("trace the parent", "denied", "denied: EPERM")]
+    finding = audit.describe_probe("files", rows)
+    assert (finding.verdict, "read a label (allowed)" in finding.sentence) == ("WRONG", True)
+    assert audit.describe_probe("process", [Row("read a label", "open", "allowed")]).verdict == "fine"
