@@ -49,6 +49,7 @@ bundle: .venv/installed ## dist/bundle.zip for the platform, with the test set o
 bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/scoring.py
 	$(PY) benchmarks/scoring.py --scale full
+	$(PY) benchmarks/ingestion.py
 	$(PY) benchmarks/loading.py
 	$(PY) benchmarks/inference.py
 	$(PY) benchmarks/training_step.py

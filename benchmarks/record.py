@@ -22,13 +22,19 @@ def cores() -> int:
 def append_record(command: str, figures: Sequence[str], packages: Sequence[str] = ()) -> None:
     """Print the figures, and append them to the record as one line with the versions of `packages`."""
     print(*figures, sep="\n", end="\n\n")
-    describe = ["git", "-C", str(KIT), "describe", "--always", "--dirty"]
-    commit = subprocess.check_output(describe, text=True).strip()
     machine = [_processor(), f"{cores()} cores", f"Python {platform.python_version()}"]
     machine += [f"{package} {version(package)}" for package in packages]
-    cells = [str(datetime.date.today()), f"`{command}`", commit, ", ".join(machine), "; ".join(figures)]
+    cells = [str(datetime.date.today()), f"`{command}`", _commit(), ", ".join(machine), "; ".join(figures)]
     with RECORD.open("a") as record:
         record.write(f"| {' | '.join(cells)} |\n")
+
+
+def _commit() -> str:
+    """Short hash, with -dirty where tracked files but the record itself have changed."""
+    git = ["git", "-C", str(KIT)]
+    changes = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RECORD}"]
+    dirty = "-dirty" if subprocess.check_output(changes, text=True).strip() else ""
+    return subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip() + dirty
 
 
 def _processor() -> str:

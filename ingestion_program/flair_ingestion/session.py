@@ -114,16 +114,21 @@ class Session:
         return clock() - begin
 
     def predict(self, request: Request, budget: Budget) -> tuple[np.ndarray, float]:
-        """Labels uint8 (B, 512, 512), and the seconds from before the request is published to its answer."""
+        """Labels uint8 (B, 512, 512), and the seconds from before the request is published to its answer.
+
+        Before and after, the submission stands still: it cannot work off the clock, nor disturb our reading.
+        """
         layout = lay_out(request)
         self.child.watch(budget.step)
         self.child.refuse_early_message(budget.step)
         self._exchange.poison()
+        self.child.thaw()
         begin = clock()
         self._exchange.publish(layout)
         self.child.send(GO)
         message = self.child.receive(budget)
         seconds = clock() - begin
+        self.child.freeze()
         labels = self._exchange.snapshot(len(request))
         if message != DONE:
             raise self.child.failure(message, budget.step)
@@ -132,6 +137,7 @@ class Session:
 
     def end(self) -> float | None:
         """End the child; the peak of the accelerator's memory in MiB, as the child tells it."""
+        self.child.thaw()
         self._tell(end=True)
         exceeded = SubmissionError(
             f"the submission does not end within {_END_SECONDS:g} s after its last request"
