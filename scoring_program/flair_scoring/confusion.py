@@ -25,10 +25,16 @@ def confusion_matrix(reference: np.ndarray, prediction: np.ndarray, classes: int
     if side * side > 256 or reference.size % 4:
         codes = reference.astype(np.uint16) * side + prediction
         return np.bincount(codes.ravel(), minlength=side * side).reshape(side, side)
-    # Pillow counts the four bytes of an RGBA pixel in four tables: no increment waits for the one before.
-    # Faster than np.bincount, which counts one after the other.
     codes = reference * side
     codes += prediction
+    return count_bytes(codes)[: side * side].reshape(side, side)
+
+
+def count_bytes(codes: np.ndarray) -> np.ndarray:
+    """How often each value occurs in a contiguous uint8 array of 4 n elements: int64 (256,).
+
+    Pillow counts the four bytes of an RGBA pixel in four tables, so that no increment waits for the one
+    before. That is faster than np.bincount, which counts one after the other.
+    """
     image = Image.frombuffer("RGBA", (codes.size // 4, 1), codes.ravel(order="K"), "raw", "RGBA", 0, 1)
-    counts = np.array(image.histogram(), dtype=np.int64).reshape(4, 256).sum(axis=0)
-    return counts[: side * side].reshape(side, side)
+    return np.fromiter(image.histogram(), np.int64, 1024).reshape(4, 256).sum(axis=0)

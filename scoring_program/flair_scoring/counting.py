@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from flair_scoring.confusion import confusion_matrix
+from flair_scoring.confusion import confusion_matrix, count_bytes
 from flair_scoring.errors import UsageError
 from flair_scoring.interrupts import held_signals
 from flair_scoring.nomenclature import MAX_FLAIR_VALUE, Nomenclature
 from flair_scoring.raster import PATCH_SIZE, read_raster
 
+_NIBBLE = 16  # values of half a byte
 _CHUNK = 64  # pairs per task: enough that handing them over costs little
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
@@ -72,13 +73,14 @@ def _count_chunk(pairs: Sequence[tuple[str, str]], nomenclature: Nomenclature) -
     for reference, prediction in pairs:
         try:
             read_raster(reference, out=mask)
-            zeros = mask.size - int(np.count_nonzero(mask)) if mask.min() == 0 else 0
-            _to_class_indices(mask, nomenclature)
+            if mask.max() > MAX_FLAIR_VALUE:
+                raise ValueError(f"reference holds {mask.max()}; expected FLAIR values 1..{MAX_FLAIR_VALUE}")
         except ValueError as error:
             counts.reference_problems.append(f"{reference}: {error}")
             continue
         try:
-            matrix = confusion_matrix(mask, read_raster(prediction, out=labels), nomenclature.other)
+            read_raster(prediction, out=labels)
+            matrix, zeros = count_patch(mask, labels, nomenclature)
         except ValueError as error:
             counts.prediction_problems.append(f"{prediction}: {error}")
             continue
@@ -87,17 +89,28 @@ def _count_chunk(pairs: Sequence[tuple[str, str]], nomenclature: Nomenclature) -
     return counts
 
 
-def _to_class_indices(mask: np.ndarray, nomenclature: Nomenclature) -> None:
-    """Turn FLAIR values 0..19 into class indices, in place, uint8; raises ValueError for other values."""
-    if mask.max() > MAX_FLAIR_VALUE:
-        raise ValueError(f"reference holds {mask.max()}; expected FLAIR values 1..{MAX_FLAIR_VALUE}")
+def count_patch(mask: np.ndarray, labels: np.ndarray, nomenclature: Nomenclature) -> tuple[np.ndarray, int]:
+    """Confusion matrix, int64 (K+1, K+1), of one patch, and how many pixels of `mask` hold 0.
+
+    mask: FLAIR values 0..19; labels: class indices; both uint8, contiguous, of one shape with 8 n pixels.
+    `mask` does not keep its values. ValueError for a label above K.
+    """
     other = nomenclature.other
-    if np.array_equal(nomenclature.index_of[1:], np.minimum(np.arange(MAX_FLAIR_VALUE), other)):
-        # The index is the value - 1, or *other*; uint8 wraps 0 round to 255. 15 times faster than a table.
-        np.subtract(mask, 1, out=mask)
-        np.minimum(mask, np.full(PATCH_SIZE, other, np.uint8), out=mask)
-    else:
-        np.take(nomenclature.index_of, mask, out=mask, mode="clip")
+    in_order = np.array_equal(nomenclature.index_of[1:], np.minimum(np.arange(MAX_FLAIR_VALUE), other))
+    if not in_order or other + 1 >= _NIBBLE:
+        zeros = mask.size - int(np.count_nonzero(mask))
+        return confusion_matrix(nomenclature.index_of.take(mask), labels, other), zeros
+    if labels.max() > other:
+        raise ValueError(f"prediction holds {labels.max()}; expected class indices 0..{other}")
+    # The value in the upper half of a byte, the label in the lower one, eight bytes at a time. The index is
+    # the value - 1, or *other*: the rows of the table are moved up by one, and 0 joins the last.
+    np.minimum(mask, np.full(mask.shape[-1], other + 1, np.uint8), out=mask)
+    codes, eight_labels = mask.view(np.uint64), labels.view(np.uint64)
+    codes <<= 4
+    codes |= eight_labels
+    table = count_bytes(mask).reshape(_NIBBLE, _NIBBLE)[: other + 2, : other + 1]
+    table[-1] += table[0]
+    return table[1:], int(table[0].sum())
 
 
 def _cores() -> int:
