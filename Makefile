@@ -44,7 +44,8 @@ reference: .venv/installed ## train the paper's U-T&T on DATA=... and put its we
 	cp runs/reference/model.safetensors reference_submission/weights.safetensors
 
 bundle: .venv/installed ## dist/bundle.zip for the platform, with the test set of DATA=... if given
-	$(PY) bundle/build.py $(if $(DATA),--data $(DATA)) -o dist/bundle.zip
+	$(PY) bundle/build.py $(if $(DATA),--data $(DATA)) $(if $(IMAGE),--image $(IMAGE)) -o dist/bundle.zip \
+	  $(if $(wildcard reference_submission/weights.safetensors),,--untrained-reference)
 
 bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/scoring.py

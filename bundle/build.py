@@ -1,13 +1,15 @@
-"""Build the competition bundle: competition.yaml, its pages, the programs with all they import, the data."""
+"""Build the competition bundle: competition.yaml, its pages, the programs with all they import, the data.
+
+With --check nothing is built: the bundle is examined for whatever the platform would refuse, ignore or break.
+"""
 
 from __future__ import annotations
 
 import argparse
 import io
 import os
-import secrets
+import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -19,76 +21,94 @@ KIT = Path(__file__).resolve().parents[1]
 sys.path.append(str(KIT / "scoring_program"))
 sys.path.append(str(KIT / "ingestion_program"))
 
-from flair_ingestion.dataset import index_patches, labels_folder  # noqa: E402
-from flair_scoring.errors import run_command  # noqa: E402
+from check import check_bundle  # noqa: E402
+from contents import (  # noqa: E402
+    DESK,
+    PHASES,
+    WEIGHTS,
+    Files,
+    ingestion_files,
+    input_files,
+    kit_files,
+    label_files,
+    lay_out,
+    patches_of_phases,
+    reference_files,
+    scoring_files,
+    signing_key,
+    trivial_files,
+    untracked_files,
+)
+from filling import fill_pages  # noqa: E402
+
+from flair_scoring.errors import DataError, UsageError, list_problems, run_command  # noqa: E402
 from flair_scoring.provenance import commit  # noqa: E402
 
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the same input gives the same bytes
-LEFT_OUT = {"__pycache__", "signing.key", "weights.safetensors"}
+PACKED = (".zip", ".tif", ".png", ".safetensors")  # does not get smaller
 
 
-def folder_files(folder: Path, prefix: str = "") -> dict[str, Path]:
-    """Name in the zip -> path, for every file below `folder` but caches, keys and weights."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not LEFT_OUT & set(path.parts))
-    return {prefix + path.relative_to(folder).as_posix(): path for path in paths}
+def read_competition(image: str | None) -> dict:
+    """bundle.yaml, with the image put in if there is one."""
+    competition = yaml.safe_load((KIT / "bundle.yaml").read_text(encoding="utf-8"))
+    return competition | ({"docker_image": image} if image else {})
 
 
-def program_files(program: str) -> dict[str, Path]:
-    """The files of one program's zip: the platform mounts it alone, so it holds all that it imports."""
-    files = folder_files(KIT / program)
-    if program == "ingestion_program":
-        files |= folder_files(KIT / "scoring_program" / "flair_scoring", "flair_scoring/")
-        files |= folder_files(KIT / "reference_submission", "reference_submission/")
-        weights = KIT / "reference_submission" / "weights.safetensors"
-        if weights.is_file():
-            files["reference_submission/weights.safetensors"] = weights
-    return files
+def build(
+    output: Path, data: Path | None, worker: str | None, image: str | None, trained: bool
+) -> list[Path]:
+    """Write the bundle, signing.key beside it, and worker_data/ if the inputs stay on the worker.
+
+    `data` has the test set; `worker` is the inputs' folder below /app/data. Returns the folders written for
+    the worker. Without data the tasks name none, for the organizer to add.
+    """
+    key, version = signing_key(output.parent / "signing.key"), commit()
+    competition = read_competition(image)
+    programs = {"scoring_program.zip": scoring_files(key, version)}
+    if worker:
+        for task, phase in zip(competition["tasks"], PHASES, strict=True):
+            task["ingestion_program"] = f"ingestion_program_{phase}.zip"
+            place = f"/app/data/{worker}/{phase}"
+            programs[task["ingestion_program"]] = ingestion_files(key, version, trained, place)
+    else:
+        programs["ingestion_program.zip"] = ingestion_files(key, version, trained)
+    zips: dict[str, Files] = {
+        **programs,
+        "starting_kit.zip": kit_files(version),
+        "solution_reference.zip": reference_files(trained),
+        "solution_trivial.zip": trivial_files(),
+    }
+    folders = []
+    patches = patches_of_phases(data) if data else {}
+    for task, phase in zip(competition["tasks"], PHASES, strict=True):
+        if worker or not data:
+            del task["input_data"]
+        if not data:
+            del task["reference_data"]
+            continue
+        inputs = input_files(data, patches[phase])
+        zips[task["reference_data"]] = label_files(data, patches[phase])
+        if worker:
+            folders.append(output.parent / "worker_data" / worker / phase)
+            lay_out(inputs, folders[-1])
+        else:
+            zips[task["input_data"]] = inputs
+
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        files: Files = {name: write_zip(Path(folder, name), content) for name, content in zips.items()}
+        files |= {f"pages/{name}": text.encode() for name, text in fill_pages(competition).items()}
+        files["logo.png"] = DESK / "logo.png"
+        files["competition.yaml"] = yaml.safe_dump(competition, sort_keys=False, allow_unicode=True).encode()
+        os.replace(write_zip(Path(folder, output.name), files), output)
+    return folders
 
 
-def data_files(data: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Files of input_data (test images, series, json; no labels) and of reference_data (test masks)."""
-    patches = index_patches(data, "test", labels=True)
-    inputs = [Path(patch.image) for patch in patches]
-    for area in {patch.super_area for patch in patches}:
-        inputs += [Path(area.data), Path(area.masks), Path(area.products)]
-    inputs += sorted(data.glob("*.json"))
-    references = labels_folder(data, "test")
-    return (
-        {path.relative_to(data).as_posix(): path for path in sorted(inputs)},
-        {
-            Path(str(patch.labels)).relative_to(references).as_posix(): Path(str(patch.labels))
-            for patch in patches
-        },
-    )
-
-
-def tracked_files() -> dict[str, Path]:
-    """The starting kit: every file that git tracks, but the organizer's desk."""
-    listing = subprocess.run(
-        ["git", "-C", str(KIT), "ls-files", "-z"], capture_output=True, text=True, check=True
-    )
-    names = [name for name in listing.stdout.split("\0") if name and not name.startswith(("bundle/", ".ci/"))]
-    return {name: KIT / name for name in names}
-
-
-def signing_key(path: Path) -> bytes:
-    """The key that ingestion signs with and scoring checks; created once, so that re-scoring works."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32) + "\n")
-    return path.read_bytes()
-
-
-def write_zip(target: Path, files: dict[str, Path], extra: dict[str, bytes] | None = None) -> Path:
-    """Write `files` (name -> path) and `extra` (name -> content) in name order, all with one fixed date."""
-    sources: dict[str, Path | bytes] = {**files, **(extra or {})}
+def write_zip(target: Path, files: Files) -> Path:
+    """Write `files` in name order, all with one fixed date."""
     with zipfile.ZipFile(target, "w") as archive:
-        for name, source in sorted(sources.items()):
+        for name, source in sorted(files.items()):
             info = zipfile.ZipInfo(name, TIMESTAMP)
-            info.compress_type = (
-                zipfile.ZIP_STORED if name.endswith((".zip", ".tif", ".png")) else zipfile.ZIP_DEFLATED
-            )
+            info.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             content = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
             with content, archive.open(info, "w", force_zip64=True) as entry:
@@ -96,55 +116,68 @@ def write_zip(target: Path, files: dict[str, Path], extra: dict[str, bytes] | No
     return target
 
 
-def competition_yaml(with_data: bool) -> bytes:
-    """bundle.yaml as the platform reads it; without data its tasks name none, for the organizer to add."""
-    competition = yaml.safe_load((KIT / "bundle.yaml").read_text(encoding="utf-8"))
-    for task in competition["tasks"] if not with_data else []:
-        del task["input_data"], task["reference_data"]
-    return yaml.safe_dump(competition, sort_keys=False, allow_unicode=True).encode()
+def parse_arguments() -> argparse.Namespace:
+    """The command line; exits with 2 if it is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples: python bundle/build.py --untrained-reference -o dist/bundle.zip\n"
+        "          python bundle/build.py --data DATA --data-on-worker flair2 --image me/flair2-kit:1.0\n"
+        "          python bundle/build.py --check dist/bundle.zip",
+    )
+    parser.add_argument("--data", type=Path, metavar="DATA", help="FLAIR #2, unpacked; none: code only")
+    parser.add_argument(
+        "--data-on-worker",
+        metavar="PATH",
+        help="ingestion reads from /app/data/PATH; with --data, worker_data/PATH is written, to be copied",
+    )
+    parser.add_argument("--image", metavar="NAME", help="published image, NAME:TAG; none: local use only")
+    parser.add_argument(
+        "--untrained-reference", action="store_true", help="leave the reference's weights out"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("dist/bundle.zip"), metavar="ZIP")
+    parser.add_argument("--check", type=Path, metavar="ZIP", help="examine a bundle, build nothing")
+    args = parser.parse_args()
+    place = args.data_on_worker
+    if place is not None and (not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", place) or ".." in place.split("/")):
+        parser.error(f"--data-on-worker {place}: expected a path below /app/data, such as flair2")
+    return args
 
 
-def build(data: Path | None, output: Path) -> None:
-    """Write the bundle to `output`, with the test split of `data` if given, and signing.key beside it."""
-    key = {"signing.key": signing_key(output.parent / "signing.key")}
-    vendored = {"flair_scoring/COMMIT": commit().encode()}
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-        zips = [
-            write_zip(
-                Path(folder, "ingestion_program.zip"), program_files("ingestion_program"), key | vendored
-            ),
-            write_zip(Path(folder, "scoring_program.zip"), program_files("scoring_program"), key | vendored),
-            write_zip(Path(folder, "starting_kit.zip"), tracked_files()),
-        ]
-        if data:
-            inputs, references = data_files(data)
-            zips.append(write_zip(Path(folder, "input_data.zip"), inputs))
-            zips.append(write_zip(Path(folder, "reference_data.zip"), references))
-        files = {path.name: path for path in zips} | folder_files(KIT / "bundle" / "pages", "pages/")
-        files["logo.png"] = KIT / "bundle" / "logo.png"
-        written = write_zip(
-            Path(folder, output.name), files, {"competition.yaml": competition_yaml(data is not None)}
-        )
-        os.replace(written, output)
+def report(path: Path) -> None:
+    """Print what the check finds; DataError unless all of it can wait until the upload."""
+    problems, notes = check_bundle(path)
+    later = list_problems("local only, for use at home. Before an upload", notes, shown=100) if notes else ""
+    if problems:
+        title = f"{path}: not ready for the platform"
+        raise DataError("\n".join(filter(None, (list_problems(title, problems, shown=100), later))))
+    print(f"{path}: keeps all rules of the platform's importer")
+    if later:
+        print(later)
 
 
 def main() -> None:
-    """Build the bundle and say how large it is."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="example: python bundle/build.py --data /data/flair2 -o dist/bundle.zip"
-    )
-    parser.add_argument(
-        "--data", type=Path, help="folder with the FLAIR #2 archives, unpacked; none: code only"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("dist/bundle.zip"), help="default: %(default)s"
-    )
-    args = parser.parse_args()
-    if not (KIT / "reference_submission" / "weights.safetensors").is_file():
-        print("warning: reference_submission/ has no weights; it is good for timing only", file=sys.stderr)
+    """Build or check."""
+    args = parse_arguments()
+    if args.check:
+        report(args.check)
+        return
+    trained = not args.untrained_reference
+    if trained and not WEIGHTS.is_file():
+        raise UsageError(
+            f"{WEIGHTS}: missing; train the reference (make reference DATA=...), or build with "
+            "--untrained-reference for a rehearsal: it can be timed, but its labels mean nothing"
+        )
+    if untracked := untracked_files():
+        print(
+            f"note: not in the starting kit, since git does not track them: {', '.join(untracked)}",
+            file=sys.stderr,
+        )
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    build(args.data, args.output)
+    folders = build(args.output, args.data, args.data_on_worker, args.image, trained)
     print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB")
+    for folder in folders:
+        print(f"{folder}: to be copied into the worker's data folder")
 
 
 if __name__ == "__main__":

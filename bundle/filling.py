@@ -1,0 +1,159 @@
+"""The pages of the competition: the texts of pages/, with the numbers that the kit holds filled in.
+
+A placeholder is ${name}; $$ stands for a dollar sign.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from flair_ingestion.limits import MAX_ATTEMPTS, MIN_GREY_ZONE, read_limits
+from flair_ingestion.session import BATCH_SIZES, SUPERPATCH_SIZES
+from flair_ingestion.submission import MAX_FILES, MAX_RATIO
+from flair_scoring.comparison import ALPHA, MIN_DOMAINS
+from flair_scoring.errors import DataError, list_problems
+from flair_scoring.nomenclature import FLAIR_12, FLAIR_VALUES
+from flair_scoring.provenance import KIT_VERSION
+from flair_scoring.published import read_published
+from flair_scoring.ranking import CORRECTED
+
+DESK = Path(__file__).resolve().parent
+PAGES = DESK / "pages"
+PACKAGES = DESK / "packages.txt"
+DOCKERFILE = DESK / "Dockerfile"
+LOCK = DESK.parent / "requirements.lock"
+
+
+def fill_pages(competition: dict[str, Any]) -> dict[str, str]:
+    """Name -> text of every page; DataError with all placeholders that nothing fills."""
+    values = page_values(competition)
+    texts, problems = {}, []
+    for path in sorted(PAGES.glob("*.md")):
+        try:
+            texts[path.name] = Template(path.read_text(encoding="utf-8")).substitute(values)
+        except KeyError as error:
+            problems.append(f"{path}: ${{{error.args[0]}}} is not known; known are {', '.join(values)}")
+        except ValueError as error:
+            problems.append(f"{path}: {error}; write $$ for a dollar sign")
+    if problems:
+        raise DataError(list_problems("pages cannot be filled", problems))
+    return texts
+
+
+def page_values(competition: dict[str, Any]) -> dict[str, str]:
+    """Everything that a page may ask for, as text."""
+    limits = read_limits()
+    values = {name: f"{value:g}" for name, value in asdict(limits).items() if value is not None}
+    return values | {
+        "limit": _limit(limits.ratio, limits.seconds),
+        "time_ratio_limit": f"at most {limits.ratio:g}" if limits.ratio else "not limited",
+        "max_batch": str(max(BATCH_SIZES)),
+        "min_window": str(min(SUPERPATCH_SIZES)),
+        "max_window": str(max(SUPERPATCH_SIZES)),
+        "grey_zone": f"{MIN_GREY_ZONE:.0%}".replace("%", " %"),
+        "max_attempts": str(MAX_ATTEMPTS),
+        "max_files": f"{MAX_FILES:,}",
+        "max_zip_ratio": str(MAX_RATIO),
+        "classes": str(FLAIR_12.other),
+        "other": str(FLAIR_12.other),
+        "other_values": f"{FLAIR_12.other + 1} to {max(FLAIR_VALUES)}",
+        "side": str(FLAIR_12.other + 1),
+        "class_table": _class_table(),
+        "baseline_table": _baseline_table(),
+        "phase_table": _phase_table(competition),
+        "package_table": _package_table(),
+        "image_base": base_image(),
+        "image": competition["docker_image"],
+        "alpha": f"{ALPHA:g}",
+        "min_domains": str(MIN_DOMAINS),
+        "corrected": str(CORRECTED),
+        "kit_version": KIT_VERSION,
+        "contact": competition.get("contact_email", "the forum of this competition"),
+    }
+
+
+def base_image() -> str:
+    """The image that the Dockerfile starts from."""
+    found = re.search(r"^ARG BASE=(\S+)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found, f"{DOCKERFILE}: no line ARG BASE="
+    return found[1]
+
+
+def package_names() -> list[str]:
+    """What the Dockerfile installs beside PyTorch, in the order of packages.txt."""
+    lines = PACKAGES.read_text(encoding="utf-8").splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+def locked_versions(name: str) -> dict[str, str]:
+    """Condition (empty for none) -> version of a package in requirements.lock."""
+    found = {}
+    for line in LOCK.read_text(encoding="utf-8").splitlines():
+        package, _, rest = line.partition("==")
+        if package == name and rest:
+            version, _, condition = rest.partition(" ; ")
+            found[condition.strip()] = version.strip()
+    return found
+
+
+def _limit(ratio: float | None, seconds: float | None) -> str:
+    relative = f"{ratio:g} times the baseline's time on the same machine" if ratio else ""
+    absolute = f"{seconds:g} s" if seconds else ""
+    return " and at most ".join(filter(None, (relative, absolute))) or "any time it needs"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _class_table() -> str:
+    rows = [
+        [str(index), name, str(value), FLAIR_VALUES[value][1]]
+        for index, name in enumerate(FLAIR_12.classes)
+        for value in [list(FLAIR_12.index_of).index(index)]
+    ]
+    merged = ", ".join(
+        f"{value} {name}"
+        for value, (name, _) in FLAIR_VALUES.items()
+        if FLAIR_12.index_of[value] == FLAIR_12.other
+    )
+    rows.append([str(FLAIR_12.other), "*other*, not scored", merged, ""])
+    return _table(["index in predictions", "class", "value in the labels", "colour"], rows)
+
+
+def _baseline_table() -> str:
+    rows = [
+        [row.name, f"{row.miou:.4f}" + (f" ± {row.deviation:.4f}" if row.deviation else ""), row.source]
+        for row in read_published()
+    ]
+    return _table(["", "mIoU", "source"], rows)
+
+
+def _phase_table(competition: dict[str, Any]) -> str:
+    rows = [
+        [
+            phase["name"],
+            str(phase["start"]),
+            str(phase.get("end", "open")),
+            str(phase["max_submissions_per_day"]),
+            str(phase["max_submissions"]),
+        ]
+        for phase in competition["phases"]
+    ]
+    return _table(["phase", "from (UTC)", "to (UTC)", "submissions a day", "in all"], rows)
+
+
+def _package_table() -> str:
+    rows = []
+    for name in package_names():
+        versions = locked_versions(name)
+        texts = [
+            f"{version} ({condition})" if condition else version for condition, version in versions.items()
+        ]
+        rows.append([name, "; ".join(texts).replace("python_full_version", "Python").replace("'", "")])
+    return _table(["package", "version"], rows)
