@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
@@ -27,14 +29,18 @@ def confusion_matrix(reference: np.ndarray, prediction: np.ndarray, classes: int
         return np.bincount(codes.ravel(), minlength=side * side).reshape(side, side)
     codes = reference * side
     codes += prediction
-    return count_bytes(codes)[: side * side].reshape(side, side)
+    return byte_counter(codes)()[: side * side].reshape(side, side)
 
 
-def count_bytes(codes: np.ndarray) -> np.ndarray:
-    """How often each value occurs in a contiguous uint8 array of 4 n elements: int64 (256,).
+def byte_counter(codes: np.ndarray) -> Callable[[], np.ndarray]:
+    """A function that says how often each value occurs in `codes` at that time: int64 (256,).
 
-    Pillow counts the four bytes of an RGBA pixel in four tables, so that no increment waits for the one
-    before. That is faster than np.bincount, which counts one after the other.
+    `codes`: contiguous uint8 array of 4 n elements. Pillow counts the four bytes of an RGBA pixel in four
+    tables, so that no increment waits for the one before: faster than np.bincount, which has one table.
     """
     image = Image.frombuffer("RGBA", (codes.size // 4, 1), codes.ravel(order="K"), "raw", "RGBA", 0, 1)
-    return np.fromiter(image.histogram(), np.int64, 1024).reshape(4, 256).sum(axis=0)
+
+    def count() -> np.ndarray:
+        return np.fromiter(image.histogram(), np.int64, 1024).reshape(4, 256).sum(axis=0)
+
+    return count

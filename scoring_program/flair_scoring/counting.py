@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from flair_scoring.confusion import confusion_matrix, count_bytes
+from flair_scoring.confusion import byte_counter, confusion_matrix
 from flair_scoring.errors import UsageError
 from flair_scoring.interrupts import held_signals
 from flair_scoring.nomenclature import MAX_FLAIR_VALUE, Nomenclature
@@ -70,6 +70,7 @@ def count_pairs(
 def _count_chunk(pairs: Sequence[tuple[str, str]], nomenclature: Nomenclature) -> Counts:
     counts = Counts()
     mask, labels = np.empty((2, PATCH_SIZE, PATCH_SIZE), np.uint8)
+    count = patch_counter(mask, labels, nomenclature)
     for reference, prediction in pairs:
         try:
             read_raster(reference, out=mask)
@@ -80,7 +81,7 @@ def _count_chunk(pairs: Sequence[tuple[str, str]], nomenclature: Nomenclature) -
             continue
         try:
             read_raster(prediction, out=labels)
-            matrix, zeros = count_patch(mask, labels, nomenclature)
+            matrix, zeros = count()
         except ValueError as error:
             counts.prediction_problems.append(f"{prediction}: {error}")
             continue
@@ -89,28 +90,42 @@ def _count_chunk(pairs: Sequence[tuple[str, str]], nomenclature: Nomenclature) -
     return counts
 
 
-def count_patch(mask: np.ndarray, labels: np.ndarray, nomenclature: Nomenclature) -> tuple[np.ndarray, int]:
-    """Confusion matrix, int64 (K+1, K+1), of one patch, and how many pixels of `mask` hold 0.
+def patch_counter(
+    mask: np.ndarray, labels: np.ndarray, nomenclature: Nomenclature
+) -> Callable[[], tuple[np.ndarray, int]]:
+    """A function that counts what is then in two buffers: confusion matrix int64 (K+1, K+1), zeros in `mask`.
 
-    mask: FLAIR values 0..19; labels: class indices; both uint8, contiguous, of one shape with 8 n pixels.
-    `mask` does not keep its values. ValueError for a label above K.
+    mask: FLAIR values 0..19, which it does not keep; labels: class indices; both uint8, contiguous, of one
+    shape with 8 n pixels. The function raises ValueError for a label above K.
     """
     other = nomenclature.other
     in_order = np.array_equal(nomenclature.index_of[1:], np.minimum(np.arange(MAX_FLAIR_VALUE), other))
     if not in_order or other + 1 >= _NIBBLE:
-        zeros = mask.size - int(np.count_nonzero(mask))
-        return confusion_matrix(nomenclature.index_of.take(mask), labels, other), zeros
-    if labels.max() > other:
-        raise ValueError(f"prediction holds {labels.max()}; expected class indices 0..{other}")
+
+        def count_by_table() -> tuple[np.ndarray, int]:
+            matrix = confusion_matrix(nomenclature.index_of.take(mask), labels, other)
+            return matrix, mask.size - int(np.count_nonzero(mask))
+
+        return count_by_table
+
     # The value in the upper half of a byte, the label in the lower one, eight bytes at a time. The index is
     # the value - 1, or *other*: the rows of the table are moved up by one, and 0 joins the last.
-    np.minimum(mask, np.full(mask.shape[-1], other + 1, np.uint8), out=mask)
+    highest = np.full(mask.shape[-1], other + 1, np.uint8)  # numpy is slow with a scalar
     codes, eight_labels = mask.view(np.uint64), labels.view(np.uint64)
-    codes <<= 4
-    codes |= eight_labels
-    table = count_bytes(mask).reshape(_NIBBLE, _NIBBLE)[: other + 2, : other + 1]
-    table[-1] += table[0]
-    return table[1:], int(table[0].sum())
+    count_codes = byte_counter(mask)
+
+    def count_by_halves() -> tuple[np.ndarray, int]:
+        if (found := labels.max()) > other:
+            raise ValueError(f"prediction holds {found}; expected class indices 0..{other}")
+        np.minimum(mask, highest, out=mask)
+        np.left_shift(codes, 4, out=codes)
+        np.bitwise_or(codes, eight_labels, out=codes)
+        table = count_codes().reshape(_NIBBLE, _NIBBLE)[: other + 2, : other + 1]
+        zeros = table[0].copy()
+        table[-1] += zeros
+        return table[1:], int(zeros.sum())
+
+    return count_by_halves
 
 
 def _cores() -> int:

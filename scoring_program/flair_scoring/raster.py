@@ -50,7 +50,8 @@ _COMPRESSIONS = {  # the lossless ones
 }
 _GREY, _RGB = 1, 2  # photometric interpretations; 0 is inverted grey, 3 a palette
 _INTERLEAVED, _PLANAR = 1, 2  # planar configurations
-_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0)  # Windows has no named pipes among its files
+# Without waiting: a pipe of that name would block. Windows has neither pipes among its files nor that flag.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _MAX_TILE = 1024  # pixels; libtiff allocates whole tiles
 
 _Tags = dict[str, tuple[int, ...]]
@@ -67,8 +68,11 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
     pixels of a single band. Of a pixel-interleaved file the array is a transposed view.
     """
     try:
-        with _open(path, bands) as file:
-            data = file.readall()
+        descriptor = os.open(path, _READING)
+        try:
+            data = os.read(descriptor, _check_file(os.fstat(descriptor), bands))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise RasterError(f"cannot be read: {error.strerror}") from None
     interleaved = _check_header(data, bands) == _INTERLEAVED and bands > 1
@@ -85,8 +89,13 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
 def check_raster(path: str | Path, bands: int = 1) -> None:
     """Refuse by the header what `read_raster` would refuse; touches few pages of the file."""
     try:
-        with _open(path, bands) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check_header(data, bands)
+        descriptor = os.open(path, _READING)
+        try:
+            _check_file(os.fstat(descriptor), bands)
+            with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
+                _check_header(data, bands)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise RasterError(f"cannot be read: {error.strerror}") from None
 
@@ -105,17 +114,15 @@ def write_labels(path: str | Path, labels: np.ndarray) -> None:
     Path(path).write_bytes(encode_labels(labels))
 
 
-def _open(path: str | Path, bands: int) -> io.FileIO:
-    """A file of a plausible length; anything else is refused unread: a pipe of that name would block."""
-    file = io.FileIO(path, opener=lambda path, flags: os.open(path, flags | _WITHOUT_WAITING))
-    found = os.fstat(file.fileno())
+def _check_file(found: os.stat_result, bands: int) -> int:
+    """The length of a file, if it is a plausible one; anything else is refused unread."""
     limit = bands * _MAX_TILE**2 + (1 << 20)  # the largest tile, uncompressed, and metadata
-    if stat.S_ISREG(found.st_mode) and 8 <= found.st_size <= limit:
-        return file
-    file.close()
     if not stat.S_ISREG(found.st_mode):
-        raise RasterError("is a pipe or a device; expected a file")
-    raise RasterError(f"has {found.st_size} bytes; expected 8 to {limit}")
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise RasterError(f"is {kind}; expected a file")
+    if not 8 <= found.st_size <= limit:
+        raise RasterError(f"has {found.st_size} bytes; expected 8 to {limit}")
+    return found.st_size
 
 
 def _check_header(data: bytes | mmap.mmap, bands: int) -> int:

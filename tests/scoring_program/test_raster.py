@@ -114,7 +114,7 @@ def patched(tag: int, value: int, **options: Any) -> Callable[[Path], object]:
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "cannot be read: No such file"),
-    "folder": (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+    "folder": (lambda path: path.mkdir(), "is a folder; expected a file"),
     "dangling link": (lambda path: path.symlink_to("nowhere"), "cannot be read: No such file"),
     "pipe": (os.mkfifo, "is a pipe or a device; expected a file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a pipe or a device; expected a file"),
