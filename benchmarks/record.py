@@ -32,7 +32,7 @@ def append_record(command: str, figures: Sequence[str], packages: Sequence[str] 
 def _commit() -> str:
     """Short hash, with -dirty where tracked files but the record itself have changed."""
     git = ["git", "-C", str(KIT)]
-    changes = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RECORD}"]
+    changes = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/RECORD.md"]
     dirty = "-dirty" if subprocess.check_output(changes, text=True).strip() else ""
     return subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip() + dirty
 
