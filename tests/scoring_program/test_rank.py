@@ -175,7 +175,9 @@ def test_published_results_are_those_of_the_paper(tmp_path: Path) -> None:
     by_class = {row["miou"]: row["classes"] for row in published if row["classes"]}
     assert by_class.keys() == {0.5758, 0.5594, 0.5470}  # Table V; the paper's means are rounded or cut
     assert all(np.mean(classes) == pytest.approx(miou, abs=1e-4) for miou, classes in by_class.items())
-    assert {row["source"] for row in published if row["deviation"]} == {"datapaper, Table IV"}
+    table_4 = [(row["miou"], row["deviation"]) for row in published if row["source"].endswith("Table IV")]
+    assert len(table_4) == 11
+    assert {(0.5467, 0.0009), (0.5517, 0.0013), (0.5354, 0.0104), (0.5623, 0.0056)} <= set(table_4)
     text = Outline((tmp_path / "board.html").read_text()).text
     assert "0.5623 ± 0.0056" in text
 
