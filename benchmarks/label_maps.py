@@ -1,7 +1,7 @@
 """Pairs of reference and predicted label maps for benchmarks: drawn polygons, a network's ragged answer.
 
-File sizes make decoding fast or slow. With LZW the predictions have about the size, 21.6 kB, of those in
-IGN's sample submission for FLAIR #1 (50 files, 6 to 47 kB).
+File sizes make decoding fast or slow. With LZW the predictions are about as large as those in IGN's sample
+submission for FLAIR #1; the benchmark prints their mean.
 """
 
 from __future__ import annotations

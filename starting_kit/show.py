@@ -31,11 +31,11 @@ def find_patch(data: Path, id: str) -> Patch:
     raise UsageError(f"{data}: no patch {id} in any split; check_dataset.py DATA says what is there")
 
 
-def read_prediction(folder: Path, id: str) -> Path | None:
+def find_prediction(folder: Path, id: str) -> Path:
     """The file of PRED_<id>.tif somewhere below the folder; UsageError if it is not there."""
     paths = find_rasters(list_files(folder), PREDICTION).paths
     if id not in paths:
-        raise UsageError(f"{folder}: no PRED_{id}.tif there")
+        raise UsageError(f"{folder}: no PRED_{id}.tif there; name the folder that ingest.py or you wrote")
     return Path(paths[id])
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     patch = find_patch(args.data, match[1])
     prediction = None
     if args.predictions:
-        path = read_prediction(args.predictions, patch.id)
+        path = find_prediction(args.predictions, patch.id)
         try:
             prediction = read_raster(path)
         except RasterError as error:

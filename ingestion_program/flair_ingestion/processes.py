@@ -93,27 +93,23 @@ def peak_mib(pid: int) -> float:
 def end_descendants(spared: Set[int]) -> None:
     """Kill and reap everything below this process but `spared`, until nothing is left.
 
-    Groups first: the kernel ends one as a whole, however fast it forks. Signals to this process wait: a
-    second Ctrl-C must not leave half of it running.
+    Groups first: the kernel ends one as a whole, however fast it forks. Session holds Ctrl-C back meanwhile
+    (flair_scoring/interrupts.py): a second one must not leave half of it running.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        deadline = time.monotonic() + _END_SECONDS
-        while left := descendants(os.getpid(), spared):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"processes {[process.pid for process in left]} cannot be killed")
-            for group in {process.group for process in left} - {os.getpgrp()}:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(group, signal.SIGKILL)
-            for process in left:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(process.pid, signal.SIGKILL)
-            for process in left:
-                with suppress(ChildProcessError):
-                    os.waitpid(process.pid, os.WNOHANG)
-            time.sleep(0.005)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    deadline = time.monotonic() + _END_SECONDS
+    while left := descendants(os.getpid(), spared):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"processes {[process.pid for process in left]} cannot be killed")
+        for group in {process.group for process in left} - {os.getpgrp()}:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        for process in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid, signal.SIGKILL)
+        for process in left:
+            with suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
+        time.sleep(0.005)
 
 
 def _memfd_mib(pids: Collection[int]) -> float:
