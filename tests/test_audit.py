@@ -45,12 +45,17 @@ def test_an_audit_tells_them_apart(
 
 def test_caching_is_a_gain_beyond_noise() -> None:
     rng = np.random.default_rng(0)
-    first = np.repeat(rng.uniform(0.02, 0.03, 16), 4)
-    noisy = np.concatenate([first, first * np.repeat(rng.uniform(0.85, 1.2, 16), 4)])
-    assert audit.find_caching(noisy, 4, 0.001).verdict == "fine"
-    cached = np.concatenate([first, first * 0.5])
-    assert audit.find_caching(cached, 4, 0.001).verdict == "SUSPICIOUS"
-    assert audit.find_caching(cached, 4, 0.1).verdict == "fine"  # of a model that does next to nothing
+    first = rng.uniform(0.02, 0.03, 16)
+    assert audit.find_caching(first, first * rng.uniform(0.85, 1.2, 16), 0.001).verdict == "fine"
+    assert audit.find_caching(first, first * 0.5, 0.001).verdict == "SUSPICIOUS"
+    assert audit.find_caching(first, first * 0.5, 0.1).verdict == "fine"  # next to nothing
+
+
+def test_a_busy_machine_is_no_cache() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):  # waits of another program's turns hit either time, whichever comes first
+        first, second = 0.004 + 0.01 * (rng.random((2, 16)) < 0.5)
+        assert audit.find_caching(first, second, 0.001).verdict == "fine"
 
 
 def test_rounding_is_no_state() -> None:
