@@ -256,7 +256,8 @@ def write_labels(labels: Any, target: Tensor) -> None:
         low, high = (int(value) for value in torch.aminmax(wide))
         if low < 0 or high > CLASSES:
             raise Refusal(f"predict returned values from {low} to {high}; expected labels 0..{CLASSES}")
-    target.copy_(labels)
+    # not torch's copy, which would start its threads: they stay busy and delay the answer on a small machine
+    numpy.copyto(target.numpy(), labels.detach().to("cpu", torch.uint8).numpy())
 
 
 def describe_memory() -> dict[str, float | None]:

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-MUCH = 0.5  # of the time between two requests; a little passes until the process is stopped
+MUCH = 0.2  # of the time between two requests; a little passes until the process is stopped
 
 
 class Model:
