@@ -37,7 +37,10 @@ def main() -> None:
         "--output", type=Path, metavar="RUN", help="default: runs/<name of the configuration>"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="continue the run in RUN; begin it if there is none"
+        "--resume",
+        action="store_true",
+        help="continue the run in RUN, bit for bit on the CPU and on GPUs with deterministic=true; "
+        "begin it if there is none",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example epochs=3 encoder_weights=null"

@@ -61,9 +61,12 @@ def read_labels(patch: Patch) -> np.ndarray:
     return labels
 
 
-def read_superpatch(patch: Patch, size: int) -> SuperPatch:
-    """The series in the window of `size` x `size` pixels of 10 m around the patch; `size` is even."""
-    return cut_super_patch(patch.super_area, patch.centroid, size)
+def read_superpatch(patch: Patch, size: int, copy: bool = True) -> SuperPatch:
+    """The series in the window of `size` x `size` pixels of 10 m around the patch; `size` is even.
+
+    Without `copy` its data may be a read-only view of the file.
+    """
+    return cut_super_patch(patch.super_area, patch.centroid, size, copy)
 
 
 def sample_patches(patches: Sequence[Patch], count: int, seed: int) -> list[Patch]:

@@ -20,7 +20,7 @@ BANDS = 10  # B2 B3 B4 B5 B6 B7 B8 B8A B11 B12
 MASKS = 2  # snow, cloud
 CENTRE = 10  # 10 m pixels: what the aerial patch covers of a super-patch, and what must exist of it
 MAX_PROBABILITY = 100  # per cent
-_CACHED_AREAS = 64  # per process; a memory map holds a file descriptor, and 1024 of those is a common limit
+_CACHED_AREAS = 16  # per process; a memory map holds a file descriptor, and 1024 of those is a common limit
 _PRODUCT = re.compile(r"[^_]*_[^_]*_(\d{4})(\d{2})(\d{2})T\d{6}(?![^_])", re.ASCII)
 _INTEGERS = tuple(np.dtype(code) for code in np.typecodes["AllInteger"])
 
@@ -102,9 +102,10 @@ def open_super_area(area: SuperArea) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return _open_data(area.data), _open_masks(area.masks), read_dates(area.products)
 
 
-def cut_super_patch(area: SuperArea, centre: tuple[int, int], size: int) -> SuperPatch:
+def cut_super_patch(area: SuperArea, centre: tuple[int, int], size: int, copy: bool = True) -> SuperPatch:
     """The window of `size` (even) x `size` pixels that begins at centre - size / 2, edges replicated outside.
 
+    Without `copy` its data may be a read-only view of the file, for those who need few of the dates.
     Raises DataError for masks outside 0..100.
     """
     if size < 2 or size % 2:
@@ -112,7 +113,8 @@ def cut_super_patch(area: SuperArea, centre: tuple[int, int], size: int) -> Supe
     data, masks, dates = open_super_area(area)
     probabilities = _cut(masks, centre, size)
     _check_probabilities(probabilities, area.masks)
-    return SuperPatch(_cut(data, centre, size), probabilities.astype(np.uint8, copy=False), dates.copy())
+    window = _cut(data, centre, size, copy)
+    return SuperPatch(window, probabilities.astype(np.uint8, copy=False), dates.copy())
 
 
 def check_masks(area: SuperArea) -> None:
@@ -120,8 +122,8 @@ def check_masks(area: SuperArea) -> None:
     _check_probabilities(_open_masks(area.masks), area.masks)
 
 
-def _cut(array: np.ndarray, centre: tuple[int, int], size: int) -> np.ndarray:
-    """A copy of the last two axes' window; of the array only the pixels inside the window are touched."""
+def _cut(array: np.ndarray, centre: tuple[int, int], size: int, copy: bool = True) -> np.ndarray:
+    """The last two axes' window, or a copy; of the array only the pixels inside the window are touched."""
     inside: list[slice] = []
     outside: list[tuple[int, int]] = []
     for middle, length in zip(centre, array.shape[2:], strict=True):
@@ -131,7 +133,7 @@ def _cut(array: np.ndarray, centre: tuple[int, int], size: int) -> np.ndarray:
     window = array[:, :, inside[0], inside[1]]
     if any(map(any, outside)):
         return np.pad(window, [(0, 0), (0, 0), *outside], mode="edge")
-    return window.copy()
+    return window.copy() if copy else window
 
 
 def _open_data(path: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 PROBABILITY = 0.5
 UNCHANGED = (False, False, 0)
@@ -14,13 +15,11 @@ def draw_transform(generator: np.random.Generator) -> tuple[bool, bool, int]:
     return bool(vertical), bool(horizontal), int(generator.integers(4)) if rotate else 0
 
 
-def transform(image: np.ndarray, vertical: bool, horizontal: bool, turns: int) -> np.ndarray:
-    """Flip and turn the last two axes, which must be rows and columns; returns a contiguous array.
+def transform(image: Tensor, vertical: bool, horizontal: bool, turns: int) -> Tensor:
+    """Flip and turn the last two axes, which must be rows and columns.
 
     The same arguments keep rasters of any resolution aligned, as long as they share their centre.
     """
-    if vertical:
-        image = image[..., ::-1, :]
-    if horizontal:
-        image = image[..., ::-1]
-    return np.ascontiguousarray(np.rot90(image, turns, axes=(-2, -1)))
+    axes = [axis for axis, flips in ((-2, vertical), (-1, horizontal)) if flips != (turns == 2)]  # 2: both
+    image = image.flip(axes) if axes else image
+    return image.rot90(turns, (-2, -1)) if turns in (1, 3) else image

@@ -69,7 +69,10 @@ class Config:
     effective_batch_size: int = 120  # patches per step over all ranks; the paper's 12 GPUs with 10 each
 
     # the machine
+    # A seed repeats a run, and --resume continues it bit for bit: always on the CPU, on GPUs of the same kind
+    # only if deterministic, which takes longer.
     seed: int = 2022
+    deterministic: bool = False
     workers: int = 8  # processes that read data, at most one per core; 0 reads in the main one
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

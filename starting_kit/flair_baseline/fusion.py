@@ -59,8 +59,9 @@ class Fusion(nn.Module):
         centre, mean = crop_centre(embedding), embedding.mean((2, 3))
         fused, used = [], slice(len(self.cropped) - len(stages), None)
         for stage, conv, mlp in zip(stages, self.cropped[used], self.collapsed[used], strict=True):
+            # the mean is added to 10 x 10 pixels, for enlarging a constant changes nothing
+            said = conv(centre) + mlp(mean)[:, :, None, None]
             # bilinear over the patch's extent: 10 pixels are stretched by 2.4 % to fit its 10.24
-            local = F.interpolate(conv(centre), size=stage.shape[-2:], mode="bilinear", align_corners=False)
-            added = local + mlp(mean)[:, :, None, None]
+            added = F.interpolate(said, size=stage.shape[-2:], mode="bilinear", align_corners=False)
             fused.append(stage + 0 * added if drop else stage + added)
         return fused

@@ -71,8 +71,7 @@ def make_learner(config: Config, device: torch.device, batches_per_epoch: int) -
     """
     accumulation = batches_per_step(config)
     torch.manual_seed(config.seed)
-    model = build_model(config).to(device)
-    model.unet.to(memory_format=torch.channels_last)
+    model = build_model(config).to(device).to(memory_format=torch.channels_last)
     network: nn.Module = model
     if world_size() > 1:
         if device.type == "cuda":

@@ -36,7 +36,8 @@ def sum_cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor
     the pixels of a cell share its scores: counting their labels gives the same sum at a fraction of the cost.
     """
     if scores.shape[-2:] == labels.shape[-2:]:
-        return F.cross_entropy(scores.float(), labels.long(), weights, reduction="sum")
+        # reduction="sum" has no deterministic algorithm on CUDA, Tensor.sum has
+        return F.cross_entropy(scores.float(), labels.long(), weights, reduction="none").sum()
     counts = count_labels(labels, scores.shape[1], scores.shape[-1])
     return -(scores.float().log_softmax(1) * counts * weights[:, None, None]).sum()
 

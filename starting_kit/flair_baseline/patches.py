@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from flair_baseline.augmentation import UNCHANGED, draw_transform, transform
 from flair_baseline.config import Config
@@ -73,15 +73,15 @@ class PatchDataset(Dataset):
         patch, config, turn = self.patches[place], self.config, UNCHANGED
         if config.augmentation and self.epoch is not None:
             turn = draw_transform(np.random.default_rng((config.seed, self.epoch, place)))
-        rasters = read_image(patch), FLAIR_12.index_of.take(read_labels(patch))
-        aerial, labels = (torch.from_numpy(transform(raster, *turn)) for raster in rasters)
-        sample = Sample(aerial, labels)
+        aerial, labels = torch.from_numpy(read_image(patch)), torch.from_numpy(read_labels(patch))
+        # FLAIR_12.index_of without its table: 1..12 become 0..11, all others, 0 as 255 too, *other*
+        labels.sub_(1).clamp_(max=FLAIR_12.other)
+        sample = Sample(transform(aerial, *turn), transform(labels, *turn))
         if config.satellite:
-            window = read_superpatch(patch, config.superpatch_size)
-            data, masks = (transform(raster, *turn) for raster in (window.data, window.masks))
-            series, days = prepare_series(
-                data, masks, window.dates, config.cloud_filter, config.monthly_average, config.cloud_rule
-            )
+            window = read_superpatch(patch, config.superpatch_size, copy=False)
+            options = config.cloud_filter, config.monthly_average, config.cloud_rule
+            series, days = prepare_series(window.data, window.masks, window.dates, *options)
+            series = transform(series, *turn)
             if config.permute_dates:
                 generator = np.random.default_rng((config.seed, self.epoch or 0, place, 1))
                 days = days[torch.from_numpy(generator.permutation(len(days)))]
@@ -94,12 +94,17 @@ class PatchDataset(Dataset):
 def collate(samples: Sequence[Sample]) -> Batch:
     """One batch; shorter series are padded."""
     aerial, labels, series, days, metadata = zip(*samples, strict=True)
-    inputs: tuple[Tensor | None, ...] = (torch.stack(aerial),)
+    inputs: tuple[Tensor | None, ...] = (_stack(aerial),)
     if series[0] is not None:
         inputs += pad_series(series, days)
     if metadata[0] is not None:
         inputs += (None,) * (4 - len(inputs)) + (torch.stack(metadata),)
-    return Batch(inputs, torch.stack(labels))
+    return Batch(inputs, _stack(labels))
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    """As torch.stack; in a worker straight into the memory that it shares with the main process."""
+    return default_collate(list(images))
 
 
 def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], list[Patch]]:

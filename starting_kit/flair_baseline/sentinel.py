@@ -25,11 +25,12 @@ def find_clear_dates(masks: np.ndarray, rule: str = "paper") -> np.ndarray:
     code fails), and the model needs a date.
     """
     if rule == "official":
-        covered = (masks >= OFFICIAL_PROBABILITY).sum(axis=1).mean(axis=(1, 2))
-        clear = covered < OFFICIAL_COVERAGE
+        pixels, most = (masks >= OFFICIAL_PROBABILITY).reshape(len(masks), -1), OFFICIAL_COVERAGE
     else:
-        covered = (masks > CLOUD_PROBABILITY).any(axis=1).mean(axis=(1, 2))
-        clear = covered < CLOUD_COVERAGE
+        pixels = (masks > CLOUD_PROBABILITY).any(axis=1).reshape(len(masks), -1)
+        most = CLOUD_COVERAGE
+    covered = pixels.sum(axis=1, dtype=np.int32) / masks[0, 0].size
+    clear = covered < most
     return np.flatnonzero(clear if clear.any() else covered == covered.min())
 
 
@@ -39,25 +40,25 @@ def find_days_of_year(dates: np.ndarray) -> np.ndarray:
     return (days - days.astype("datetime64[Y]")).astype(np.int32)
 
 
-def average_months(data: np.ndarray, dates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean image and mean day of the year of every calendar month that has dates.
+def average_months(data: np.ndarray, dates: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean image and mean day of the year of every calendar month that has dates among those to keep.
 
-    data uint16 (T, bands, S, S); dates int32 (T,), days since 1970-01-01, in any order.
+    data uint16 (T, bands, S, S), of which no other date is read; dates int32 (T,), days since 1970-01-01, in
+    any order; kept, the indices of those that count.
     Returns float32 (M, bands, S, S) and float32 (M,), M <= 12, from January on.
     """
-    months = dates.astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
-    days = find_days_of_year(dates)
-    present = np.unique(months)
+    months = dates[kept].astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
+    counts = np.bincount(months)
+    present = np.flatnonzero(counts)
+    positions = np.bincount(months, find_days_of_year(dates[kept]))[present] / counts[present]
     images = np.empty((len(present), *data.shape[1:]), dtype=np.float32)
-    positions = np.empty(len(present), dtype=np.float32)
-    for place, month in enumerate(present):
-        chosen = np.flatnonzero(months == month)
-        images[place] = data[chosen[0]]
-        for date in chosen[1:]:
-            images[place] += data[date]  # exact: a month has 31 days, and float32 holds integers up to 2**24
-        images[place] /= np.float32(len(chosen))
-        positions[place] = days[chosen].mean()
-    return images, positions
+    for image, month in zip(images, present, strict=True):
+        first, *others = kept[months == month]
+        image[...] = data[first]
+        for date in others:
+            image += data[date]  # exact: a month has 31 days, and float32 holds integers up to 2**24
+        image /= np.float32(counts[month])
+    return images, positions.astype(np.float32)
 
 
 def prepare_series(
@@ -72,13 +73,11 @@ def prepare_series(
 
     data uint16 (T, bands, S, S); masks uint8 (T, 2, S, S), snow and cloud; dates int32 (T,) since 1970-01-01.
     """
-    if cloud_filter:
-        kept = find_clear_dates(masks, cloud_rule)
-        data, dates = data[kept], dates[kept]
+    kept = find_clear_dates(masks, cloud_rule) if cloud_filter else np.arange(len(dates))
     if monthly_average:
-        images, days = average_months(data, dates)
+        images, days = average_months(data, dates, kept)
     else:
-        images, days = data.astype(np.float32), find_days_of_year(dates).astype(np.float32)
+        images, days = data[kept].astype(np.float32), find_days_of_year(dates[kept]).astype(np.float32)
     images /= np.float32(REFLECTANCE_ONE)
     return torch.from_numpy(images), torch.from_numpy(days)
 

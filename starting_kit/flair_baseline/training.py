@@ -1,6 +1,7 @@
 """Training of U-T&T: epochs of accumulated steps, each followed by validation and checkpoints.
 
-What an epoch draws at random follows from (seed, epoch), so a resumed run goes on as if it had never stopped.
+What an epoch draws at random follows from (seed, epoch), so a resumed run goes on as if it had never stopped:
+bit for bit on the CPU, and on GPUs with deterministic=true.
 Under torchrun the ranks share every step, whose loss is that of all their pixels, and the validation.
 The paper's recipe: SGD at 0.001, lowered when the validation loss stalls for 10 epochs, stopped after 30. The
 checkpoint that is kept is the one with the best validation mIoU, the quantity that the challenge scores.
@@ -9,6 +10,7 @@ checkpoint that is kept is the one with the best validation mIoU, the quantity t
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -44,6 +46,7 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
     RUN gets model.safetensors and model.json (best epoch), last.pt (to resume), log.csv and curves.png.
     UsageError when RUN holds a run and `resume` is not asked for, or when that run has another configuration.
     """
+    be_deterministic(config.deterministic)
     device = choose_device(config.device)
     state = from_rank_0(find_state(run, config, resume) if rank() == 0 else None)
     training, held_out = index_training_patches(data, config)
@@ -66,6 +69,17 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
         draw_curves(run / "curves.png", rows)
         save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on the disk
     return best_row(rows)
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Let torch use deterministic algorithms only, or any; CUDA must not have computed anything yet.
+
+    torch raises RuntimeError for an operation that has none on CUDA, which encoders of timm may hold.
+    """
+    if wanted:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it starts
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted)
 
 
 def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None:

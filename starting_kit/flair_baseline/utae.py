@@ -18,8 +18,27 @@ WIDTHS = (64, 64, 128, 128)
 NORM_GROUPS = 4
 
 
+def reflect(frames: Tensor) -> Tensor:
+    """Frames (N, C, H, W) with their neighbours mirrored around them: (N, C, H + 2, W + 2).
+
+    CUDA has no deterministic gradient of reflection padding, but one of what makes the same of slices.
+    """
+    if not torch.are_deterministic_algorithms_enabled():
+        return F.pad(frames, (1, 1, 1, 1), mode="reflect")
+    rows = torch.cat([frames[:, :, 1:2], frames, frames[:, :, -2:-1]], dim=2)
+    return torch.cat([rows[..., 1:2], rows, rows[..., -2:-1]], dim=3)
+
+
+class ReflectingConv(nn.Conv2d):
+    """Convolution with one pixel of reflection padding."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, about H / stride, about W / stride)."""
+        return F.conv2d(reflect(frames), self.weight, self.bias, self.stride)
+
+
 def _conv(inputs: int, outputs: int, norm: nn.Module, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, kernel, stride, padding=1, padding_mode="reflect"), norm, nn.ReLU()]
+    return [ReflectingConv(inputs, outputs, kernel, stride), norm, nn.ReLU()]
 
 
 def _group_norm_conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:

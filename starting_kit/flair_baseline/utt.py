@@ -70,6 +70,10 @@ class UTT(nn.Module):
         unused = counts[:1] if official_layers else []
         self.fusion = Fusion(WIDTHS[0], [*unused, *widths]) if satellite else None
         self.official_head = nn.Conv2d(WIDTHS[0], CLASSES, 1) if satellite and official_layers else None
+        if self.utae is not None and self.fusion is not None and official_layers:
+            # read by nothing, so without gradients, for which distributed training would wait
+            for unread in (self.utae.out_conv, self.fusion.cropped[0], self.fusion.collapsed[0]):
+                unread.requires_grad_(False)
 
     def forward(
         self,

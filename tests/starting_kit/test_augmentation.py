@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from flair_baseline.augmentation import draw_transform, transform
 
@@ -8,17 +9,27 @@ TURNS = [(v, h, k) for v in (False, True) for h in (False, True) for k in range(
 
 @pytest.mark.parametrize("turn", TURNS)
 def test_rasters_of_every_resolution_stay_aligned(turn):
-    coarse = np.random.default_rng(0).integers(0, 255, (3, 2, 8, 8), dtype=np.uint8)
-    fine = coarse.repeat(5, axis=-2).repeat(5, axis=-1)
+    coarse = torch.randint(0, 255, (3, 2, 8, 8), dtype=torch.uint8)
+    fine = coarse.repeat_interleave(5, -2).repeat_interleave(5, -1)
     turned = transform(coarse, *turn)
-    assert np.array_equal(transform(fine, *turn), turned.repeat(5, axis=-2).repeat(5, axis=-1))
+    assert torch.equal(transform(fine, *turn), turned.repeat_interleave(5, -2).repeat_interleave(5, -1))
     centre = (..., slice(12, 28), slice(12, 28))
-    assert np.array_equal(transform(fine[centre], *turn), transform(fine, *turn)[centre])
+    assert torch.equal(transform(fine[centre], *turn), transform(fine, *turn)[centre])
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_first_come_the_flips_and_then_the_quarter_turns(turn):
+    vertical, horizontal, turns = turn
+    image = np.arange(60).reshape(3, 4, 5)
+    flipped = image[:, ::-1] if vertical else image
+    flipped = flipped[:, :, ::-1] if horizontal else flipped
+    expected = np.rot90(flipped, turns, axes=(1, 2))
+    assert np.array_equal(transform(torch.from_numpy(image), *turn).numpy(), expected)
 
 
 def test_the_transforms_are_the_eight_of_the_square():
     image = np.arange(9).reshape(3, 3)
-    found = {transform(image, *turn).tobytes() for turn in TURNS}
+    found = {transform(torch.from_numpy(image), *turn).numpy().tobytes() for turn in TURNS}
     expected = {
         np.ascontiguousarray(np.rot90(flipped, k)).tobytes() for flipped in (image, image.T) for k in range(4)
     }

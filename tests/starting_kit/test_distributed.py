@@ -128,10 +128,20 @@ def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatc
 
 def test_no_parameter_is_without_a_gradient(flair_tree: Path):
     """DistributedDataParallel without find_unused_parameters waits for all of them."""
-    for name in ("unet", "unet_mtd", "utt", "utt_all"):
-        config = load_config(name, [*SMALL[:-4], "batch_size=2", "effective_batch_size=2"])
+    official = ("official_layers=true", "metadata_stages=deepest")
+    for name, *layers in (
+        ["unet"],
+        ["unet_mtd"],
+        ["utt"],
+        ["utt_all"],
+        ["utt", *official],
+        ["utt_all", *official],
+    ):
+        config = load_config(name, [*SMALL[:-4], "batch_size=2", "effective_batch_size=2", *layers])
         for drop in (False, config.satellite):
             learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
             batch = next(iter(make_loader(index_training_patches(flair_tree, config)[0], config)))
             take_step(learner, [batch], class_weights(config), drop_satellite=drop)
-            assert [key for key, value in learner.model.named_parameters() if value.grad is None] == []
+            learning = [(key, one.grad) for key, one in learner.model.named_parameters() if one.requires_grad]
+            assert [key for key, gradient in learning if gradient is None] == []
+            assert bool(layers) == (len(learning) < len(list(learner.model.parameters())))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import jaccard_score
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flair_baseline import training
 from flair_baseline.checkpoint import read_provenance
@@ -142,6 +143,51 @@ def test_an_interrupted_run_resumes_bit_for_bit(recipe, flair_tree, tmp_path, mo
     assert (tmp_path / "parts/model.safetensors").read_bytes() == (
         tmp_path / "whole/model.safetensors"
     ).read_bytes()
+
+
+class Operations(TorchDispatchMode):
+    """Names of the operations that run inside, with the reduction of those that are losses of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.overloadpacket.__name__
+        self.seen.add(f"{name} {args[3]}" if name == "nll_loss2d_forward" else name)
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_deterministic_step_leaves_out_what_cuda_cannot_repeat(deterministic, flair_tree: Path):
+    config = small("aerial_pooling=1")
+    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+    batches = list(make_loader(index_training_patches(flair_tree, config)[0][:2], config))
+    training.be_deterministic(deterministic)
+    try:
+        with Operations() as operations:
+            take_step(learner, batches, class_weights(config))
+    finally:
+        training.be_deterministic(False)
+    assert "nll_loss2d_forward 0" in operations.seen  # no reduction
+    assert not {"nll_loss2d_forward 1", "nll_loss2d_forward 2"} & operations.seen
+    assert ("reflection_pad2d_backward" in operations.seen) != deterministic
+
+
+def test_a_deterministic_run_is_one_from_its_start_on(flair_tree: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    seen = []
+
+    def begin(name: str) -> torch.device:
+        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
+        return torch.device("cpu")
+
+    monkeypatch.setattr(training, "choose_device", begin)
+    for name, value in (("repeatable", "true"), ("other", "false")):
+        train(small("epochs=1", f"deterministic={value}"), flair_tree, tmp_path / name)
+    assert seen[0] == (True, ":4096:8")
+    assert not seen[1][0]
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
 
 
 def test_a_killed_run_resumes_bit_for_bit(flair_tree: Path, tmp_path: Path):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from flair_baseline.ltae import encode_days, masked_group_norm
-from flair_baseline.utae import UTAE, weigh_dates
+from flair_baseline.utae import UTAE, reflect, weigh_dates
 
 DATES = 5
 
@@ -32,6 +32,26 @@ def run(utae: UTAE, *inputs: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         embedding = utae(*inputs)
         return torch.cat([embedding, utae.score(embedding)], dim=1)
+
+
+def test_the_deterministic_reflection_is_torchs():
+    pixels = torch.rand(2, 3, 5, 4, dtype=torch.float64)
+    weights = torch.rand(2, 3, 7, 6, dtype=torch.float64)
+    results = []
+    for deterministic in (False, True):
+        frames = pixels.clone().requires_grad_()
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            padded = reflect(frames)
+            (padded * weights).sum().backward()
+        finally:
+            torch.use_deterministic_algorithms(False)
+        results.append((padded.grad_fn.name(), padded.detach(), frames.grad))
+    (plain, *expected), (other, *found) = results
+    assert plain.startswith("ReflectionPad2D")
+    assert other.startswith("Cat")
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1])
 
 
 def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
