@@ -12,7 +12,8 @@ import re
 import shlex
 import tempfile
 import zipfile
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,12 @@ KEY = "signing.key"
 _LABELS = re.compile(r"MSK_(\d{6})\.tif", re.ASCII)
 _IMAGES = re.compile(r"IMG_(\d{6})\.tif", re.ASCII)
 _FILES_OF_TASK = ("input_data", "reference_data", "ingestion_program", "scoring_program")
-_SHELL = ("&", "|", ";", ">", "<", "`", "$", "*")
+_SHELL = ("&", "|", ";", ">", "<", "`", "*")
+# What the containers of the two jobs hold below /app
+_MOUNTS = {
+    "ingestion_program": ("program", "ingested_program", "input_data", "output", "data"),
+    "scoring_program": ("program", "input/res", "input/ref", "input", "output", "shared", "data"),
+}
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); expected a bundle that build.py wrote"
         ) from None
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: not a zip file ({error}); build it again") from None
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # damaged, encrypted, exotic
+        raise DataError(f"{path}: not a zip file that can be read ({error}); build it again") from None
     image = competition.get("docker_image") if competition else None
     if not (isinstance(image, str) and image.startswith(LOCAL_IMAGE)):
         found = Findings(found.problems + found.notes, [])
@@ -195,7 +201,7 @@ def _check_task(archive: zipfile.ZipFile, task: dict[str, Any], found: Findings)
     parts = {key: _open(archive, f"{where}.{key}", task.get(key), found) for key in _FILES_OF_TASK}
     ingestion, scoring = parts["ingestion_program"], parts["scoring_program"]
     commands = {
-        key: _check_program(str(task[key]), part, found)
+        key: _check_program(str(task[key]), part, _MOUNTS[key], found)
         for key, part in (("ingestion_program", ingestion), ("scoring_program", scoring))
         if part
     }
@@ -223,8 +229,8 @@ def _check_task(archive: zipfile.ZipFile, task: dict[str, Any], found: Findings)
     return _read_limits(f"{where}.ingestion_program", ingestion, found)
 
 
-def _check_program(where: str, part: Part, found: Findings) -> str | None:
-    """Check a program's folder; its command, if it has one."""
+def _check_program(where: str, part: Part, mounts: Sequence[str], found: Findings) -> str | None:
+    """Check a program's folder; its command, if it has one. `mounts`: what its container has below /app."""
     name = next((name for name in ("metadata.yaml", "metadata") if name in part.files), None)
     if name is None:
         deeper = [name for name in part.files if name.endswith("/metadata.yaml")]
@@ -241,6 +247,15 @@ def _check_program(where: str, part: Part, found: Findings) -> str | None:
         return None
     if any(sign in command for sign in _SHELL):
         found.problems.append(f"{where}: the command {command!r} needs a shell, and gets none")
+    if "$" in command:
+        found.problems.append(
+            f"{where}: the command {command!r} has a variable; write the path that it means"
+        )
+    for word in words:
+        below = word.removeprefix("/app/")
+        if below != word and not any(below == place or below.startswith(f"{place}/") for place in mounts):
+            there = ", ".join(f"/app/{place}" for place in mounts)
+            found.problems.append(f"{where}: the command names {word}; its container has {there}")
     if words[0] != "python3" or script not in part.files:
         found.problems.append(
             f"{where}: the command {command!r} must start with python3 and a file of the program"
@@ -269,11 +284,17 @@ def _check_data(where: str, inputs: Part | None, references: Part | None, found:
     known = references.ids(_LABELS)
     if not known:
         found.problems.append(f"{where}.reference_data: no masks MSK_<6 digits>.tif")
-    domains = {domain_and_area(name)[0] for name in references.files if _LABELS.search(name)}
+    masks = Counter(domain_and_area(name)[0] for name in references.files if _LABELS.search(name))
+    domains = set(masks)
     if known and ("" in domains or len(domains) < MIN_DOMAINS):
         found.problems.append(
             f"{where}.reference_data: masks of {len(domains - {''})} domains in folders such as D022_2021; "
             f"below {MIN_DOMAINS} scoring writes no interval, and its columns stay empty"
+        )
+    if single := sorted(domain for domain, count in masks.items() if domain and count == 1):
+        found.problems.append(
+            f"{where}.reference_data: one mask only in {', '.join(single)}; participants get a matrix for "
+            "each domain, which would tell what is in that mask: take more patches, or no such domain"
         )
     if inputs and inputs.ids(_IMAGES) != known:
         found.problems.append(

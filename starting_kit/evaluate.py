@@ -1,22 +1,52 @@
 """What a submission will get: ingestion under the clock, then the score, with the platform's own programs.
 
 OUTPUT/<name>/ gets all that they write: predictions, timing.json, scores.json, detailed_results.html.
+After an interruption, the same command takes a folder of submissions up again: what has been evaluated under
+the same conditions is kept. A submission that is named itself is always evaluated.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import fcntl
+import hashlib
+import json
+import math
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from flair_ingestion.dataset import labels_folder
-from flair_scoring.errors import FlairError, SubmissionError, UsageError, run_command
+from flair_ingestion.predictions import check_output
+from flair_ingestion.submission import open_submission
+from flair_scoring.errors import FlairError, SubmissionError, UsageError, list_problems, run_command
+from flair_scoring.files import write_file
+from flair_scoring.ingestion_output import read_timing
+from flair_scoring.provenance import stamp
 
 KIT = Path(__file__).resolve().parents[1]
 INGEST = KIT / "ingestion_program" / "ingest.py"
 SCORE = KIT / "scoring_program" / "score.py"
+RECORD = "evaluation.json"  # beside the results, written last
+_PROGRAMS = (INGEST.parent, SCORE.parent, KIT / "reference_submission")
+_ABOUT_THE_SUBMISSION = (0, 3, 4)  # exit codes
+_ABOUT_ALL = (2, 130, 143)  # the next submission would meet the same problem, or the user wants to stop
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class End:
+    """How the evaluation of a submission ended: an exit code, None if it was not run, and a sentence."""
+
+    code: int | None
+    sentence: str
 
 
 def is_submission(path: Path) -> bool:
@@ -47,65 +77,211 @@ def find_submissions(paths: list[Path]) -> dict[str, Path]:
                     f"{submission} and {found[name]} would share the results folder {name}; rename one"
                 )
             found[name] = submission
+        others = sorted(entry.name for entry in path.glob("[!.]*") if entry not in inside)
+        if inside != [path] and others:
+            print(f"note: not submissions, left out: {', '.join(others)}", file=sys.stderr)
     return found
+
+
+def require_outputs(submissions: dict[str, Path], data: Path, output: Path) -> None:
+    """Raises UsageError for all results folders that ingestion would refuse, before any of it runs."""
+    problems = []
+    for name, submission in submissions.items():
+        try:
+            check_output(output / name, [data, submission], platform=False)
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError(list_problems(f"{output}: cannot take the results", problems))
+
+
+def hash_conditions(submission: Path, data: Path, split: str, ingest_options: list[str]) -> str | None:
+    """SHA-256 of what decides a result: submission, programs, reference, options, the files that those name.
+
+    Of DATA only the path. None for a submission that cannot be opened: ingestion tells why.
+    """
+    try:
+        content = open_submission(submission, math.inf).sha256
+    except SubmissionError:
+        return None
+    total = hashlib.sha256(json.dumps([content, str(data.resolve()), split, ingest_options]).encode())
+    words = [Path(word) for option in ingest_options for word in option.split("=")]
+    for path in (*_PROGRAMS, *filter(Path.exists, words)):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                total.update(f"{file.relative_to(path)}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def read_end(output: Path, conditions: str | None) -> End | None:
+    """How an evaluation ended that was completed under these conditions; None if there was none."""
+    try:
+        record = json.loads((output / RECORD).read_bytes())
+        if conditions is None or record["conditions"] != conditions:
+            return None
+        return End(record["exit_code"], describe_result(output, record["exit_code"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def describe_result(output: Path, code: int) -> str:
+    """The score, or ingestion's reason why there is none."""
+    if code == 0:
+        return f"mIoU {json.loads((output / 'scores.json').read_bytes())['miou']:.4f}"
+    timing = read_timing(output) if code in _ABOUT_THE_SUBMISSION else {"verdict": "within_limit"}
+    return "the reason stands above" if timing["verdict"] == "within_limit" else str(timing["reason"])
 
 
 def evaluate_submission(
     submission: Path, data: Path, split: str, output: Path, ingest_options: list[str]
 ) -> int:
     """Ingest, and score if that went well; the exit code of the first program that failed, else 0."""
-    python = [sys.executable, "-B"]
     paths = [str(data), str(submission), str(output)]
-    code = subprocess.run([*python, str(INGEST), *paths, "--split", split, *ingest_options]).returncode
+    code = run_program([str(INGEST), *paths, "--split", split, *ingest_options])
     if code:
         return code
     references = labels_folder(data, split)
-    command = [*python, str(SCORE), str(output), str(references), "--ids", str(output / "ids.txt")]
-    return subprocess.run([*command, "--output", str(output)]).returncode
+    command = [str(SCORE), str(output), str(references), "--ids", str(output / "ids.txt")]
+    return run_program([*command, "--output", str(output)])
 
 
-def main() -> None:
-    """Evaluate every submission named on the command line, one at a time, and say how each one ended."""
+def run_program(command: list[str]) -> int:
+    """Its exit code, 128 and more after a signal. It ends with this process, cleaning up after itself."""
+    libc = ctypes.CDLL(None)
+
+    def end_with_parent() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+    with subprocess.Popen([sys.executable, "-B", *command], preexec_fn=end_with_parent) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def claim(output: Path, wait: bool) -> Iterator[bool]:
+    """Whether no other run is at this results folder; if so it is this run's until the block ends.
+
+    With `wait` it will be, later.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = output.with_name(f".{output.name}.lock")
+    while True:
+        with lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                continue  # removed by its owner while this run waited
+            try:
+                yield True
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
+    """The command line, and the options for ingest.py; exits with 2 if it is wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Options of ingest.py (--device, --subset, --limit-seconds …) are handed on to it.\n"
-        "example: python starting_kit/evaluate.py submission.zip --data DATA --split val --subset 500",
+        "example: python starting_kit/evaluate.py submission.zip --data DATA --split val --subset 500\n"
+        "         python starting_kit/evaluate.py submissions/ --data DATA --output results",
     )
     parser.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION_OR_FOLDER_OF_THEM")
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with the FLAIR #2 archives, unpacked"
     )
+    parser.add_argument(
+        "--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here, for later runs"
+    )
     parser.add_argument("--split", choices=["val", "test"], default="test")
     parser.add_argument("--output", type=Path, default=Path("runs/results"), help="default: %(default)s")
-    args, ingest_options = parser.parse_known_args()
+    return parser.parse_known_args()
 
+
+def evaluate_all(
+    submissions: dict[str, Path], args: argparse.Namespace, options: list[str]
+) -> dict[str, End]:
+    """How each one ended, those last that another run was at; without those that were not run at all.
+
+    One that fails does not stop the others; a problem that the others would meet, too, does.
+    """
+    ends: dict[str, End] = {}
+    for wait in (False, True):
+        for number, (name, submission) in enumerate(submissions.items(), 1):
+            if name in ends:
+                continue
+            output = args.output / name
+            title = f"== {number} of {len(submissions)}: {name}"
+            with claim(output, wait) as ours:
+                if not ours:
+                    print(f"{title}: another run is at it", file=sys.stderr)
+                    continue
+                ends[name] = evaluate_or_keep(submission, output, args, options, title)
+            if ends[name].code == 0:
+                print(output / "detailed_results.html")
+            if ends[name].code in _ABOUT_ALL:
+                return ends
+    return ends
+
+
+def evaluate_or_keep(
+    submission: Path, output: Path, args: argparse.Namespace, options: list[str], title: str
+) -> End:
+    """Evaluate one, unless that has been done and it was not named itself; announced with `title`."""
+    conditions = hash_conditions(submission, args.data, args.split, options)
+    end = None if submission in args.submissions else read_end(output, conditions)
+    if end:
+        print(f"{title}: kept, {end.sentence}", file=sys.stderr)
+        return end
+    print(title, file=sys.stderr)
+    cached = ["--reference-cache", str(args.reference_cache), *options]
+    code = evaluate_submission(submission, args.data, args.split, output, cached)
+    if code in _ABOUT_THE_SUBMISSION:
+        record = {**stamp(), "conditions": conditions, "exit_code": code}
+        write_file(output / RECORD, json.dumps(record, indent=1) + "\n")
+    return End(code, describe_result(output, code))
+
+
+def main() -> None:
+    """Evaluate every submission named on the command line, one at a time, and say how each one ended."""
+    args, options = parse_arguments()
     submissions = find_submissions(args.submissions)
     labels_folder(args.data, args.split)  # no labels, no score: say so before an hour of inference
-    codes: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as reference_cache:  # the reference is timed once for all of them
-        ingest_options = ["--reference-cache", reference_cache, *ingest_options]  # one of the user's own wins
-        for name, submission in submissions.items():
-            print(f"== {name}", file=sys.stderr)
-            output = args.output / name
-            codes[name] = evaluate_submission(submission, args.data, args.split, output, ingest_options)
-            if codes[name] in (2, 130, 143):  # not the submission's fault: the next one would meet it too
-                break
-            if codes[name] == 0:
-                print(output / "detailed_results.html")
-    unscored = {name: codes.get(name) for name in submissions if codes.get(name) != 0}
+    require_outputs(submissions, args.data, args.output)
+    with tempfile.TemporaryDirectory() as folder:  # the reference is timed once for all of them
+        args.reference_cache = args.reference_cache or folder
+        ends = evaluate_all(submissions, args, options)
+    if len(submissions) > 1:
+        _explain_ranking(args.output)
+    unscored = {name: ends.get(name, End(None, "")) for name in submissions}
+    unscored = {name: end for name, end in unscored.items() if end.code != 0}
     if unscored:
         raise _failure(unscored, len(submissions))
 
 
-def _failure(unscored: dict[str, int | None], count: int) -> FlairError:
-    """An error with the highest exit code among the submissions without a score; None was not run."""
-    ends = ["not run" if code is None else f"exit code {code}" for code in unscored.values()]
+def _explain_ranking(output: Path) -> None:
+    rank = f"python scoring_program/rank.py {output}/* --output leaderboard.html"
+    print(f"a leaderboard of all results: {rank}", file=sys.stderr)
+
+
+def _failure(unscored: dict[str, End], count: int) -> FlairError:
+    """An error with the highest exit code among the submissions without a score."""
+    ends = ["not run" if end.code is None else f"exit code {end.code}" for end in unscored.values()]
     listing = ", ".join(f"{name} ({end})" for name, end in zip(unscored, ends, strict=True))
-    error = SubmissionError(
-        f"{len(unscored)} of {count} submissions have no score: {listing}; the reasons stand above"
-    )
-    error.exit_code = max(code for code in unscored.values() if code is not None)
+    reasons = [f"\n  {name}: {end.sentence}" for name, end in unscored.items() if end.code is not None]
+    told = f"{len(unscored)} of {count} submissions have no score: {listing}"
+    error = SubmissionError("".join([told, *reasons]))
+    error.exit_code = max(end.code for end in unscored.values() if end.code is not None)
     return error
 
 

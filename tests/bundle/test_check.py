@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import io
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,12 @@ def one_domain(release: Release) -> None:
         if name.startswith("D015_2020")
     }
     release.files["reference_data_final.zip"] = pack(kept)
+
+
+def one_mask(release: Release) -> None:
+    masks = read_zip(release.files["reference_data_final.zip"])
+    del masks[max(masks)]
+    release.files["reference_data_final.zip"] = pack(masks)
 
 
 def flat(release: Release) -> None:
@@ -275,6 +282,25 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
         program("scoring_program.zip", metadata_DOT_yaml=command("python3 score.py --platform && true")),
         "needs a shell",
     ),
+    "a command with a variable": (
+        program("scoring_program.zip", metadata_DOT_yaml=command("python3 score.py $input --platform")),
+        "has a variable; write the path that it means",
+    ),
+    "a folder that scoring has not": (
+        program(
+            "scoring_program.zip", metadata_DOT_yaml=command("python3 score.py /app/input_data --platform")
+        ),
+        "names /app/input_data; its container has /app/program, /app/input/res",
+    ),
+    "a folder that ingestion has not": (
+        program(
+            "ingestion_program.zip",
+            metadata_DOT_yaml=command(
+                "python3 ingest.py /app/input_data /app/ingestion_program /app/output --platform"
+            ),
+        ),
+        "names /app/ingestion_program; its container has",
+    ),
     "a command without its script": (
         program("scoring_program.zip", score_DOT_py=None),
         "a file of the program",
@@ -321,6 +347,7 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
     ),
     "one domain": (one_domain, "masks of 1 domains"),
     "references without domains": (flat, "masks of 0 domains"),
+    "one mask in a domain": (one_mask, "one mask only in D026_2020; participants get a matrix"),
     "other patches": (
         set_at("tasks", 0, "reference_data", value="logo.zip"),
         "logo.zip is not in the bundle",
@@ -571,6 +598,20 @@ def test_what_is_no_bundle(content: bytes | None, sentence: str, tmp_path: Path)
     done = run_build("--check", path)
     assert done.returncode == 2
     assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_encrypted_bundle_is_no_bundle(built: Path, tmp_path: Path) -> None:
+    content = bytearray(built.read_bytes())
+    with zipfile.ZipFile(built) as archive:
+        start = archive.getinfo("competition.yaml").header_offset
+    central = content.rindex(b"competition.yaml") - 46
+    for flags in (start + 6, central + 8):
+        content[flags] |= 1
+    (tmp_path / "bundle.zip").write_bytes(content)
+    done = run_build("--check", tmp_path / "bundle.zip")
+    assert done.returncode == 2
+    assert "competition.yaml' is encrypted" in done.stderr
     assert "Traceback" not in done.stderr
 
 

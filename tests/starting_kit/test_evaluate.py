@@ -1,0 +1,251 @@
+"""evaluate.py on a folder of submissions: interrupted, killed, taken up again, several runs at once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path += [
+    str(Path(__file__).resolve().parents[2] / name)
+    for name in ("starting_kit", "tests/submissions", "tests/ingestion_program")
+]
+from ingest_command import environment, leftovers
+from zoo import lay_out
+
+import evaluate
+
+KIT = Path(__file__).resolve().parents[2]
+OPTIONS = ["--device", "cpu", "--limit-ratio", "0"]
+
+
+@pytest.fixture
+def here(flair_tree: Path, tmp_path: Path) -> Path:
+    """Folder with `data` and an empty `submissions`."""
+    (tmp_path / "data").symlink_to(flair_tree)
+    (tmp_path / "submissions").mkdir()
+    return tmp_path
+
+
+def add(here: Path, animal: str, name: str, seconds: float | None = None) -> Path:
+    """Put a submission of the zoo into the folder under another name."""
+    submission = lay_out(animal, here / "zoo").rename(here / "submissions" / name)
+    if seconds is not None:
+        (submission / "seconds").write_text(str(seconds))
+    return submission
+
+
+def start(here: Path, *arguments: object) -> subprocess.Popen[str]:
+    """evaluate.py in `here`; by default on all submissions."""
+    command = [sys.executable, "-B", KIT / "starting_kit/evaluate.py", *(arguments or ["submissions"])]
+    command += ["--data", "data", "--output", "results", *OPTIONS]
+    return subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=here,
+        env=environment(here),
+    )
+
+
+def finish(run: subprocess.Popen[str], code: int) -> str:
+    """Its stderr, which explains without a traceback; asserts that it ends with this exit code."""
+    told = run.communicate(timeout=120)[1]
+    assert run.returncode == code, told
+    assert "Traceback" not in told
+    return told
+
+
+def read_until(run: subprocess.Popen[str], sentence: str) -> None:
+    told = ""
+    assert run.stderr
+    while sentence not in told:
+        letter = run.stderr.read(1)
+        assert letter, told
+        told += letter
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_free(lock: Path) -> bool:
+    """Whether nobody times on the device."""
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def processes(here: Path) -> list[str]:
+    """Submissions that run."""
+    return [left for left in leftovers(here) if left.isdecimal()]
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_after_a_kill_the_same_command_does_what_is_left(here: Path) -> None:
+    add(here, "honest_constant", "a")
+    add(here, "raises_in_init", "b")
+    slow = add(here, "sleeps", "c", seconds=100)
+    add(here, "honest_batch_7", "d")
+    (here / "submissions/notes.txt").write_text("not a submission")
+    run = start(here)
+    read_until(run, "== 3 of 4: c")
+    wait_until(lambda: bool(processes(here)))
+    run.kill()
+    run.communicate()
+    wait_until(lambda: is_free(here / "tmp/flair2-cpu.lock") and not processes(here))
+    results = here / "results"
+    assert sorted(path.name for path in results.glob("[!.]*")) == ["a", "b"]
+    before = times(results / "a") | times(results / "b")
+
+    (slow / "seconds").write_text("0")
+    told = finish(start(here), 3)
+    assert times(results / "a") | times(results / "b") == before
+    assert "not submissions, left out: notes.txt" in told
+    assert "== 1 of 4: a: kept, mIoU 0." in told
+    assert "== 2 of 4: b: kept, loading: RuntimeError: " in told
+    assert "== 3 of 4: c\n" in told
+    assert "== 4 of 4: d\n" in told
+    assert "1 of 4 submissions have no score: b (exit code 3)\n  b: loading: RuntimeError: " in told
+    files = {"predictions", "ids.txt", "timing.json", "manifest.json"} | {
+        *("confusion.npz", "detailed_results.html", "scores.json", "evaluation.json")
+    }
+    for name in ("a", "c", "d"):
+        assert {path.name for path in (results / name).iterdir()} == files
+    assert {path.name for path in (results / "b").iterdir()} == {
+        *("timing.json", "manifest.json", "evaluation.json")
+    }
+
+    ranked = subprocess.run(
+        f"{sys.executable} {KIT}/scoring_program/rank.py results/* --output leaderboard.html",
+        shell=True,
+        cwd=here,
+        capture_output=True,
+        text=True,
+    )
+    assert ranked.returncode == 0, ranked.stderr
+    places = {line.split()[1]: line.split()[0] for line in ranked.stdout.splitlines()[1:4]}
+    assert places.keys() == {"a", "c", "d"}
+    assert "failed: loading: RuntimeError: " in ranked.stdout
+
+
+def test_a_stop_leaves_nothing_running_and_no_half_result(here: Path) -> None:
+    add(here, "sleeps", "a", seconds=100)
+    add(here, "sleeps", "b", seconds=100)
+    run = start(here)
+    read_until(run, "== 1 of 2: a")
+    wait_until(lambda: bool(processes(here)))
+    run.send_signal(signal.SIGTERM)
+    assert "Traceback" not in run.communicate(timeout=60)[1]
+    assert run.returncode == 143
+    assert not leftovers(here)
+    assert not list((here / "results").glob("[!.]*"))
+
+
+def test_one_that_is_named_is_evaluated_again_and_so_is_one_that_has_changed(here: Path) -> None:
+    mine = add(here, "sleeps", "mine", seconds=0).rename(here / "mine")
+    shutil.make_archive(here / "submissions/mine", "zip", mine)
+    finish(start(here), 0)
+    timing = here / "results/mine/timing.json"
+    first = timing.read_bytes()
+    assert "kept" in finish(start(here), 0)
+    assert timing.read_bytes() == first
+    assert "kept" not in finish(start(here, "submissions/mine.zip"), 0)
+    second = timing.read_bytes()
+    assert second != first
+    (mine / "seconds").write_text("0.01")
+    shutil.make_archive(here / "submissions/mine", "zip", mine)
+    assert "kept" not in finish(start(here), 0)
+    assert timing.read_bytes() != second
+
+
+def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
+    submission = lay_out("honest_constant", tmp_path)
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("seconds: 5")
+    options = ["--limits", str(limits), "--device=cpu"]
+
+    def conditions(**changes: object) -> str | None:
+        usual = {"submission": submission, "data": tmp_path, "split": "test", "ingest_options": options}
+        return evaluate.hash_conditions(**(usual | changes))  # type: ignore[arg-type]
+
+    first = conditions()
+    assert first
+    assert conditions() == first
+    others = [
+        conditions(split="val"),
+        conditions(data=tmp_path / "other"),
+        conditions(ingest_options=[*options, "--subset", "3"]),
+    ]
+    limits.write_text("seconds: 6")
+    others.append(conditions())
+    (submission / "weights").write_bytes(b"1")
+    others.append(conditions())
+    assert len({first, *others}) == 6
+    (submission / "timing.json").write_text("{}")
+    assert conditions() is None
+
+
+def test_a_run_waits_for_its_device(here: Path) -> None:
+    add(here, "honest_constant", "a")
+    environment(here)
+    with (here / "tmp/flair2-cpu.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = start(here, "submissions/a")
+        read_until(run, "waiting: another run is timed")
+        assert not (here / "results/a").exists()
+    finish(run, 0)
+    assert (here / "results/a/scores.json").is_file()
+
+
+@pytest.mark.long
+def test_two_runs_share_a_folder(here: Path) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        add(here, "honest_constant", name)
+    told = [finish(run, 0) for run in [start(here), start(here)]]
+    evaluated = re.findall(r"^== \d of 3: (\w+)$", "".join(told), re.MULTILINE)
+    assert sorted(evaluated) == names, told
+    assert all((here / "results" / name / "scores.json").is_file() for name in names)
+
+
+def test_results_folders_of_others_are_told_before_anything_runs(here: Path) -> None:
+    for name in ("a", "b", "c"):
+        add(here, "honest_constant", name)
+    for name in ("a", "c"):
+        (here / "results" / name).mkdir(parents=True)
+        (here / "results" / name / "thesis.tex").write_text("years of work")
+    told = finish(start(here), 2)
+    assert "results: cannot take the results (2 problems):" in told
+    assert "results/a: holds files that ingestion did not write" in told
+    assert "results/c: holds files that ingestion did not write" in told
+    assert "== " not in told
+
+
+def test_a_submission_that_the_limit_stops_does_not_stop_the_others(here: Path) -> None:
+    add(here, "sleeps", "a", seconds=1)
+    add(here, "honest_constant", "b")
+    told = finish(start(here, "submissions", "--limit-seconds", "0.5"), 4)
+    assert "1 of 2 submissions have no score: a (exit code 4)\n  a: " in told
+    assert json.loads((here / "results/a/timing.json").read_text())["verdict"] == "over_limit"
+    assert (here / "results/b/scores.json").is_file()
+    assert not (here / "results/a/predictions").exists()
