@@ -69,7 +69,9 @@ def make_toy_dataset(out: Path, size: str, seed: int, processes: int | None = No
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise UsageError(f"the toy data set cannot be written to {out}: {error}") from error
+        raise UsageError(
+            f"{out}: the toy data set cannot be written ({error.strerror}); make room or choose another place"
+        ) from error
     return pixels
 
 
@@ -78,12 +80,15 @@ def _write_dataset(root: Path, size: str, seed: int, processes: int) -> dict[str
     pixels = {split: np.zeros(20, np.int64) for split in SIZES[size].splits}
     centroids: dict[str, list[int]] = {}
     metadata: dict[str, dict[str, Any]] = {}
-    for area, counts in zip(
-        areas, _write_areas(root, areas, SIZES[size].dates, seed, processes), strict=True
-    ):
-        pixels[area.split] += counts
+    drawn = [area for area in areas if not area.original]
+    counts = dict(zip(drawn, _write_areas(root, drawn, SIZES[size].dates, seed, processes), strict=True))
+    for area in areas:
+        if area.original:
+            link_area(root, area.original, area)
+        pixels[area.split] += counts[area.original or area]
         names = [f"IMG_{area.first_id + patch:06d}" for patch in range(PATCHES**2)]
-        centroids |= {f"{name}.tif": area.centroid(patch) for patch, name in enumerate(names)}
+        series = area.original or area
+        centroids |= {f"{name}.tif": series.centroid(patch) for patch, name in enumerate(names)}
         metadata |= dict(zip(names, _metadata(area, seed), strict=True))
     _write_json(root / CENTROIDS, dict(sorted(centroids.items())))
     _write_json(root / METADATA, dict(sorted(metadata.items())))
@@ -153,6 +158,19 @@ def _write_series(
     np.save(folder / f"{stem}_masks.npy", masks)
     lines = [product_name(date, area.domain.tile) + "\n" for date in acquired]
     (folder / f"{stem}_products.txt").write_text("".join(lines))
+
+
+def link_area(root: Path, original: Area, copy: Area) -> None:
+    """Give the files of an area a second name each, those of its copy."""
+    old, new = (f"SEN2_sp_{area.domain.name}-{area.name}" for area in (original, copy))
+    for kind, content in (("aerial", "img"), ("labels", "msk"), ("sen", "sen")):
+        folder = copy.folder(root, kind, content)
+        for path in original.folder(root, kind, content).iterdir():
+            name = path.name.replace(old, new)
+            if kind != "sen":
+                number = int(path.stem[4:]) - original.first_id + copy.first_id
+                name = f"{path.name[:4]}{number:06d}.tif"
+            os.link(path, folder / name)
 
 
 def choose_patches(values: np.ndarray, area: Area) -> list[int]:

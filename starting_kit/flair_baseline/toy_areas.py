@@ -61,17 +61,29 @@ DOMAINS = {
         Domain("D022_2021", 270e3, 6830e3, 100, "T30UVU"),
         Domain("D026_2020", 860e3, 6410e3, 380, "T31TFK"),
         Domain("D036_2020", 600e3, 6630e3, 150, "T31TCM"),
+        Domain("D061_2020", 485e3, 6820e3, 210, "T30UYU"),
+        Domain("D064_2021", 400e3, 6250e3, 260, "T30TYN"),
+        Domain("D068_2021", 1020e3, 6785e3, 240, "T32ULU"),
+        Domain("D069_2020", 840e3, 6520e3, 310, "T31TFL"),
+        Domain("D071_2020", 800e3, 6620e3, 290, "T31TFM"),
+        Domain("D084_2021", 870e3, 6330e3, 180, "T31TFJ"),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Share:
-    """A split: the first `domains` of its list, `areas` in each, `patches` of 25 with files in each area."""
+    """A split: the first `domains` of its list, `areas` in each, `patches` of 25 with files in each area.
+
+    The first `larger` domains have one area more. With `copies` only the first area of a domain is drawn; the
+    others share its files.
+    """
 
     domains: int
     areas: int
     patches: int
+    larger: int = 0
+    copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,18 +97,27 @@ class Size:
 SIZES = {
     "tiny": Size({"train": Share(3, 1, 4), "val": Share(3, 1, 4), "test": Share(3, 1, 4)}, dates=(20, 23)),
     "demo": Size({"train": Share(6, 2, 20), "val": Share(3, 1, 12), "test": Share(4, 1, 24)}, dates=(24, 36)),
+    # The whole test set of FLAIR #2: 642 areas of 25 patches
+    "large": Size(
+        {"train": Share(3, 1, 4), "val": Share(3, 1, 4), "test": Share(10, 64, 25, larger=2, copies=True)},
+        dates=(24, 36),
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Area:
-    """5 x 5 patches, numbered row by row from the top left; the json files have all, `written` get files."""
+    """5 x 5 patches, numbered row by row from the top left; the json files have all, `written` get files.
+
+    The files of a copy are those of its `original`, georeferencing included, under the copy's names.
+    """
 
     split: str
     domain: Domain
     number: int
     first_id: int
     written: int
+    original: Area | None = None
 
     @property
     def name(self) -> str:
@@ -141,8 +162,11 @@ def plan_areas(size: Size) -> list[Area]:
         (split, domain) for split, share in size.splits.items() for domain in DOMAINS[split][: share.domains]
     ]
     for split, domain in sorted(chosen, key=lambda pair: pair[1].number):
-        ids = "test" if split == "test" else "train"
-        for number in range(1, size.splits[split].areas + 1):
-            areas.append(Area(split, domain, number, next_id[ids], size.splits[split].patches))
+        ids, share = "test" if split == "test" else "train", size.splits[split]
+        original = None
+        larger = domain in DOMAINS[split][: share.larger]
+        for number in range(1, share.areas + larger + 1):
+            areas.append(Area(split, domain, number, next_id[ids], share.patches, original))
             next_id[ids] += PATCHES**2
+            original = original or (areas[-1] if share.copies else None)
     return areas

@@ -16,7 +16,8 @@ import pytest
 import rasterio
 
 from flair_baseline import toy
-from flair_baseline.toy_areas import SIZES, Share, Size
+from flair_baseline.toy_areas import PATCHES, SIZES, Share, Size, plan_areas
+from flair_ingestion.dataset import index_patches
 
 SCRIPT = Path(__file__).parents[2] / "starting_kit" / "make_toy_dataset.py"
 AREA = r"(D\d{3}_20\d\d)/(Z\d+_[AFHNU]{2})"
@@ -244,6 +245,52 @@ def test_same_seed_same_bytes_whatever_the_number_of_processes(
     assert one == two
     same = {name for name in one if other.get(name) == one[name]}
     assert same == {"flair-2_centroids_sp_to_patch.json"}  # the places are the same
+
+
+def test_large_plans_the_test_set_of_flair_2() -> None:
+    areas = [area for area in plan_areas(SIZES["large"]) if area.split == "test"]
+    ids = [area.first_id + patch for area in areas for patch in range(PATCHES**2)]
+    assert ids == list(range(77413, 93463))  # 16,050 patches
+    assert {area.domain.name for area in areas} == {
+        *("D015_2020", "D022_2021", "D026_2020", "D036_2020", "D061_2020"),
+        *("D064_2021", "D068_2021", "D069_2020", "D071_2020", "D084_2021"),
+    }
+    assert len({(area.domain, area.name) for area in areas}) == 642
+    assert len({area.patch_corner(patch) for area in areas for patch in range(PATCHES**2)}) == 16050
+    assert {area.written for area in areas} == {25}
+
+
+def test_copies_are_whole_areas_that_take_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = Share(domains=2, areas=2, patches=3, larger=1, copies=True)
+    monkeypatch.setitem(
+        SIZES, "small stand-in", Size({"train": Share(1, 1, 1), "test": test}, dates=(20, 20))
+    )
+    pixels = toy.make_toy_dataset(tmp_path, "small stand-in", seed=3)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [
+        p for p in files if not any(re.fullmatch(n, p.relative_to(tmp_path).as_posix()) for n in NAMES)
+    ] == []
+
+    patches = index_patches(tmp_path, "test", labels=True)
+    areas = [(patch.domain, patch.area) for patch in patches[::3]]
+    assert [(patch.domain, patch.area) for patch in patches] == [area for area in areas for _ in range(3)]
+    assert [domain for domain, _ in areas] == ["D015_2020"] * 3 + ["D022_2021"] * 2
+    assert len(set(areas)) == 5
+    for patch in patches:
+        image = Path(patch.image)
+        assert (int(patch.id) - 77413) // 25 == areas.index((patch.domain, patch.area))
+        first = patches[0 if patch.domain == "D015_2020" else 9 :][:3]  # the area that was drawn
+        (original,) = (one for one in first if (int(one.id) - int(patch.id)) % 25 == 0)
+        assert image.samefile(original.image)
+        assert labels_of(image).samefile(labels_of(Path(original.image)))
+        assert series_of(image).samefile(series_of(Path(original.image)))
+        assert patch.centroid == original.centroid  # the pixels of the series that the image shows
+    assert len({patch.metadata["patch_centroid_x"] for patch in patches}) > 9
+
+    counts = np.zeros(20, np.int64)
+    for patch in patches:
+        counts += np.bincount(rasterio.open(patch.labels).read(1).ravel(), minlength=20)
+    np.testing.assert_array_equal(pixels["test"], counts)
 
 
 def test_an_earlier_toy_data_set_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

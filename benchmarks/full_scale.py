@@ -1,0 +1,191 @@
+"""FLAIR #2's size on one machine: index of all patches, ingestion and scoring of the whole test set.
+
+Data: the toy set `large`, whose areas share the files of one drawn area per domain, with a training split of
+61,712 patches made of further names of a few files. So the page cache holds all of it, and nothing waits for
+the disk. The submission does nothing: what remains is the kit's own work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from flair_baseline.toy import make_toy_dataset
+from flair_baseline.toy_areas import SIZES
+from flair_ingestion.dataset import SPLITS, VALIDATION_DOMAINS, Patch, index_patches, labels_folder
+from flair_ingestion.exchange import read_request
+from flair_ingestion.reference import NULL_SUBMISSION
+from flair_scoring.errors import run_command
+from record import KIT, append_record
+
+TRAIN_PATCHES, TRAIN_AREAS, TRAIN_DOMAINS = 61_712, 757, 40  # train and val together
+BATCH, WINDOW = 10, 40  # the null submission's requests
+EARLY = 1000  # patches after which memory must not grow any more
+PROGRESS = re.compile(rb"submission: [^\r\n]*?(\d+)/\d+")
+
+
+def make_data(data: Path, areas: int) -> np.ndarray:
+    """`large` with so many test areas, and the whole training split; test pixels per FLAIR value (20,)."""
+    large = SIZES["large"]
+    domains = min(areas, large.splits["test"].domains)
+    test = dataclasses.replace(
+        large.splits["test"], domains=domains, areas=areas // domains, larger=areas % domains
+    )
+    SIZES["full_scale"] = dataclasses.replace(large, splits={**large.splits, "test": test})
+    pixels = make_toy_dataset(data, "full_scale", 2022)
+    link_training_split(data)
+    return pixels["test"]
+
+
+def link_training_split(data: Path) -> None:
+    """Replace the toy's training domains by 40 with 61,712 patches, all of them names of the toy's files."""
+    files: dict[str, list[Path]] = {}
+    for kind in ("aerial", "labels", "sen"):
+        root = data / f"flair_2_toy_{kind}_train"
+        root.rename(data / kind)
+        files[kind] = sorted(path for path in (data / kind).rglob("*") if path.is_file())
+    series = files["sen"][:3]  # of one area: data, masks, products
+    sidecars = {
+        name: data / f"{name}.json" for name in ("flair-2_centroids_sp_to_patch", "flair_aerial_metadata")
+    }
+    centroids, metadata = (json.loads(path.read_text()) for path in sidecars.values())
+    centroid, facts = centroids["IMG_000001.tif"], metadata["IMG_000001"]
+    made_up = [f"D{number}_2019" for number in range(100, 100 + TRAIN_DOMAINS - len(VALIDATION_DOMAINS))]
+    names = [*sorted(VALIDATION_DOMAINS), *made_up]
+    bounds = np.linspace(0, TRAIN_PATCHES, TRAIN_AREAS + 1).astype(int).tolist()
+    for number in range(TRAIN_AREAS):
+        domain, area = names[number % TRAIN_DOMAINS], f"Z{number // TRAIN_DOMAINS + 1}_UF"
+        folders = {
+            kind: data / f"flair_2_toy_{kind}_train" / domain / area / content
+            for kind, content in (("aerial", "img"), ("labels", "msk"), ("sen", "sen"))
+        }
+        for folder in folders.values():
+            folder.mkdir(parents=True)
+        for path in series:
+            os.link(path, folders["sen"] / f"SEN2_sp_{domain}-{area}_{path.name.rpartition('_')[2]}")
+        for patch in range(bounds[number] + 1, bounds[number + 1] + 1):
+            place = patch % len(files["aerial"])
+            os.link(files["aerial"][place], folders["aerial"] / f"IMG_{patch:06d}.tif")
+            os.link(files["labels"][place], folders["labels"] / f"MSK_{patch:06d}.tif")
+            centroids[f"IMG_{patch:06d}.tif"], metadata[f"IMG_{patch:06d}"] = centroid, facts
+    for path, content in zip(sidecars.values(), (centroids, metadata), strict=True):
+        path.write_text(json.dumps(content))
+
+
+def time_index(data: Path, runs: int = 3) -> tuple[list[str], list[Patch]]:
+    """Index all three splits with their labels, after one run that warms the cache; the test patches too."""
+    seconds = []
+    for _ in range(runs + 1):
+        start = time.perf_counter()
+        splits = {split: index_patches(data, split, labels=True) for split in SPLITS}
+        seconds.append(time.perf_counter() - start)
+    count = sum(map(len, splits.values()))
+    if len(splits["train"]) + len(splits["val"]) != TRAIN_PATCHES:
+        sys.exit("error: the training split is not the one that was made")
+    figure = f"index of {count} patches {statistics.median(seconds[1:]):.2f} s (median of {runs}, warm)"
+    return [figure], splits["test"]
+
+
+def time_reading(patches: list[Patch]) -> float:
+    """Seconds to read every request, one after the other, as ingestion does on the CPU."""
+    start = time.perf_counter()
+    for first in range(0, len(patches), BATCH):
+        read_request(patches[first : first + BATCH], WINDOW)
+    return time.perf_counter() - start
+
+
+def memory(pid: int) -> np.ndarray:
+    """Resident MB of a process, all and without mapped files."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = {name: int(kib) * 1024 / 1e6 for name, kib in re.findall(r"(VmRSS|RssAnon):\s*(\d+) kB", status)}
+    return np.array([found["VmRSS"], found["RssAnon"]])
+
+
+def ingest(data: Path, output: Path) -> tuple[float, dict[int, np.ndarray]]:
+    """Wall seconds of ingest.py from start to exit, and its memory at each count that its progress shows."""
+    command = [sys.executable, "-B", str(KIT / "ingestion_program" / "ingest.py"), str(data)]
+    command += [str(NULL_SUBMISSION), str(output), "--limit-ratio", "0", "--device", "cpu"]
+    memories: dict[int, np.ndarray] = {}
+    said = b""
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        while piece := os.read(process.stderr.fileno(), 1 << 16):
+            said += piece
+            if shown := PROGRESS.findall(piece):
+                memories[int(shown[-1])] = memory(process.pid)
+    if process.returncode:
+        sys.exit(said.decode(errors="replace"))
+    return time.perf_counter() - start, memories
+
+
+def ingest_beside_reading(data: Path, output: Path, patches: list[Patch]) -> list[str]:
+    """Reading alone, then ingestion of the same patches; its memory early and at the end; its totals."""
+    time_reading(patches[:EARLY])  # warms the cache
+    reading = time_reading(patches)
+    wall, memories = ingest(data, output)
+    timing = json.loads((output / "timing.json").read_text())
+    ids = (output / "ids.txt").read_text().split()
+    written = {path.name for path in (output / "predictions").iterdir()}
+    if ids != [patch.id for patch in patches] or written != {f"PRED_{id}.tif" for id in ids}:
+        sys.exit("error: the predictions are not those of the patches")
+    if (timing["patches"], max(memories)) != (len(patches), len(patches)):
+        sys.exit(f"error: {timing['patches']} patches in timing.json, progress up to {max(memories)}")
+    early = next(count for count in sorted(memories) if count >= min(EARLY, len(patches) // 2))
+    first, last = memories[early], memories[len(patches)]
+    return [
+        f"ingestion of {len(patches)} patches {wall:.1f} s from start to exit, reading alone {reading:.1f} s "
+        f"with one worker as well: {wall / reading:.2f}x",
+        f"of it under the clock {timing['inference_seconds']:.1f} s",
+        f"ingest.py holds {first[0]:.0f} MB at patch {early} and {last[0]:.0f} MB at the last "
+        f"({last[0] - first[0]:+.0f}; without mapped files {first[1]:.0f} and {last[1]:.0f}, "
+        f"{last[1] - first[1]:+.0f})",
+    ]
+
+
+def score(data: Path, output: Path, pixels: np.ndarray) -> list[str]:
+    """score.py on what ingestion wrote; every prediction is building, so the accuracy is building's share."""
+    command = [sys.executable, KIT / "scoring_program" / "score.py", output, labels_folder(data, "test")]
+    start = time.perf_counter()
+    subprocess.run([*command, "--output", output / "score"], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    accuracy = json.loads((output / "score" / "scores.json").read_text())["overall_accuracy"]
+    figures = (
+        f"overall accuracy {accuracy:.6f}, building's share of the labels {pixels[1] / pixels.sum():.6f}"
+    )
+    return [f"score.py {seconds:.1f} s", figures]
+
+
+def main() -> None:
+    """Make the data, measure, append to the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--areas", type=int, default=642, help="test areas of 25 patches, for a trial (default: %(default)s)"
+    )
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data, output = Path(folder, "data"), Path(folder, "output")
+        start = time.perf_counter()
+        pixels = make_data(data, args.areas)
+        figures = [f"data made in {time.perf_counter() - start:.0f} s"]
+        found, patches = time_index(data)
+        figures += found
+        figures += ingest_beside_reading(data, output, patches)
+        figures += score(data, output, pixels)
+    command = "python benchmarks/full_scale.py" + (f" --areas {args.areas}" if args.areas != 642 else "")
+    append_record(command, figures, ("numpy", "imagecodecs"))
+
+
+if __name__ == "__main__":
+    run_command(main)
