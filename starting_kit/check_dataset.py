@@ -1,8 +1,12 @@
-"""Read a data set whole, say what is in it, and list everything that is wrong with it."""
+"""Read a data set whole, say what is in it, and list everything that is wrong with it.
+
+FLAIR as downloaded from the Hugging Face hub, one archive per domain, is laid out first: --lay-out.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from flair_baseline.domain_archives import find_archives, lay_out
 from flair_ingestion.dataset import SPLITS, Patch, check_patches, read_dates, read_labels
 from flair_ingestion.index import find_roots, scan_split
 from flair_scoring.errors import DataError, list_problems, run_command
@@ -26,9 +31,25 @@ def scan(data: Path) -> tuple[dict[str, list[Patch]], list[str]]:
             splits[split], found = scan_split(data, split, labels)
             problems += found
     if not splits:
-        raise DataError(f"{data}: no folders flair_aerial_train, …; unpack FLAIR #2's archives there")
+        raise DataError(explain_absence(data))
     problems += find_shared_ids(splits)
     return splits, list(dict.fromkeys(problems))  # all splits share the json files
+
+
+def explain_absence(data: Path) -> str:
+    """Why there is nothing to check, and the command that helps if these are archives of domains."""
+    if not data.is_dir():
+        return f"{data}: no such folder; name the one in which FLAIR #2's archives are unpacked"
+    archives = find_archives(data)
+    if not archives:
+        return f"{data}: no folders flair_aerial_train, …; unpack FLAIR #2's archives there"
+    out = data.resolve().with_name(f"{data.resolve().name}-flair2")
+    return (
+        f"{data}: {len(archives)} archives of one domain each ({archives[0].relative_to(data)} …), as on the "
+        "Hugging Face hub; the kit reads the layout of IGN's archives. Unpack them into it, and check:\n"
+        f"  python starting_kit/check_dataset.py {shlex.quote(str(data))} --lay-out {shlex.quote(str(out))}\n"
+        f"  python starting_kit/check_dataset.py {shlex.quote(str(out))}"
+    )
 
 
 def find_shared_ids(splits: dict[str, list[Patch]]) -> list[str]:
@@ -81,10 +102,22 @@ def frequencies(counts: dict[str, np.ndarray]) -> str:
 def main() -> None:
     """Print the tables; a data set with problems ends in one error that lists them."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="example: python starting_kit/check_dataset.py /data/flair2"
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python starting_kit/check_dataset.py /data/flair2",
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="folder with the FLAIR #2 archives, unpacked")
-    data = parser.parse_args().data
+    parser.add_argument(
+        "--lay-out",
+        type=Path,
+        metavar="OUT",
+        help="do not check: unpack the archives of single domains in DATA into OUT, in the layout of IGN's",
+    )
+    args = parser.parse_args()
+    data = args.data
+    if args.lay_out:
+        print(f"{args.lay_out}: {lay_out(data, args.lay_out)} files and both json files in place")
+        return
 
     splits, problems = scan(data)
     print(summary(splits), flush=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +24,119 @@ def tree(flair_tree: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(flair_tree, tmp_path / "data"))
 
 
-def check(data: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), str(data)], capture_output=True, text=True, timeout=120
-    )
+def check(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def hub(flair_tree: Path, tmp_path: Path) -> Path:
+    """The same data set in the Hugging Face packaging, with a patch and a series of FLAIR #1's test set."""
+    root = tmp_path / "the hub"
+    (root / "aux-data").mkdir(parents=True)
+    for path in flair_tree.glob("*.json"):
+        shutil.copy(path, root / "aux-data")
+    metadata_path = root / "aux-data" / "flair_aerial_metadata.json"
+    metadata = json.loads(metadata_path.read_text())
+    metadata["IMG_061713"] = metadata["IMG_077415"] | {"zone": "Z9_AA"}  # D022_2021, as in both challenges
+    metadata_path.write_text(json.dumps(metadata))
+    for split, domains in DOMAINS.items():
+        folder = root / "data" / ("flair#2-test" if split == "test" else "train-val")
+        folder.mkdir(parents=True, exist_ok=True)
+        for domain in domains:
+            with zipfile.ZipFile(folder / f"{domain}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in flair_tree.glob(f"*/{domain}/{AREA}/*/*"):
+                    kind = next(kind for kind in ("aerial", "labels", "sen") if kind in path.parts[-5])
+                    archive.write(path, f"{kind}/{AREA}/{path.name}")
+                archive.writestr("README.md", "not of the data set")
+    (root / "data" / "flair#1-test").mkdir()
+    with zipfile.ZipFile(root / "data" / "flair#1-test" / "D022_2021.zip", "w") as archive:
+        archive.writestr("aerial/Z9_AA/IMG_061713.tif", "of FLAIR #1")
+        archive.writestr("sen/Z9_AA/SEN2_sp_D022_2021-Z9_AA_data.npy", "of FLAIR #1")
+    return root
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_archives_of_domains_are_recognised_and_the_commands_lay_them_out(
+    hub: Path, flair_tree: Path
+) -> None:
+    found = check(hub)
+    assert found.returncode == 2
+    assert "10 archives of one domain each" in found.stderr
+    commands = [
+        line.split("python starting_kit/check_dataset.py ")[1] for line in found.stderr.splitlines()[1:]
+    ]
+    first, second = map(shlex.split, commands)
+    assert first[:2] == [str(hub), "--lay-out"]
+    assert first[2:] == second
+    assert check(*first).returncode == 0
+    laid_out, expected = files(Path(*second)), files(flair_tree)
+    assert b"IMG_061713" in laid_out.pop("flair_aerial_metadata.json")
+    del expected["flair_aerial_metadata.json"]
+    assert laid_out == expected
+    done = check(*second)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no problems")
+
+
+def test_laying_out_again_completes_what_is_there(hub: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert check(hub, "--lay-out", out).returncode == 0
+    complete = files(out)
+    kept, cut, gone = sorted(out.rglob("IMG_*.tif"))[:3]
+    kept.write_bytes(b"x" * kept.stat().st_size)  # of the right size: not read again
+    cut.write_bytes(cut.read_bytes()[:100])
+    gone.unlink()
+    done = check(hub, "--lay-out", out)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert {name for name, content in files(out).items() if content != complete[name]} == {
+        kept.relative_to(out).as_posix()
+    }
+    assert files(out).keys() == complete.keys()
+
+
+def test_damaged_archives_and_unknown_patches_are_listed_and_the_rest_is_laid_out(
+    hub: Path, flair_tree: Path, tmp_path: Path
+) -> None:
+    cut, broken = (hub / "data/train-val" / f"{domain}.zip" for domain in ("D006_2020", "D007_2020"))
+    cut.write_bytes(cut.read_bytes()[:5000])
+    content = bytearray(broken.read_bytes())
+    with zipfile.ZipFile(broken) as archive:
+        info = next(info for info in archive.infolist() if "_data.npy" in info.filename)
+    content[info.header_offset + 1000] ^= 0xFF
+    broken.write_bytes(content)
+    metadata_path = hub / "aux-data" / "flair_aerial_metadata.json"
+    metadata = json.loads(metadata_path.read_text())
+    del metadata["IMG_077413"]
+    metadata_path.write_text(json.dumps(metadata))
+    out = tmp_path / "out"
+    done = check(hub, "--lay-out", out)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    message = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert message[0].endswith("(4 problems):")
+    for part in (str(cut), f"{info.filename} is damaged", ": IMG_077413.tif: ", ": MSK_077413.tif: "):
+        assert sum(part in line for line in message) == 1, part
+    absent = files(flair_tree).keys() - files(out).keys()
+    assert {name.split("/")[1] for name in absent} == {"D006_2020", "D007_2020", "D015_2020"}
+    assert sum("D007_2020" in name for name in absent) == 1
+    assert not files(out).keys() - files(flair_tree).keys()
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [("data", "no archives of domains"), ("aux-data", "no flair-2_centroids_sp_to_patch.json")],
+)
+def test_a_partial_download_says_what_is_missing(
+    hub: Path, tmp_path: Path, missing: str, sentence: str
+) -> None:
+    shutil.rmtree(hub / missing)
+    done = check(hub, "--lay-out", tmp_path / "out")
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_tables_say_what_is_there(tree: Path) -> None:
@@ -97,10 +209,13 @@ def test_problems_of_all_splits_end_in_one_message(tree: Path) -> None:
         assert sum(part in line for line in message) == 1
 
 
-@pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_a_folder_without_data_says_what_to_unpack(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("nowhere", "no such folder; name the one"), ("empty", "unpack FLAIR #2's archives there")],
+)
+def test_a_folder_without_data_says_what_to_do(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "empty").mkdir()
     done = check(tmp_path / name)
     assert done.returncode == 2
-    assert "unpack FLAIR #2's archives there" in done.stderr
+    assert sentence in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,0 +1,174 @@
+"""FLAIR as the Hugging Face hub has it, one archive per domain, laid out as IGN's archives are.
+
+There FLAIR #1 and FLAIR #2 lie together, in one zip per domain with all kinds of files. Where a file belongs
+follows from its name and from domain and zone in the metadata json, so folders inside the zips do not matter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tqdm import tqdm
+
+from flair_ingestion.sidecars import CENTROIDS, METADATA, read_sidecar
+from flair_scoring.errors import DataError, UsageError, list_problems
+
+LAST_TRAINING_ID, FIRST_TEST_ID = 61712, 77413  # in between lies the test set of FLAIR #1
+_ARCHIVE = re.compile(r"D\d{3}.*\.zip", re.ASCII)
+_RASTER = re.compile(r"(IMG|MSK)_(\d{6})\.tif", re.ASCII)
+_SERIES = re.compile(r"SEN2_sp_(D\d{3}_\d{4}-Z\d+_[A-Z]{2})_(data\.npy|masks\.npy|products\.txt)", re.ASCII)
+_AREA = re.compile(r"D\d{3}_\d{4}-Z\d+_[A-Z]{2}", re.ASCII)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file of FLAIR #2 in an archive, and its path in IGN's layout."""
+
+    archive: Path
+    info: zipfile.ZipInfo
+    target: Path
+
+
+def find_archives(folder: Path) -> list[Path]:
+    """The archives of single domains (D015_2020.zip) anywhere below the folder, in name order."""
+    return sorted(path for path in folder.rglob("D*.zip") if _ARCHIVE.fullmatch(path.name))
+
+
+def lay_out(folder: Path, out: Path) -> int:
+    """Unpack FLAIR #2 into `out` as IGN's archives would, with both json files; the number of its files.
+
+    Files that are there with their full size are kept, so the same call continues an interrupted run. Raises
+    DataError with all problems after everything sound is in its place, UsageError if `out` cannot be written.
+    """
+    archives = find_archives(folder)
+    if not archives:
+        raise DataError(f"{folder}: no archives of domains (D015_2020.zip …) in it or below it")
+    sidecars = _find_sidecars(folder)
+    problems: list[str] = []
+    metadata = read_sidecar(sidecars[1].parent, (sidecars[1].name,), problems)
+    if metadata is None:
+        raise DataError(problems[0])
+    areas = _find_areas(metadata.entries)
+    members: list[_Member] = []
+    for archive in archives:
+        try:
+            members += _find_members(archive, areas, out, problems)
+        except (OSError, *_DAMAGED) as error:
+            problems.append(f"{archive}: cannot be read ({error}); download it again")
+    try:
+        _require_room(members, out)
+        for path in sidecars:
+            if path.parent.resolve() != out.resolve():
+                shutil.copyfile(path, out / path.name)
+        _unpack(members, problems)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror}); make room or name another") from None
+    if problems:
+        raise DataError(list_problems(f"{out}: not all of FLAIR #2 could be laid out", problems))
+    return len(members)
+
+
+def _find_sidecars(folder: Path) -> list[Path]:
+    """The json files, wherever below the folder they are (the hub has them in aux-data/)."""
+    found = [sorted(path for name in names for path in folder.rglob(name)) for names in (CENTROIDS, METADATA)]
+    missing = [names[0] for names, paths in zip((CENTROIDS, METADATA), found, strict=True) if not paths]
+    if missing:
+        raise DataError(
+            f"{folder}: no {' and no '.join(missing)} in it or below it; download aux-data/ as well"
+        )
+    return [paths[0] for paths in found]
+
+
+def _find_areas(entries: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Patch id, and area as D015_2020-Z1_UU, -> that area and "train" or "test"; FLAIR #1's are left out."""
+    found: dict[str, tuple[str, str]] = {}
+    for key, entry in entries.items():
+        fields = entry if isinstance(entry, dict) else {}
+        area, id = f"{fields.get('domain')}-{fields.get('zone')}", key.removeprefix("IMG_")
+        split = _find_split(id)
+        if split and _AREA.fullmatch(area):
+            found[id] = found[area] = (area, split)
+    return found
+
+
+def _find_split(id: str) -> str | None:
+    """Where FLAIR #2 has a patch; None: it is FLAIR #1's."""
+    number = int(id) if id.isdecimal() else 0
+    return "train" if 1 <= number <= LAST_TRAINING_ID else "test" if number >= FIRST_TEST_ID else None
+
+
+def _find_members(
+    archive: Path, areas: dict[str, tuple[str, str]], out: Path, problems: list[str]
+) -> Iterator[_Member]:
+    """The files of an archive that FLAIR #2 has; the others, and other kinds of files, are passed over."""
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            name = PurePosixPath(info.filename).name
+            if match := _RASTER.fullmatch(name):
+                kind, content = ("aerial", "img") if match[1] == "IMG" else ("labels", "msk")
+                key = match[2]
+                if key not in areas and _find_split(key):
+                    problems.append(
+                        f"{archive}: {name}: {METADATA[0]} lacks the domain and zone of IMG_{key}"
+                    )
+            elif match := _SERIES.fullmatch(name):
+                kind = content = "sen"
+                key = match[1]
+            else:
+                continue
+            if key in areas:
+                area, split = areas[key]
+                root = f"flair_2_{kind}_test" if split == "test" else f"flair_{kind}_train"
+                yield _Member(archive, info, out.joinpath(root, *area.split("-"), content, name))
+
+
+def _require_room(members: list[_Member], out: Path) -> None:
+    """Make `out`; raises UsageError if the files that are not there yet will not fit."""
+    out.mkdir(parents=True, exist_ok=True)
+    needed = sum(member.info.file_size for member in members if not _is_there(member))
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise UsageError(
+            f"{out}: {needed / 1e9:.1f} GB to unpack, {free / 1e9:.1f} GB free; make room or name another"
+        )
+
+
+def _is_there(member: _Member) -> bool:
+    return member.target.is_file() and member.target.stat().st_size == member.info.file_size
+
+
+def _unpack(members: list[_Member], problems: list[str]) -> None:
+    """Write every file that is not there yet, each whole or not at all."""
+    opened: zipfile.ZipFile | None = None
+    try:
+        for member in tqdm(members, "unpacking", unit="file", dynamic_ncols=True):
+            if _is_there(member):
+                continue
+            if opened is None or opened.filename != str(member.archive):
+                if opened:
+                    opened.close()
+                opened = zipfile.ZipFile(member.archive)
+            member.target.parent.mkdir(parents=True, exist_ok=True)
+            partial = member.target.with_name(f".{member.target.name}.partial")
+            try:
+                with opened.open(member.info) as source, partial.open("wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+                os.replace(partial, member.target)
+            except _DAMAGED as error:  # a wrong checksum, too
+                problems.append(
+                    f"{member.archive}: {member.info.filename} is damaged ({error}); download it again"
+                )
+            finally:
+                partial.unlink(missing_ok=True)
+    finally:
+        if opened:
+            opened.close()
