@@ -6,12 +6,11 @@ import argparse
 import re
 from pathlib import Path
 
-from flair_baseline.portrait import Portrait, draw
-from flair_ingestion.dataset import SPLITS, Patch, read_image, read_labels, read_superpatch
+from flair_baseline.portrait import draw, portray
+from flair_ingestion.dataset import SPLITS, Patch
 from flair_ingestion.index import find_roots, scan_split
 from flair_scoring.errors import DataError, UsageError, list_problems, run_command
 from flair_scoring.files import write_file
-from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.pairing import PREDICTION, find_rasters, list_files
 from flair_scoring.raster import RasterError, read_raster
 
@@ -26,6 +25,8 @@ def find_patch(data: Path, id: str) -> Patch:
             for patch in patches:
                 if patch.id == id:
                     return patch
+    if not any(find_roots(data, "aerial", split) for split in SPLITS):
+        raise DataError(f"{data}: no folders flair_aerial_train, …; name the folder of FLAIR #2's archives")
     if problems:
         raise DataError(list_problems(f"{data}: no complete patch {id}; the data set", problems))
     raise UsageError(f"{data}: no patch {id} in any split; check_dataset.py DATA says what is there")
@@ -33,6 +34,8 @@ def find_patch(data: Path, id: str) -> Patch:
 
 def find_prediction(folder: Path, id: str) -> Path:
     """The file of PRED_<id>.tif somewhere below the folder; UsageError if it is not there."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; expected one with PRED_{id}.tif")
     paths = find_rasters(list_files(folder), PREDICTION).paths
     if id not in paths:
         raise UsageError(f"{folder}: no PRED_{id}.tif there; name the folder that ingest.py or you wrote")
@@ -51,6 +54,16 @@ def main() -> None:
     parser.add_argument(
         "--superpatch", type=int, default=40, metavar="S", help="side in 10 m pixels (default: %(default)s)"
     )
+    parser.add_argument(
+        "--dates", type=int, default=30, metavar="N", help="draw at most so many dates (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=1700,
+        metavar="N",
+        help="of the picture, in pixels (default: %(default)s)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PNG")
     args = parser.parse_args()
     match = re.fullmatch(r"(?:IMG_|MSK_)?(\d{6})(?:\.tif)?", Path(args.patch).name, re.ASCII)
@@ -58,6 +71,10 @@ def main() -> None:
         parser.error(f"{args.patch}: expected a 6-digit id")
     if args.superpatch % 2 or not 10 <= args.superpatch <= 110:
         parser.error(f"--superpatch {args.superpatch}: expected an even number from 10 to 110")
+    if args.dates < 1:
+        parser.error(f"--dates {args.dates}: expected 1 or more")
+    if not 500 <= args.width <= 10_000:
+        parser.error(f"--width {args.width}: expected 500 to 10000")
     patch = find_patch(args.data, match[1])
     prediction = None
     if args.predictions:
@@ -66,15 +83,7 @@ def main() -> None:
             prediction = read_raster(path)
         except RasterError as error:
             raise UsageError(f"{path}: {error}") from None
-    facts = [patch.domain, patch.area, patch.metadata["date"], patch.metadata["camera"]]
-    portrait = Portrait(
-        title=f"IMG_{patch.id}: " + ", ".join(str(fact) for fact in facts if fact),
-        aerial=read_image(patch),
-        series=read_superpatch(patch, args.superpatch),
-        labels=FLAIR_12.index_of[read_labels(patch)] if patch.labels else None,
-        prediction=prediction,
-    )
-    write_file(args.output, draw(portrait))
+    write_file(args.output, draw(portray(patch, args.superpatch, prediction), args.dates, args.width))
     print(args.output)
 
 

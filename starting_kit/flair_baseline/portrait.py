@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch as Swatch
 from matplotlib.patches import Rectangle
 
-from flair_ingestion.dataset import CENTRE, SuperPatch
+from flair_ingestion.dataset import CENTRE, SuperPatch, read_image, read_labels, read_superpatch
+from flair_ingestion.dataset import Patch as DataPatch
 from flair_scoring.nomenclature import FLAIR_12
 
 HEIGHT_STEP = 0.2  # metres per unit of the elevation band
@@ -21,6 +22,7 @@ RED, GREEN, BLUE = 2, 1, 0  # places of B4, B3, B2 in a series
 BRIGHTEST = 3000  # digital number that is drawn white
 COVERED = 50  # per cent of probability from which snow or cloud is marked
 DATES_PER_ROW = 10
+WIDTH = 17  # of the figure, in inches: the size of its letters
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,24 @@ class Portrait:
     prediction: np.ndarray | None
 
 
-def draw(portrait: Portrait, most_dates: int = 30) -> bytes:
-    """A PNG. Of a longer series `most_dates` are shown, evenly chosen."""
+def portray(patch: DataPatch, superpatch_size: int = 40, prediction: np.ndarray | None = None) -> Portrait:
+    """All that is known of a patch, read from the data set; prediction uint8 (512, 512), class indices."""
+    facts = [patch.domain, patch.area, patch.metadata["date"], patch.metadata["camera"]]
+    return Portrait(
+        title=f"IMG_{patch.id}: " + ", ".join(str(fact) for fact in facts if fact),
+        aerial=read_image(patch),
+        series=read_superpatch(patch, superpatch_size),
+        labels=FLAIR_12.index_of[read_labels(patch)] if patch.labels else None,
+        prediction=prediction,
+    )
+
+
+def draw(portrait: Portrait, most_dates: int = 30, width: int = 1700) -> bytes:
+    """A PNG, `width` pixels wide. Of a longer series `most_dates` are shown, evenly chosen."""
     count = len(portrait.series.dates)
     places = np.unique(np.linspace(0, count - 1, min(count, most_dates)).round().astype(int))
     rows = -(-len(places) // DATES_PER_ROW)
-    figure = Figure(figsize=(17, 4.3 + 1.75 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.3 + 1.75 * rows), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=(4.3, 1.75 * rows))
     above, below = halves
     figure.suptitle(portrait.title)
@@ -51,7 +65,7 @@ def draw(portrait: Portrait, most_dates: int = 30) -> bytes:
     )
     _draw_series(portrait.series, places, below.subplots(rows, DATES_PER_ROW, squeeze=False).ravel())
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.savefig(buffer, format="png", dpi=width / WIDTH)
     return buffer.getvalue()
 
 
@@ -62,7 +76,8 @@ def _draw_patch(portrait: Portrait, axes: np.ndarray) -> None:
     axes[1].imshow(np.dstack([infrared, red, green]))
     axes[1].set_title("near infrared, red, green")
     shown = axes[2].imshow(HEIGHT_STEP * height, cmap="viridis")
-    axes[2].figure.colorbar(shown, ax=axes[2], location="bottom", shrink=0.8, label="m above the ground")
+    scale = axes[2].inset_axes((0.1, -0.08, 0.8, 0.05))  # inside its place, so that all five are in line
+    axes[2].figure.colorbar(shown, cax=scale, orientation="horizontal", label="m above the ground")
     axes[2].set_title("height")
     _draw_labels(axes[3], portrait.labels, "labels")
     _draw_labels(axes[4], portrait.prediction, "prediction")

@@ -55,10 +55,11 @@ def test_labels_have_the_official_colours_and_nothing_else_is_made_up() -> None:
 @pytest.mark.parametrize("name", ["000001", "IMG_000007.tif", "077413"])
 def test_draws_patches_of_every_split(flair_tree: Path, tmp_path: Path, name: str) -> None:
     write_labels(tmp_path / f"PRED_{name[-10:].removesuffix('.tif')}.tif", np.zeros((512, 512), np.uint8))
-    done = show(name, "--data", flair_tree, "--predictions", tmp_path, "-o", tmp_path / "patch.png")
+    options = ["--predictions", tmp_path, "--dates", 3, "--width", 1200]
+    done = show(name, "--data", flair_tree, *options, "-o", tmp_path / "patch.png")
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "patch.png") as image:
-        assert image.width > 1000
+        assert image.width == 1200
 
 
 def test_test_patches_need_no_labels(flair_tree: Path, tmp_path: Path) -> None:
@@ -79,7 +80,10 @@ def test_test_patches_need_no_labels(flair_tree: Path, tmp_path: Path) -> None:
         (["999999"], "no patch 999999 in any split"),
         (["patch"], "expected a 6-digit id"),
         (["077413", "--superpatch", "7"], "expected an even number from 10 to 110"),
+        (["077413", "--dates", "0"], "expected 1 or more"),
+        (["077413", "--width", "20"], "expected 500 to 10000"),
         (["077413", "--predictions", "EMPTY"], "no PRED_077413.tif there"),
+        (["077413", "--predictions", "NOWHERE"], "no such folder; expected one with PRED_077413.tif"),
     ],
 )
 def test_what_cannot_be_drawn_is_explained(
@@ -90,3 +94,9 @@ def test_what_cannot_be_drawn_is_explained(
     assert done.returncode == 2
     assert sentence in done.stderr
     assert not (tmp_path / "patch.png").exists()
+
+
+def test_a_folder_without_a_data_set_is_said_to_have_none(tmp_path: Path) -> None:
+    done = show("077413", "--data", tmp_path, "-o", tmp_path / "patch.png")
+    assert done.returncode == 2
+    assert "no folders flair_aerial_train" in done.stderr

@@ -1,0 +1,74 @@
+"""README and the pages beside it: what they tell to type exists, and their numbers have sources."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+KIT = Path(__file__).resolve().parents[1]
+README = (KIT / "README.md").read_text()
+PAGES = README + (KIT / "CONTRIBUTING.md").read_text() + (KIT / "CHANGELOG.md").read_text()
+COMMANDS = sorted(set(re.findall(r"python ([\w/]+\.py)([^\n`;#]*)", PAGES)))
+# It has no help page; test_cage.py runs it
+COMMANDS.remove(("ingestion_program/flair_ingestion/runner.py", " --probe"))
+
+
+@pytest.mark.parametrize(("script", "arguments"), COMMANDS)
+def test_a_command_has_the_options_that_it_is_given(script: str, arguments: str) -> None:
+    help_page = subprocess.run([sys.executable, str(KIT / script), "--help"], capture_output=True, text=True)
+    assert help_page.returncode == 0, help_page.stderr
+    assert set(re.findall(r"--[a-z-]+", arguments)) <= set(re.findall(r"--[a-z-]+", help_page.stdout))
+
+
+def test_targets_of_make_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (KIT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", PAGES, re.MULTILINE))
+    assert {"demo", "test", "bundle", "reference"} <= named <= targets
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_files_that_are_named_with_their_folder_exist(page: str) -> None:
+    text = (KIT / page).read_text()
+    paths = set(re.findall(r"`((?:[\w-]+/)+[\w.-]*|[\w-]+\.md|bundle\.yaml)`", text))
+    paths |= set(re.findall(r"\]\((?!http)([^)]+)\)", text))
+    of_the_user = {"RUN/", "pred/", "ref/"}
+    missing = [path for path in paths - of_the_user if "NAME" not in path and not (KIT / path).exists()]
+    assert paths
+    assert missing == []
+
+
+def test_pictures_are_small() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert pictures
+    for path in pictures:
+        assert (KIT / path).stat().st_size < 300_000
+        with Image.open(KIT / path) as picture:
+            assert picture.width >= 800
+
+
+def rows(heading: str) -> dict[str, str]:
+    """First -> second column of the table that follows some words."""
+    table = README.split(heading)[1].split("\n\n")[1]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {name: value for name, value, *_ in cells}
+
+
+def test_published_results_are_the_published_ones() -> None:
+    published = yaml.safe_load((KIT / "scoring_program/flair_scoring/published.yaml").read_text())
+    known = {result["name"]: f"{result['miou']:.4f}" for result in published}
+    shown = rows("**Published, on the FLAIR #2 test set.**")
+    assert len(shown) > 3
+    assert shown.items() <= known.items()
+
+
+def test_results_on_toy_data_are_recorded() -> None:
+    record = (KIT / "benchmarks/RECORD.md").read_text()
+    shown = rows("**Measured here, on the toy data set.**")
+    assert len(shown) > 1
+    assert [value for value in shown.values() if value not in record] == []
