@@ -60,7 +60,9 @@ for line in sys.stdin:
         request = read_request(members, getattr(model, "superpatch_size", 40))
         series = ("sentinel", "sentinel_masks", "sentinel_dates")
         batch = {key: [torch.from_numpy(array) for array in getattr(request, key)] for key in series}
-        batch |= {"aerial": torch.from_numpy(request.aerial), "metadata": request.metadata}
+        # in the order of the interface: as files have it, torch would compute in another memory format
+        aerial = torch.from_numpy(request.aerial).contiguous()
+        batch |= {"aerial": aerial, "metadata": request.metadata}
         start = time.perf_counter()
         labels = torch.as_tensor(model.predict(batch)).to("cpu", torch.uint8)
         spent += time.perf_counter() - start
