@@ -1,6 +1,14 @@
-"""Cheating, B3 4: a tensor of a class of its own that claims to have been copied, to be computed later."""
+"""Cheating, B3 4: labels of classes of their own that claim to have been copied, to be computed later."""
 
+import numpy
 import torch
+
+
+class PromisedArray(numpy.ndarray):
+    def __array_function__(self, function, types, arguments, keywords):
+        if function is numpy.copyto:
+            return None
+        return super().__array_function__(function, types, arguments, keywords)
 
 
 class Promise(torch.Tensor):
@@ -8,7 +16,8 @@ class Promise(torch.Tensor):
     def __torch_function__(cls, function, types, arguments=(), keywords=None):
         if function is torch.Tensor.copy_:
             return arguments[0]
-        return super().__torch_function__(function, types, arguments, keywords or {})
+        found = super().__torch_function__(function, types, arguments, keywords or {})
+        return found.view(PromisedArray) if function is torch.Tensor.numpy else found
 
 
 class Model:

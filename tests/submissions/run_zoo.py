@@ -1,7 +1,8 @@
 """Run the zoo and print what became of each submission: PASSED, CAUGHT, or CHEATED if it got away with it.
 
-Honest submissions pass. Broken and cheating ones are caught: refused, or their attacks fail one and all. Ends
-with exit code 1 if one cheated or ended otherwise than zoo.py expects.
+Honest submissions pass. Broken and cheating ones are caught: refused, or their attacks fail one and all. The
+seconds are those of the whole command, the start of Python and torch included. Ends with exit code 1 if one
+cheated or ended otherwise than zoo.py expects.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -79,15 +81,18 @@ def main() -> None:
         parser.error(f"not in the zoo: {', '.join(unknown)}; there are: {', '.join(known)}")
     counts: Counter[str] = Counter()
     wide = max(map(len, known))
-    print(f"{'submission':{wide}}  {'expected':{WIDTH}}  {'observed':{WIDTH}}  result")
+    print(f"{'submission':{wide}}  {'expected':{WIDTH}}  {'observed':{WIDTH}}  seconds  result")
     with tempfile.TemporaryDirectory(prefix="zoo-data-") as folder:
         data = write_flair_tree(Path(folder))
         for name in names or known:
             animal = known[name]
+            begin = time.monotonic()
             result, observed = visit(animal, data)
+            seconds = time.monotonic() - begin
             counts[result] += 1
             expected = f"exit {animal.exit_code}: {animal.says}"[:WIDTH]
-            print(f"{name:{wide}}  {expected:{WIDTH}}  {observed[:WIDTH]:{WIDTH}}  {result}", flush=True)
+            line = f"{name:{wide}}  {expected:{WIDTH}}  {observed[:WIDTH]:{WIDTH}}"
+            print(f"{line}  {seconds:7.1f}  {result}", flush=True)
     sums = ", ".join(f"{counts[result]} {result}" for result in (*FINE, "CHEATED", "UNEXPECTED"))
     print(f"{counts.total()} submissions: {sums}")
     sys.exit(0 if set(counts) <= set(FINE) else 1)

@@ -29,6 +29,8 @@ class Animal:
 ANIMALS = (
     Animal("honest_constant", 0, "within_limit"),
     Animal("honest_batch_7", 0, "within_limit"),
+    Animal("honest_batch_32", 0, "within_limit"),
+    Animal("honest_numpy", 0, "within_limit"),
     Animal("floods_stdout", 0, "within_limit"),
     Animal("stays", 0, "within_limit"),
     Animal("no_model_class", 3, "model.py defines no class Model"),
@@ -67,6 +69,7 @@ ANIMALS = (
     Animal("caches_across_runs", 0, "within_limit", level="full"),
     Animal("resizes_memory", 0, "within_limit"),
     Animal("looks_ahead", 0, "within_limit"),
+    Animal("works_in_gaps", 0, "within_limit"),
     Animal("ships_predictions", 3, "'predictions/PRED_077413.tif' is a result"),
     Animal("metadata_command", 3, "'metadata.yaml' has a command"),
 )
