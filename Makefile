@@ -56,6 +56,7 @@ bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/training_step.py
 	$(PY) benchmarks/significance.py
 	$(PY) benchmarks/ranking.py
+	$(PY) benchmarks/full_scale.py
 	$(PY) benchmarks/demo.py
 
 lock: ## pin the newest versions that pyproject.toml allows

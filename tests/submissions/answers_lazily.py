@@ -1,4 +1,4 @@
-"""Cheating, B3 4: labels of classes of their own that claim to have been copied, to be computed later."""
+"""Cheating, threat 4: labels of classes of their own that claim to have been copied, to be computed later."""
 
 import numpy
 import torch

@@ -1,4 +1,4 @@
-"""Cheating, B3 17 and 18: tries to read, trace, signal and limit the process that holds clock and key."""
+"""Cheating, threats 17 and 18: tries to read, trace, signal and limit the holder of clock and key."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Cheating, B3 7: leaves folders that are hard to remove, closed or 1200 deep, for a later run to find."""
+"""Cheating, threat 7: leaves folders that are hard to remove, closed or 1200 deep, for a later run."""
 
 import os
 

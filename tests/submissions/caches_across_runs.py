@@ -1,4 +1,4 @@
-"""Cheating, B3 7: keeps answers for its next run where they would stay: files, their marks, kernel memory."""
+"""Cheating, threat 7: keeps answers where they would stay: files, their marks, kernel memory."""
 
 import ctypes
 import os

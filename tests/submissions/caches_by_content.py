@@ -1,4 +1,4 @@
-"""Cheating, B3 7: keeps the labels of patches by their content, which audits show and ingestion does not."""
+"""Cheating, threat 7: keeps the labels of patches by their content, which only audits show."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Cheating, B3 16 and 29: fills the machine with processes, here 300, each of which wants to leave."""
+"""Cheating, threats 16 and 29: fills the machine with processes, here 300, each of which wants to leave."""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""Cheating, B3 29: 1 GiB in a file of no disk, which counts for no process that has not mapped it."""
+"""Cheating, threat 29: 1 GiB in a file of no disk, which counts for no process that has not mapped it."""
 
 import os
 import time

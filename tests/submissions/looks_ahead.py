@@ -1,4 +1,4 @@
-"""Cheating, B3 15: a process of its own session watches for the next request, off the clock.
+"""Cheating, threat 15: a process of its own session watches for the next request, off the clock.
 
 In a run on a few patches it would gain too little to tell: test_session.py gives it more time.
 """

@@ -1,4 +1,4 @@
-"""Cheating, B3 5 and 16: a thread and a handler that keep its process alive after the last request."""
+"""Cheating, threats 5 and 16: a thread and a handler that keep its process alive after the last request."""
 
 import atexit
 import threading

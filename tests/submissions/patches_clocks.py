@@ -1,4 +1,4 @@
-"""Cheating, B3 3: is slow, and stops every clock that it can reach; with CUDA also that of events."""
+"""Cheating, threat 3: is slow, and stops every clock that it can reach; with CUDA also that of events."""
 
 import os
 import time

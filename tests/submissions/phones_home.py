@@ -1,4 +1,4 @@
-"""Cheating, B3 25 and 26: looks for a way to another machine, or to a program on this one that would help.
+"""Cheating, threats 25 and 26: looks for a way to another machine, or to a useful program on this one.
 
 An open socket is enough to have cheated: where it could lead depends on the machine.
 """

@@ -1,4 +1,4 @@
-"""Cheating, B3 9 and 10: looks for the test set and its labels where they may lie, before it is asked."""
+"""Cheating, threats 9 and 10: looks for the test set and its labels where they may lie, beforehand."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Cheating, B3 3 and 22: becomes another program, with a library preloaded, that always says "done"."""
+"""Cheating, threats 3 and 22: becomes another program, with a library preloaded, that always says "done"."""
 
 import os
 import socket

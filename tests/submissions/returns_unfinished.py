@@ -1,4 +1,4 @@
-"""Cheating, B3 1 and 2: returns at once, and lets a thread compute the labels that it has returned.
+"""Cheating, threats 1 and 2: returns at once, and lets a thread compute the labels that it has returned.
 
 The same on a GPU: kernels that still run, copies that are still under way.
 """

@@ -1,4 +1,4 @@
-"""Cheating, B3 23: answers with a pickle, which would run a command where it is read."""
+"""Cheating, threat 23: answers with a pickle, which would run a command where it is read."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Cheating, B3 15: a thread goes on computing after the answer, while the organizer reads off the clock.
+"""Cheating, threat 15: a thread goes on computing after the answer, while the organizer reads off the clock.
 
 The gaps of a run on a few patches are too short to tell: test_session.py makes them longer.
 """

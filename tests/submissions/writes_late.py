@@ -1,4 +1,4 @@
-"""Cheating, B3 5: answers at once; a thread writes into the shared memory after the clock has stopped."""
+"""Cheating, threat 5: answers at once; a thread writes into the shared memory after the clock has stopped."""
 
 import sys
 import threading

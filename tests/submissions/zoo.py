@@ -1,6 +1,6 @@
 """The zoo: what each submission of this folder must lead to. Its own docstring says what it tries.
 
-"B3" there are the threats that the kit has a defence for, by number. An attack that succeeds says CHEATED.
+Numbers of threats are those of THREATS.md. An attack that succeeds says CHEATED.
 """
 
 from __future__ import annotations

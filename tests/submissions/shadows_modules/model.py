@@ -1,4 +1,4 @@
-"""Cheating, B3 22: ships modules under the names of those that the harness uses; each tells if it runs."""
+"""Cheating, threat 22: ships modules under the names of those of the harness; each tells if it runs."""
 
 import torch
 
