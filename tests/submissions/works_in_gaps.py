@@ -1,6 +1,6 @@
 """Cheating, threat 15: a thread goes on computing after the answer, while the organizer reads off the clock.
 
-The gaps of a run on a few patches are too short to tell: test_session.py makes them longer.
+Not in ANIMALS: the gaps of a run on a few patches are too short to tell; test_session.py makes longer ones.
 """
 
 import threading
@@ -8,7 +8,7 @@ import time
 
 import torch
 
-MUCH = 0.2  # of the time between two requests; a little passes until the process is stopped
+MUCH = 0.3  # of the time between two requests; some of it is under the clock, after and before predict
 
 
 class Model:

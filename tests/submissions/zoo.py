@@ -69,7 +69,6 @@ ANIMALS = (
     Animal("caches_across_runs", 0, "within_limit", level="full"),
     Animal("resizes_memory", 0, "within_limit"),
     Animal("looks_ahead", 0, "within_limit"),
-    Animal("works_in_gaps", 0, "within_limit"),
     Animal("ships_predictions", 3, "'predictions/PRED_077413.tif' is a result"),
     Animal("metadata_command", 3, "'metadata.yaml' has a command"),
 )
