@@ -171,41 +171,58 @@ def compare_wall_time(submission: Submission, patches: Sequence[Patch], conditio
     ]
 
 
-def scatter_of_ratio(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
-    """A sleeping submission against a sleeping reference, both in fresh processes each time."""
+def scatter_of_sleepers(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
+    """A sleeping submission against a sleeping reference."""
+    with tempfile.TemporaryDirectory() as folder:
+        sleepers = []
+        for milliseconds in (20, 40):
+            sleeper = Path(folder, str(milliseconds))
+            sleeper.mkdir()
+            (sleeper / "model.py").write_text(SLEEPER.format(seconds=milliseconds / 1000))
+            sleepers.append(open_submission(sleeper, 1))
+        told = scatter_of_ratio(sleepers[0], sleepers[1], patches, conditions, runs)
+    return [f"a submission that sleeps 40 ms per patch to a reference that sleeps 20: {told}"]
+
+
+def scatter_of_models(
+    submission: Submission, patches: Sequence[Patch], conditions: Conditions, runs: int
+) -> list[str]:
+    """A model against itself."""
+    told = scatter_of_ratio(submission, submission, patches, conditions, runs)
+    return [f"{submission.source.name} to itself: {told}"]
+
+
+def scatter_of_ratio(
+    reference: Submission, submission: Submission, patches: Sequence[Patch], conditions: Conditions, runs: int
+) -> str:
+    """Mean and coefficient of variation of the ratio of times, each in a fresh process each time."""
     ratios = []
     for _ in range(runs):
-        reference, submission = (time_sleeper(seconds, patches, conditions) for seconds in (0.02, 0.04))
-        ratios.append(submission / reference)
+        unit, attempt = Attempt(), Attempt()
+        measure(reference, patches, conditions, unit)
+        measure(submission, patches, conditions, attempt)
+        ratios.append(attempt.seconds / unit.seconds)
     mean = statistics.mean(ratios)
-    return [
-        f"ratio of a submission that sleeps 40 ms per patch to a reference that sleeps 20: {mean:.4f}, "
-        f"coefficient of variation {statistics.stdev(ratios) / mean:.2%} over {runs} runs of "
-        f"{len(patches)} patches"
-    ]
-
-
-def time_sleeper(seconds: float, patches: Sequence[Patch], conditions: Conditions) -> float:
-    """Inference seconds of a submission that sleeps as long per patch."""
-    attempt = Attempt()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "model.py").write_text(SLEEPER.format(seconds=seconds))
-        measure(open_submission(Path(folder), 1), patches, conditions, attempt)
-    return attempt.seconds
+    return (
+        f"ratio {mean:.4f}, coefficient of variation {statistics.stdev(ratios) / mean:.2%} over {runs} runs "
+        f"of {len(patches)} patches"
+    )
 
 
 def main() -> None:
     """Measure all of it, or what was named, and append each to the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ("null", "bare", "wall", "noise")
+    names = ("null", "bare", "wall", "noise", "models")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--patches", type=int, default=60, help="at most 125 (default: %(default)s)")
     parser.add_argument(
-        "--block", type=int, default=10, help="patches of a block beside the bare loop (default: %(default)s)"
+        "--block", type=int, default=10, help="patches at a time for bare and models (default: %(default)s)"
     )
     parser.add_argument("--runs", type=int, default=10, help="runs and blocks (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
-    parser.add_argument("--submission", type=Path, help="for bare and wall; default: reference_submission/")
+    parser.add_argument(
+        "--submission", type=Path, help="for bare, wall and models; default: reference_submission/"
+    )
     args = parser.parse_args()
     if unknown := set(args.what) - set(names):
         parser.error(f"{', '.join(sorted(unknown))}: expected {', '.join(names)}")
@@ -227,7 +244,8 @@ def main() -> None:
                 submission, data, patches[: args.block], conditions, args.runs
             ),
             "wall": lambda: compare_wall_time(submission, patches, conditions),
-            "noise": lambda: scatter_of_ratio(patches, conditions, args.runs),
+            "noise": lambda: scatter_of_sleepers(patches, conditions, args.runs),
+            "models": lambda: scatter_of_models(submission, patches[: args.block], conditions, args.runs),
         }
         for name in args.what or names:
             command = " ".join(["python benchmarks/ingestion.py", name, *sys.argv[1 + len(args.what) :]])
