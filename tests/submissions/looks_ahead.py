@@ -10,7 +10,7 @@ import time
 
 import torch
 
-AHEAD = 0.1  # seconds before the submission is asked
+AHEAD = 0.25  # seconds before the submission is asked
 PATIENCE = 0.2
 
 
