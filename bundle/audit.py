@@ -1,7 +1,7 @@
 """Look for what the clock cannot see: a submission that caches answers or keeps state, and a leaky cage.
 
-Runs the submission twice: on patches in random order, and on the same patches in their order, each request
-two times in a row. An honest model takes as long for a patch that it has seen before, and gives every patch
+Runs the submission on patches in random order, and on the same patches in their order, each request two times
+in a row. An honest model takes as long for a patch that it has seen before, and gives every patch
 the same labels wherever it comes. For organizers: it takes a few minutes on the machine that times.
 """
 
@@ -67,8 +67,8 @@ def audit(submission: Submission, patches: Sequence[Patch], conditions: Conditio
     again = [patch for group in groups for patch in group + group]
     twice = [run(submission, again, conditions) for _ in range(-(-REQUESTS // count))]
     overhead = time_harness(once, conditions)
-    first, second = np.concatenate([one.seconds[::size].reshape(count, 2) for one in twice]).T
-    yield find_caching(first, second, overhead)
+    first_seconds, second_seconds = np.concatenate([one.seconds[::size].reshape(count, 2) for one in twice]).T
+    yield find_caching(first_seconds, second_seconds, overhead)
     labels = twice[0].labels.reshape(count, 2, size, *shuffled.labels.shape[1:])
     first, second = (labels[:, turn].reshape(len(once), *shuffled.labels.shape[1:]) for turn in (0, 1))
     yield find_change(first, second)

@@ -14,7 +14,12 @@ from PIL import Image
 KIT = Path(__file__).resolve().parents[1]
 README = (KIT / "README.md").read_text()
 PAGES = README + (KIT / "CONTRIBUTING.md").read_text() + (KIT / "CHANGELOG.md").read_text()
-COMMANDS = sorted(set(re.findall(r"python ([\w/]+\.py)([^\n`;#]*)", PAGES)))
+GUIDES = [
+    KIT / "bundle/README.md",
+    *(KIT / "bundle/pages").glob("*.md"),
+]
+EVERYWHERE = PAGES + "\n".join(path.read_text() for path in GUIDES)
+COMMANDS = sorted(set(re.findall(r"python ([\w/]+\.py)([^\n`;#]*)", EVERYWHERE)))
 # It has no help page; test_cage.py runs it
 COMMANDS.remove(("ingestion_program/flair_ingestion/runner.py", " --probe"))
 

@@ -88,6 +88,21 @@ def test_the_zoo(
     assert all(isinstance(value, float) and math.isfinite(value) for value in outcome.scores.values())
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("animal", ["sleeps", "keeps_state", "caches_by_content", "looks_around"])
+def test_those_of_the_zoo_that_other_tests_use(
+    animal: str, files: Bundle, task: dict[str, Any], tmp_path: Path
+) -> None:
+    """A slow one, two that only an audit shows, and one that ends when it has looked around."""
+    submission = lay_out(animal, tmp_path / "zoo")
+    (submission / "seconds").write_text("0.01")
+    outcome = Worker(tmp_path / "worker").run(change_limits(files), task, pack_folder(submission))
+    if animal == "looks_around":
+        assert "RuntimeError: seen enough" in refused(outcome)
+    else:
+        assert outcome.status == "Finished", outcome.scoring
+
+
 @pytest.mark.parametrize(("animal", "scored"), [("honest_constant", True), ("ships_predictions", False)])
 def test_a_worker_that_does_not_copy_the_submission_into_the_output(
     files: Bundle, task: dict[str, Any], tmp_path: Path, animal: str, scored: bool
