@@ -103,14 +103,14 @@ def on_leap_day(patch: Patch) -> bool:
 
 
 def store(patches: Sequence[Patch], folder: Path, codec: str) -> list[Patch]:
-    """The patches with their rasters written again, band-interleaved."""
+    """The patches with their rasters written again, pixel-interleaved as the published ones."""
     folder.mkdir()
     stored = []
     for patch in patches:
         image, labels = (folder / f"{kind}_{patch.id}.tif" for kind in ("IMG", "MSK"))
         for path, pixels in ((image, read_image(patch)), (labels, read_labels(patch)[None])):
             shape = dict(zip(("count", "height", "width"), pixels.shape, strict=True))
-            options = {"compress": codec, "interleave": "band", "dtype": "uint8", "transform": GRID}
+            options = {"compress": codec, "interleave": "pixel", "dtype": "uint8", "transform": GRID}
             with rasterio.open(path, "w", driver="GTiff", **shape, **options) as file:
                 file.write(pixels)
         stored.append(replace(patch, image=str(image), labels=str(labels)))

@@ -26,6 +26,7 @@ from flair_baseline.learner import choose_device, make_learner
 from flair_baseline.losses import sum_losses, sum_weights
 from flair_baseline.official import convert
 from flair_baseline.patches import Batch
+from flair_baseline.sentinel import pad_series
 from flair_baseline.training import take_step
 from flair_baseline.utt import OFFICIAL_DAY
 from flair_baseline.validation import class_weights
@@ -67,14 +68,14 @@ def main() -> None:
 
 
 def draw_batch(patches: int, dates: int) -> Batch:
-    """Patches of made-up content, all with as many dates."""
+    """Patches of made-up content, all with as many dates, collated as train.py does."""
     generator = torch.Generator().manual_seed(0)
     cells = torch.randint(0, 13, (patches, 32, 32), dtype=torch.uint8, generator=generator)
     aerial = torch.randint(0, 256, (patches, 5, 512, 512), dtype=torch.uint8, generator=generator)
     days = torch.randint(0, 365, (patches, dates), generator=generator).sort().values.float()
     series = torch.rand(patches, dates, 10, 40, 40, generator=generator)
     labels = cells.repeat_interleave(16, 1).repeat_interleave(16, 2)
-    return Batch((aerial, series, days, torch.ones(patches, dates, dtype=torch.bool)), labels)
+    return Batch((aerial, *pad_series(list(series), list(days))), labels)
 
 
 def our_step(batch: Batch, precision: str, device: torch.device) -> Callable[[], object]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from flair_baseline.checkpoint import find_weights, make_folder, read_config
+from flair_baseline.checkpoint import find_weights, read_config
 from flair_baseline.config import Config, model_options
 from flair_scoring.errors import UsageError
-from flair_scoring.files import write_file
+from flair_scoring.files import make_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.provenance import SCHEMA
 
 # These import torch, torchvision, smp, numpy, safetensors and each other: a submission runs without the kit.
 MODULES = (
     *("__init__", "folding", "fusion", "inference", "ltae", "metadata"),
-    *("sentinel", "unet", "utae", "utt"),
+    *("sentinel", "unet", "upsampling", "utae", "utt"),
 )
 MODEL = '''"""U-T&T of the FLAIR #2 starting kit; flair_baseline/inference.py holds the code."""
 
@@ -47,20 +48,31 @@ def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
     return _pack(_describe(config, batch_size) | {"untrained_seed": config.seed})
 
 
+def check_target(target: Path) -> None:
+    """UsageError unless `write_submission` can write there."""
+    taken = target.is_dir() if target.suffix == ".zip" else target.exists()
+    if taken and (target.suffix == ".zip" or not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target}: give a name that ends in .zip, or a folder that is empty or new")
+    make_folder(target.parent)
+
+
 def write_submission(target: Path, files: dict[str, bytes]) -> None:
     """Write a zip (it replaces an older one of that name) or fill a folder, which must be empty or new.
 
     The same files make the same zip, byte for byte: fixed order and date, no compression.
     """
+    check_target(target)
     if target.suffix == ".zip":
         contents = {target: _zip(files)}
-    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target}: give a name that ends in .zip, or a folder that is empty or new")
     else:
         contents = {target / path: content for path, content in files.items()}
-    for path, content in contents.items():
-        make_folder(path.parent)
-        write_file(path, content)
+    try:
+        for path, content in contents.items():
+            write_file(path, content)
+    except BaseException:
+        if target.suffix != ".zip":
+            shutil.rmtree(target, ignore_errors=True)  # it was empty or new
+        raise
 
 
 def _describe(config: Config, batch_size: int) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flair_baseline.upsampling import DecoderBlock
+
 # Red, green, blue, near infrared, elevation as 8-bit values: statistics of 4,048 training patches, published
 # with GEO-Bench-2. Those of FLAIR #1's code belong to another encoding of the elevation.
 AERIAL_MEANS = (111.41, 115.80, 106.90, 104.09, 17.77)
@@ -43,6 +45,8 @@ class UNet(smp.Unet):
             in_channels=channels,
             classes=classes,
         )
+        for place, block in enumerate(self.decoder.blocks):
+            self.decoder.blocks[place] = DecoderBlock(block)
         self.pooling = pooling
         means, stds = ([0.0] * 5, [255.0] * 5) if scale_only else (AERIAL_MEANS, AERIAL_STDS)
         self.register_buffer("means", torch.tensor(means[:channels])[:, None, None], persistent=False)
