@@ -31,6 +31,7 @@ from flair_ingestion.probe import Row, probe  # noqa: E402
 from flair_ingestion.reference import SEED, time_harness  # noqa: E402
 from flair_ingestion.submission import Submission, open_submission  # noqa: E402
 from flair_scoring.errors import SubmissionError, UsageError, run_command  # noqa: E402
+from flair_scoring.files import require_folder  # noqa: E402
 
 MUCH_FASTER = 0.8  # of the first time: what changes of a processor's clock do not explain
 REQUESTS = 16  # at least, if need be in several fresh processes, so that a cache can be told from chance
@@ -102,28 +103,17 @@ def find_caching(first: np.ndarray, second: np.ndarray, overhead: float) -> Find
 
 def find_change(first: np.ndarray, second: np.ndarray) -> Finding:
     """Labels (N, 512, 512) of the same patches in the same requests, the first and the second time."""
-    changed = share_of_changed_pixels(first, second)
-    if changed.max() <= FEW_PIXELS:
+    if not (changes := _describe_changes(first, second)):
         return Finding("repetition", "fine", "a patch that comes a second time gets the same labels")
-    return Finding(
-        "repetition",
-        "SUSPICIOUS",
-        f"{(changed > FEW_PIXELS).sum()} of {len(changed)} patches get other labels the second time "
-        f"(up to {changed.max():.1%} of their pixels): it keeps state, or is random",
-    )
+    return Finding("repetition", "SUSPICIOUS", f"the second time {changes}: it keeps state, or is random")
 
 
 def find_order(in_order: np.ndarray, shuffled: np.ndarray) -> Finding:
     """Labels (N, 512, 512) of the same patches, from a run in order and from one in random order."""
-    changed = share_of_changed_pixels(in_order, shuffled)
-    if changed.max() <= FEW_PIXELS:
+    if not (changes := _describe_changes(in_order, shuffled)):
         return Finding("order", "fine", "labels do not depend on the order of the patches")
-    return Finding(
-        "order",
-        "SUSPICIOUS",
-        f"{(changed > FEW_PIXELS).sum()} of {len(changed)} patches get other labels in another order (up to "
-        f"{changed.max():.1%} of their pixels): what came before them matters, or it is random",
-    )
+    sentence = f"in another order {changes}: what came before them matters, or it is random"
+    return Finding("order", "SUSPICIOUS", sentence)
 
 
 def describe_overhead(overhead: float, mean: float) -> Finding:
@@ -144,9 +134,13 @@ def describe_probe(level: str, rows: Sequence[Row]) -> Finding:
     return Finding("cage", "fine", f"level {level!r} holds, {len(rows)} attempts as promised; {ends}")
 
 
-def share_of_changed_pixels(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Per patch, for labels (N, 512, 512)."""
-    return (one != other).mean(axis=(1, 2))
+def _describe_changes(one: np.ndarray, other: np.ndarray) -> str:
+    """How many patches of labels (N, 512, 512) differ in more than FEW_PIXELS; empty for none."""
+    changed = (one != other).mean(axis=(1, 2))
+    if changed.max() <= FEW_PIXELS:
+        return ""
+    count = (changed > FEW_PIXELS).sum()
+    return f"{count} of {len(changed)} patches get other labels (up to {changed.max():.1%} of their pixels)"
 
 
 def main() -> None:
@@ -171,6 +165,7 @@ def main() -> None:
     if args.patches < 2:
         parser.error(f"--patches {args.patches}: expected at least 2")
     limits = read_limits().with_options(0, None)
+    require_folder(args.data, "the FLAIR #2 archives, unpacked")
     require_hidden(args.data)
     device = choose_device(args.device)
     patches = sample_patches(index_patches(args.data, args.split), args.patches, SEED)

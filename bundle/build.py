@@ -18,10 +18,11 @@ from pathlib import Path
 import yaml
 
 KIT = Path(__file__).resolve().parents[1]
+SOURCE = KIT / "bundle.yaml"
 sys.path.append(str(KIT / "scoring_program"))
 sys.path.append(str(KIT / "ingestion_program"))
 
-from check import check_bundle  # noqa: E402
+from check import FILES_OF_TASK, check_bundle  # noqa: E402
 from contents import (  # noqa: E402
     DESK,
     PHASES,
@@ -40,18 +41,36 @@ from contents import (  # noqa: E402
     untracked_files,
 )
 from filling import fill_pages  # noqa: E402
+from schema import COMPETITION, COMPETITION_REQUIRED, PHASE, TASK, check_mapping  # noqa: E402
 
 from flair_scoring.errors import DataError, UsageError, list_problems, run_command  # noqa: E402
+from flair_scoring.files import require_folder  # noqa: E402
 from flair_scoring.provenance import commit  # noqa: E402
 
+PHASE_REQUIRED = ("name", "start", "tasks", "max_submissions_per_day", "max_submissions")  # pages show them
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the same input gives the same bytes
 PACKED = (".zip", ".tif", ".png", ".safetensors")  # does not get smaller
 
 
 def read_competition(image: str | None) -> dict:
-    """bundle.yaml, with the image put in if there is one."""
-    competition = yaml.safe_load((KIT / "bundle.yaml").read_text(encoding="utf-8"))
-    return competition | ({"docker_image": image} if image else {})
+    """bundle.yaml, with the image put in if there is one; DataError with all that cannot be built."""
+    try:
+        competition = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DataError(f"{SOURCE}: not YAML in UTF-8: {error}") from None
+    if isinstance(competition, dict) and image:
+        competition["docker_image"] = image
+    problems = check_mapping(SOURCE.name, competition, COMPETITION, COMPETITION_REQUIRED)
+    if not problems:
+        for key, keys, required in (("tasks", TASK, FILES_OF_TASK), ("phases", PHASE, PHASE_REQUIRED)):
+            for place, entry in enumerate(competition[key]):
+                problems += check_mapping(f"{key}[{place}]", entry, keys, required)
+        if len(competition["tasks"]) != len(PHASES):
+            problems.append(f"tasks: expected {len(PHASES)}, one each for the data {' and '.join(PHASES)}")
+    if problems:
+        named = f"{SOURCE} with --image {image}" if image else str(SOURCE)
+        raise DataError(list_problems(f"{named}: cannot be built", problems))
+    return competition
 
 
 def build(
@@ -141,6 +160,8 @@ def parse_arguments() -> argparse.Namespace:
     place = args.data_on_worker
     if place is not None and (not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", place) or ".." in place.split("/")):
         parser.error(f"--data-on-worker {place}: expected a path below /app/data, such as flair2")
+    if args.output.is_dir():
+        parser.error(f"--output {args.output}: is a folder; expected the name of a zip to write")
     return args
 
 
@@ -162,6 +183,8 @@ def main() -> None:
     if args.check:
         report(args.check)
         return
+    if args.data:
+        require_folder(args.data, "the FLAIR #2 archives, unpacked")
     trained = not args.untrained_reference
     if trained and not WEIGHTS.is_file():
         raise UsageError(
@@ -173,8 +196,14 @@ def main() -> None:
             f"note: not in the starting kit, since git does not track them: {', '.join(untracked)}",
             file=sys.stderr,
         )
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    folders = build(args.output, args.data, args.data_on_worker, args.image, trained)
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        folders = build(args.output, args.data, args.data_on_worker, args.image, trained)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        raise UsageError(
+            f"{args.output}: cannot be built ({reason}); check that file, or make room, or choose another -o"
+        ) from None
     print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB")
     for folder in folders:
         print(f"{folder}: to be copied into the worker's data folder")

@@ -39,7 +39,7 @@ from schema import (
 )
 
 from flair_ingestion.limits import Limits, read_limits
-from flair_ingestion.submission import open_submission
+from flair_ingestion.submission import DAMAGE, open_submission
 from flair_scoring.errors import DataError, FlairError
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
@@ -57,7 +57,7 @@ PRIMARY = "miou"
 KEY = "signing.key"
 _LABELS = re.compile(r"MSK_(\d{6})\.tif", re.ASCII)
 _IMAGES = re.compile(r"IMG_(\d{6})\.tif", re.ASCII)
-_FILES_OF_TASK = ("input_data", "reference_data", "ingestion_program", "scoring_program")
+FILES_OF_TASK = ("input_data", "reference_data", "ingestion_program", "scoring_program")
 _SHELL = ("&", "|", ";", ">", "<", "`", "*")
 # What the containers of the two jobs hold below /app
 _MOUNTS = {
@@ -99,6 +99,8 @@ def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list
     """
     found = Findings([], [])
     try:
+        if path.is_fifo():
+            raise OSError("it is a pipe")  # which would block
         with zipfile.ZipFile(path) as archive:
             competition = _read_competition(archive, found)
             if competition is not None:
@@ -107,9 +109,9 @@ def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list
             _check_size(path.stat().st_size, found)
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror}); expected a bundle that build.py wrote"
+            f"{path}: cannot be read ({error.strerror or error}); expected a bundle that build.py wrote"
         ) from None
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # damaged, encrypted, exotic
+    except DAMAGE as error:
         raise DataError(f"{path}: not a zip file that can be read ({error}); build it again") from None
     image = competition.get("docker_image") if competition else None
     if not (isinstance(image, str) and image.startswith(LOCAL_IMAGE)):
@@ -126,7 +128,7 @@ def _read_competition(archive: zipfile.ZipFile, found: Findings) -> dict[str, An
         return None
     try:
         competition = yaml.safe_load(archive.read(YAML).decode())
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         found.problems.append(f"{YAML}: not YAML in UTF-8: {error}")
         return None
     if not isinstance(competition, dict):
@@ -198,7 +200,7 @@ def _check_task(archive: zipfile.ZipFile, task: dict[str, Any], found: Findings)
     found.problems += [
         f"{where}: {key!r} is missing" for key in ("name", "scoring_program") if key not in task
     ]
-    parts = {key: _open(archive, f"{where}.{key}", task.get(key), found) for key in _FILES_OF_TASK}
+    parts = {key: _open(archive, f"{where}.{key}", task.get(key), found) for key in FILES_OF_TASK}
     ingestion, scoring = parts["ingestion_program"], parts["scoring_program"]
     commands = {
         key: _check_program(str(task[key]), part, _MOUNTS[key], found)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from flair_ingestion.dataset import Patch, index_patches, labels_folder, sample_patches
-from flair_scoring.errors import UsageError
+from flair_ingestion.dataset import Patch, check_patches, index_patches, labels_folder, sample_patches
+from flair_scoring.errors import DataError, UsageError, list_problems
 
 KIT = Path(__file__).resolve().parents[1]
 DESK = KIT / "bundle"
@@ -74,8 +74,13 @@ def kit_files(commit: str) -> Files:
 
 
 def patches_of_phases(data: Path, development: int = DEVELOPMENT_PATCHES) -> dict[str, list[Patch]]:
-    """The test patches of each of PHASES, with labels: a sample from all domains, and all of them."""
+    """The test patches of each of PHASES, with labels: a sample from all domains, and all of them.
+
+    DataError with all that their names and headers show to be wrong: on the platform every run would fail.
+    """
     patches = index_patches(data, "test", labels=True)
+    if problems := check_patches(patches, labels=True, decode=False, progress=False):
+        raise DataError(list_problems(f"{data}: rasters of the test split are damaged", problems))
     return dict(zip(PHASES, (sample_patches(patches, development, SEED), patches), strict=True))
 
 
@@ -113,7 +118,10 @@ def signing_key(path: Path) -> bytes:
     if not path.is_file():
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32) + "\n")
-    return path.read_bytes()
+    key = path.read_bytes()
+    if not key.strip():  # an earlier build had no room for it
+        raise DataError(f"{path}: is empty; remove it and build again, which makes a new key")
+    return key
 
 
 def untracked_files() -> list[str]:

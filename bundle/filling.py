@@ -35,6 +35,8 @@ def fill_pages(competition: dict[str, Any]) -> dict[str, str]:
     for path in sorted(PAGES.glob("*.md")):
         try:
             texts[path.name] = Template(path.read_text(encoding="utf-8")).substitute(values)
+        except UnicodeDecodeError:
+            problems.append(f"{path}: is not UTF-8; save it as UTF-8")
         except KeyError as error:
             problems.append(f"{path}: ${{{error.args[0]}}} is not known; known are {', '.join(values)}")
         except ValueError as error:
@@ -79,7 +81,8 @@ def page_values(competition: dict[str, Any]) -> dict[str, str]:
 def base_image() -> str:
     """The image that the Dockerfile starts from."""
     found = re.search(r"^ARG BASE=(\S+)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert found, f"{DOCKERFILE}: no line ARG BASE="
+    if not found:
+        raise DataError(f"{DOCKERFILE}: no line ARG BASE=NAME; the pages tell participants that image")
     return found[1]
 
 

@@ -24,6 +24,7 @@ from flair_ingestion.measurement import Conditions, series_lengths  # noqa: E402
 from flair_ingestion.predictions import Spool, check_output, write_output  # noqa: E402
 from flair_ingestion.reference import SEED, open_reference  # noqa: E402
 from flair_scoring.errors import UsageError, run_command  # noqa: E402
+from flair_scoring.files import require_folder  # noqa: E402
 
 KEY = PROGRAM / "signing.key"
 
@@ -72,12 +73,13 @@ def take_key() -> bytes | None:
     if not KEY.is_file():
         print(f"note: no {KEY.name} beside ingest.py; the output will not be signed", file=sys.stderr)
         return None
-    key = KEY.read_bytes()
     try:
+        key = KEY.read_bytes()
         KEY.unlink()
     except OSError as error:
         raise UsageError(
-            f"{KEY}: cannot be removed ({error.strerror}), so a submission could read it"
+            f"{KEY}: cannot be read and removed ({error.strerror}), so a submission could read it; mount the "
+            "program so that it can be written"
         ) from None
     return key
 
@@ -87,6 +89,7 @@ def main() -> None:
     args = parse_arguments()
     key = take_key() if args.platform else None
     limits = read_limits(args.limits).with_options(args.limit_ratio, args.limit_seconds)
+    require_folder(args.data, "the FLAIR #2 archives, unpacked")
     check_output(args.output, [args.data, args.submission, PROGRAM], args.platform)
     require_hidden(args.data)
     device = choose_device(args.device)

@@ -29,10 +29,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.output.suffix != ".html":
         parser.error(f"--output {args.output}: expected a name that ends with .html")
+    if args.output.is_dir():
+        parser.error(f"--output {args.output}: is a folder; expected the name of a page to write")
     results = read_results(args.results)
-    write_file(args.output.with_suffix(".csv"), render_csv(results))
-    write_file(args.output.with_suffix(".json"), render_json(results))
-    write_file(args.output, render_page_of(results))
+    contents = {".csv": render_csv(results), ".json": render_json(results), ".html": render_page_of(results)}
+    for suffix, content in contents.items():
+        write_file(args.output.with_suffix(suffix), content)
     print(render_text(results))
 
 

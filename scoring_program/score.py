@@ -14,6 +14,7 @@ from pathlib import Path
 from flair_scoring import evaluate
 from flair_scoring.errors import UsageError, run_command
 from flair_scoring.evaluation import Evaluation
+from flair_scoring.files import require_folder
 from flair_scoring.ingestion_output import IngestionOutput, open_output, open_platform_output
 from flair_scoring.matrices import merge
 from flair_scoring.nomenclature import FLAIR_12, NOMENCLATURES, get_nomenclature
@@ -68,9 +69,13 @@ def parse_arguments() -> argparse.Namespace:
 
 def read_key() -> bytes:
     """The key that ingestion signs with; UsageError without one."""
-    if not KEY.is_file():
-        raise UsageError(f"{KEY}: missing; build the bundle again: it puts the same key into both programs")
-    return KEY.read_bytes()
+    try:
+        return KEY.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{KEY}: missing or unreadable ({error.strerror}); build the bundle again: it puts the same key "
+            "into both programs"
+        ) from None
 
 
 def read_shards(args: argparse.Namespace) -> tuple[Evaluation, IngestionOutput]:
@@ -96,6 +101,8 @@ def main() -> None:
     args = parse_arguments()
     if args.merge and args.output and args.output.resolve() in [path.resolve().parent for path in args.merge]:
         raise UsageError(f"{args.output}: holds a file that --merge reads; choose another --output")
+    if args.pictures:
+        require_folder(args.pictures, "the images IMG_*.tif")
     if args.output:
         prepare_output(args.output)
     evaluation, output = read_shards(args) if args.merge else score_predictions(args)

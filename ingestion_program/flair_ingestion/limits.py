@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -115,7 +116,9 @@ def needs_another_attempt(attempts: Sequence[float], limits: Sequence[TimeLimit]
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected keys of limits.yaml") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected lines of the form 'key: value'")
@@ -129,8 +132,8 @@ def _unknown(key: str, names: Sequence[str]) -> str:
 
 def _positive(name: str, value: object) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:  # type: ignore[operator]
-        raise UsageError(f"{name} is {value!r}; expected a number above 0")
+    if not number or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
+        raise UsageError(f"{name} is {value!r:.60}; expected a number above 0")
     if name == "calibration_patches" and not isinstance(value, int):
-        raise UsageError(f"{name} is {value!r}; expected a whole number")
+        raise UsageError(f"{name} is {value!r:.60}; expected a whole number")
     return value

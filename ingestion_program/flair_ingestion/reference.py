@@ -19,7 +19,7 @@ from flair_ingestion.dataset import Patch, sample_patches
 from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.submission import Submission, open_submission
 from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
-from flair_scoring.files import write_file
+from flair_scoring.files import make_folder, write_file
 from flair_scoring.provenance import stamp
 
 PROGRAM = Path(__file__).resolve().parents[1]
@@ -79,13 +79,14 @@ def time_reference(
     )
     if entry and (cached := _read_cache(entry)):
         return cached
+    if entry:  # before the time is taken that would be lost
+        make_folder(entry.parent)
     attempt = _time(submission, sample, conditions, "reference")
     for line in attempt.output:  # the kit's own code: that its weights are missing, for example
         print(f"reference: {line}", file=sys.stderr)
     overhead = time_harness(sample, conditions)
     reference = Reference(submission.sha256, *_mean_and_error(attempt), len(sample), overhead)
     if entry:
-        entry.parent.mkdir(parents=True, exist_ok=True)
         write_file(entry, json.dumps({**stamp(), **key, "reference": asdict(reference)}, indent=1) + "\n")
     return reference
 
@@ -118,8 +119,10 @@ def _time(submission: Submission, patches: Sequence[Patch], conditions: Conditio
 def _read_cache(entry: Path) -> Reference | None:
     """A time that was kept; None if there is none, or a damaged one."""
     try:
-        return Reference(**json.loads(entry.read_text())["reference"])
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = Reference(**json.loads(entry.read_text())["reference"])
+        whole = all(isinstance(value, int | float) for value in list(asdict(kept).values())[1:])
+        return kept if whole and kept.seconds_per_patch > 0 else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

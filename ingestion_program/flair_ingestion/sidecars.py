@@ -40,8 +40,9 @@ def read_sidecar(data: Path, names: tuple[str, ...], problems: list[str]) -> Sid
         return None
     try:
         entries = json.loads(path.read_bytes(), parse_constant=lambda constant: None)
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: not a readable json file ({error}); unpack the archive again")
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        problems.append(f"{path}: not a readable json file ({reason}); unpack the archive again")
         return None
     if not isinstance(entries, dict):
         problems.append(f"{path}: holds a {type(entries).__name__}; expected an object, one key per patch")

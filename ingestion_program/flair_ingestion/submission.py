@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -33,6 +35,14 @@ _RESULT = re.compile(
 _NOT_A_FILE = "is a link or a special file; only files are allowed"
 _OUTSIDE = "leaves the folder of the submission; store relative paths below it"
 _CHUNK = 1 << 20
+# What reading a damaged or exotic zip may raise
+DAMAGE: tuple[type[Exception], ...] = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError),
+)
+with suppress(ImportError):  # some Pythons are built without it
+    import lzma
+
+    DAMAGE += (lzma.LZMAError,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +153,22 @@ def _opened(source: Path) -> Iterator[_Folder | _Zip]:
     try:
         if source.is_dir():
             yield _Folder(source)
+        elif not source.is_file():
+            kind = "is a pipe or a device" if source.exists() else "no such file or folder"
+            raise UsageError(f"{source}: {kind}; expected a zip or a folder with model.py")
         else:
             with zipfile.ZipFile(source) as archive:
                 yield _Zip(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise SubmissionError(f"{source}: not a readable zip file ({error}); zip it again") from None
     except OSError as error:
-        raise UsageError(f"{source}: cannot be read or copied ({error})") from None
+        if error.errno in (None, errno.EINVAL):  # bz2's word for damage; places before the start of the file
+            raise SubmissionError(f"{source}: not a readable zip file ({error}); zip it again") from None
+        place = f"{error.filename}: " if error.filename not in (None, str(source)) else ""
+        raise UsageError(
+            f"{source}: cannot be read or copied ({place}{error.strerror}); check its permissions and the "
+            f"room for a copy in {tempfile.gettempdir()}, which TMPDIR sets"
+        ) from None
 
 
 def _raise(error: OSError) -> None:

@@ -1,4 +1,8 @@
-"""The score: labels, confusion matrix, metrics, reports. Needs no torch; imported by everything above it."""
+"""The score: rasters of labels, confusion matrices, metrics, evaluation, manifest, ranking, pages.
+
+The ground floor: it imports neither torch nor any other package of the kit. Everything above may import it:
+score.py, rank.py, flair_ingestion, flair_baseline, bundle/, benchmarks/. A submission never does.
+"""
 
 from flair_scoring.confusion import confusion_matrix
 from flair_scoring.evaluation import Evaluation, evaluate

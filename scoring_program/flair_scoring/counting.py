@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -141,20 +141,27 @@ def _parallel_map(jobs: int) -> Iterator[Callable[[Callable, Iterable], Iterable
     # A fork takes milliseconds and needs no importable __main__. It is safe beside other threads because the
     # children decode and count only: nothing there waits for a lock that a thread could hold.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = ProcessPoolExecutor(jobs, context, _depend_on, (os.getpid(),))
+    before = set(multiprocessing.active_children())
 
     def start(function: Callable, items: Iterable) -> Iterable:
         with held_signals():  # an exception amid its start would leave the pool waiting for ever
             return pool.map(function, items)
 
     try:
-        yield start
+        with ExitStack() as stack:
+            pool = ProcessPoolExecutor(jobs, context, _depend_on, (os.getpid(),))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            yield start
     except BrokenProcessPool:
         raise UsageError(
             f"one of {jobs} scoring processes was killed; if memory ran out, take fewer of them with --jobs"
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except OSError as error:  # some may run already, and wait for work
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()
+        raise UsageError(
+            f"{jobs} scoring processes cannot be run ({error.strerror}); take fewer of them with --jobs"
+        ) from None
 
 
 def _depend_on(parent: int) -> None:

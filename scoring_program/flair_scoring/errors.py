@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -57,16 +59,20 @@ def list_problems(title: str, problems: Sequence[str], shown: int = 20) -> str:
 def run_command(main: Callable[[], None]) -> NoReturn:
     """Run a command's `main`: a FlairError ends in one message on stderr and its exit code, no traceback.
 
-    Ctrl-C exits with 130 and SIGTERM with 143, after `finally` blocks have cleaned up. Any other exception is
-    our bug: it keeps its traceback and exits with 1.
+    Ctrl-C exits with 130 and SIGTERM with 143, after `finally` blocks have cleaned up. What the machine
+    refuses where nobody foresaw it (OSError, MemoryError) exits with 2. Any other exception is our bug: it
+    keeps its traceback and exits with 1.
     """
 
     def terminate(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
     signal.signal(signal.SIGTERM, terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()  # here, where it can still be told that it failed
     except FlairError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -74,6 +80,19 @@ def run_command(main: Callable[[], None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our stdout (head, less) has left
-        sys.stderr.close()
-        sys.exit(0)
+        _exit_unflushed(0)
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        reason = error.strerror or error
+        print(f"error: {place}{reason}; check the path, its permissions and the room left", file=sys.stderr)
+        _exit_unflushed(2)
+    except MemoryError:
+        print("error: memory ran out; close other programs, or take a machine with more", file=sys.stderr)
+        sys.exit(2)
     sys.exit(0)
+
+
+def _exit_unflushed(code: int) -> NoReturn:
+    """End without what could not be written: Python would try it again, and change the exit code."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.exit(code)

@@ -1,19 +1,49 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that must be there."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from flair_scoring.errors import UsageError
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name beside `path`, then rename; raises UsageError if that fails."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Write under a temporary name beside `path`, then rename; folders that are missing are made.
+
+    Raises UsageError if that fails or `path` is a folder or a device; then nothing but such folders is left.
+    """
+    partial = path.parent / f".{path.name}.partial"
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
+        if path.exists() and not path.is_file():  # renaming would put a file in the place of a device
+            raise UsageError(f"{path}: is a folder or a device; expected the name of a file to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            os.replace(partial, path)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        reason = f"{path.parent} is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise UsageError(f"{path}: cannot be written ({reason}); make room or choose another place") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it if they are missing; UsageError when it takes no files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise UsageError(f"{folder}: cannot be written to ({reason}); choose another folder") from None
+
+
+def require_folder(folder: Path, expected: str) -> None:
+    """Raises UsageError unless `folder` is one; `expected` says what it should hold."""
+    if not folder.is_dir():
+        found = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise UsageError(f"{folder}: {found}; expected one with {expected}")

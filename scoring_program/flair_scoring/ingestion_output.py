@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from flair_scoring.manifest import verify_manifest
 from flair_scoring.provenance import check_stamp
 
 TIMING = "timing.json"
-_NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds")
+_NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds", "requests")
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,29 @@ def read_timing(folder: Path) -> dict[str, Any]:
     if not isinstance(timing, dict):
         raise PredictionError(f"{path}: missing or damaged; run ingestion again")
     check_stamp(timing, path)
-    if wrong := [name for name in _NUMBERS if not isinstance(timing.get(name), int | float | None)]:
-        raise PredictionError(f"{path}: {', '.join(wrong)} must be numbers or null; run ingestion again")
+    wrong = [name for name in _NUMBERS if timing.get(name) is not None and not _is_amount(timing[name])]
+    if wrong:
+        raise PredictionError(
+            f"{path}: {', '.join(wrong)} must be numbers or null, none below 0; run ingestion again"
+        )
+    latencies = timing.get("latencies_ms") or []
+    if not isinstance(latencies, list) or not all(map(_is_amount, latencies)):
+        raise PredictionError(f"{path}: latencies_ms must be a list of numbers; run ingestion again")
     return timing
+
+
+def _is_amount(value: Any) -> bool:
+    """Whether a value is a number from 0 that a float can hold."""
+    return isinstance(value, int | float) and 0 <= value <= sys.float_info.max
 
 
 def _require_within_limit(timing: dict[str, Any]) -> None:
     verdict = timing.get("verdict")
+    reason = timing.get("reason") or f"its {TIMING} gives no reason and the verdict {verdict!r}"
     if verdict == "over_limit":
-        raise TimeLimitError(f"over the time limit: {timing.get('reason')}")
+        raise TimeLimitError(f"over the time limit: {reason}")
     if verdict != "within_limit":
-        raise PredictionError(f"ingestion failed: {timing.get('reason')}")
+        raise PredictionError(f"ingestion failed: {reason}")
 
 
 def _require_success(folder: Path) -> None:

@@ -69,7 +69,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise PredictionError(f"{path}: missing; ingestion writes it, run ingestion to its end")
     try:
         manifest = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         manifest = None
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if schema != SCHEMA:
@@ -87,7 +87,10 @@ def _problem(folder: Path, name: str, digest: str) -> str | None:
     path = folder.joinpath(*parts)
     if not path.is_file():
         return f"{name} is missing"
-    return None if _digest(path) == digest else f"{name} was changed"
+    try:
+        return None if _digest(path) == digest else f"{name} was changed"
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
 
 
 def _digest(path: Path) -> str:

@@ -76,11 +76,18 @@ def _make_evaluation(arrays: dict[str, np.ndarray], path: Path) -> Evaluation:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an npz of ours."""
     try:
+        if path.is_fifo():
+            raise OSError(0, "it is a pipe")  # which would block
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file.items())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); expected a {NAME} of score.py"
+        ) from None
+    except (  # of a file that is damaged, encrypted, packed in another way or claims a size beyond all memory
+        *(ValueError, EOFError, TypeError, MemoryError, RuntimeError, NotImplementedError),
+        *(zipfile.BadZipFile, zlib.error),
+    ):
         raise DataError(f"{path}: not a whole {NAME} of score.py; score its predictions again") from None
     check_stamp({name: array.item() for name, array in arrays.items() if array.ndim == 0}, path)
     return arrays

@@ -42,10 +42,17 @@ def list_files(folder: str | Path) -> Iterator[str]:
         except OSError as error:
             raise UsageError(f"{current}: cannot be listed ({error.strerror})") from None
         for entry in entries:
-            if entry.is_dir():
+            if _is_folder(entry):
                 pending.append(entry.path)
             else:
                 yield entry.path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: whoever needs that file will say so
+        return False
 
 
 def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
@@ -91,7 +98,10 @@ def read_ids(path: Path) -> list[str]:
     try:
         lines = path.read_text().split()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as a list of ids ({error})") from None
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(
+            f"{path}: cannot be read ({reason}); expected a text file with one 6-digit id per line"
+        ) from None
     bad = [repr(line) for line in lines if not re.fullmatch(r"\d{6}", line, re.ASCII)]
     if bad or not lines:
         raise UsageError(list_problems(f"{path}: expected one 6-digit id per line", bad or ["no ids"]))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flair_scoring.comparison import ALPHA, MIN_DOMAINS, holm, swap_test
-from flair_scoring.errors import DataError, UsageError, list_problems
+from flair_scoring.errors import DataError, FlairError, UsageError, list_problems
 from flair_scoring.ingestion_output import TIMING, read_timing
 from flair_scoring.matrices import NAME as MATRICES
 from flair_scoring.matrices import read_domain_matrices
@@ -61,9 +61,17 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
     """
     names = [folder.resolve().name.encode(errors="replace").decode() for folder in folders]
     unique = len(set(names)) == len(names)
-    results = [
-        _read(folder, name if unique else str(folder)) for folder, name in zip(folders, names, strict=True)
-    ]
+    results: list[Result] = []
+    problems: list[FlairError] = []
+    for folder, name in zip(folders, names, strict=True):
+        try:
+            results.append(_read(folder, name if unique else str(folder)))
+        except FlairError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise DataError(list_problems("some results cannot be ranked", list(map(str, problems))))
     keys = {tuple(sorted(key for key in r.scores if key.startswith("iou_"))) for r in results if r.scores}
     if len(keys) > 1:
         raise DataError("the results score different classes; rank those of one nomenclature together")
@@ -134,10 +142,17 @@ def _read(folder: Path, name: str) -> Result:
     try:
         scores = json.loads((folder / SCORES).read_bytes())
         valid = "miou" in scores and all(math.isfinite(value) for value in scores.values())
-    except (OSError, ValueError, TypeError, AttributeError):
+        valid = valid and ("miou_low" in scores) == ("miou_high" in scores)
+    except OSError as error:
+        raise UsageError(
+            f"{folder / SCORES}: cannot be read ({error.strerror}); check its permissions"
+        ) from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         valid = False
     if not valid:
-        raise DataError(f"{folder / SCORES}: damaged; score the predictions again")
+        raise DataError(
+            f"{folder / SCORES}: damaged; expected what score.py writes: score the predictions again"
+        )
     domains = read_domain_matrices(folder / MATRICES) if (folder / MATRICES).is_file() else {}
     if domains and abs(mean_iou(np.sum(list(domains.values()), axis=0)) - scores["miou"]) > _ROUNDING:
         raise DataError(f"{folder}: {MATRICES} and {SCORES} are of different runs; score again")

@@ -125,7 +125,7 @@ def _domain_section(evaluation: Evaluation) -> list[str]:
 
 def _latency_section(timing: dict[str, Any]) -> list[str]:
     latencies, requests = timing.get("latencies_ms"), timing.get("requests")
-    if not isinstance(latencies, list) or not latencies or not requests:
+    if not latencies or not requests:
         return []
     limits = [timing.get("limit_seconds")]
     if timing.get("limit_ratio") and timing.get("reference_seconds"):

@@ -12,7 +12,7 @@ import numpy as np
 
 from flair_scoring.errors import UsageError
 from flair_scoring.evaluation import Evaluation
-from flair_scoring.files import write_file
+from flair_scoring.files import make_folder, write_file
 from flair_scoring.ingestion_output import IngestionOutput
 from flair_scoring.matrices import NAME as MATRICES
 from flair_scoring.matrices import encode_matrices
@@ -37,9 +37,12 @@ def make_scores(evaluation: Evaluation, timing: dict[str, Any]) -> dict[str, flo
 
 
 def prepare_output(folder: Path) -> None:
-    """Make the folder and remove an old scores.json from it: it must not outlive a failure."""
+    """Make the folder and remove an old scores.json from it: it must not outlive a failure.
+
+    Raises UsageError if nothing can be written there, before time is spent on what would be written.
+    """
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / SCORES).unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,6 +15,7 @@ from typing import Any
 
 import build
 import contents
+import filling
 import pytest
 import yaml
 from bundle_files import KIT, read_zip, run_build
@@ -20,7 +23,7 @@ from contents import REFERENCE, input_files, label_files, patches_of_phases
 
 from flair_files import DOMAINS
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import UsageError
+from flair_scoring.errors import DataError, UsageError
 from flair_scoring.nomenclature import FLAIR_12
 
 PROGRAMS = ["ingestion_program.zip", "scoring_program.zip"]
@@ -233,6 +236,88 @@ def test_refusals_leave_nothing(options: list[str], sentence: str, tmp_path: Pat
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "bundle.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentences"),
+    [
+        ("version: 2\n\tname: x", ["not YAML in UTF-8"]),
+        ("start: 2027-13-01", ["not YAML in UTF-8: month must be in 1..12"]),
+        ("- 1", ["expected keys such as version"]),
+        ({"tasks": 7, "titel": "x"}, ["tasks is 7; expected a list", "the platform does not read 'titel'"]),
+        ({"tasks": [{"index": 0, "name": "x"}]}, ["'scoring_program' is missing", "tasks: expected 2"]),
+        ({"phases": [{"name": "x", "max_submissions": 0}]}, ["'start' is missing", "max_submissions is 0"]),
+        ({"docker_image": None}, ["docker_image is None; expected NAME:TAG"]),
+    ],
+)
+def test_what_an_organizer_may_get_wrong_in_bundle_yaml(
+    change: str | dict[str, Any], sentences: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = yaml.safe_load(build.SOURCE.read_text())
+    source = tmp_path / "bundle.yaml"
+    source.write_text(change if isinstance(change, str) else yaml.safe_dump(sound | change))
+    monkeypatch.setattr(build, "SOURCE", source)
+    with pytest.raises(DataError) as caught:
+        build.read_competition(None)
+    assert str(caught.value).startswith(f"{source}: ")
+    for sentence in sentences:
+        assert sentence in str(caught.value)
+
+
+def test_an_image_without_a_tag_is_refused_before_anything_is_packed() -> None:
+    with pytest.raises(DataError, match="docker_image is 'me/kit'; expected NAME:TAG"):
+        build.read_competition("me/kit")
+
+
+def test_pages_that_are_no_text_are_named_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.md").write_bytes(b"\xff")
+    (tmp_path / "two.md").write_text("${nobody}")
+    monkeypatch.setattr(filling, "PAGES", tmp_path)
+    with pytest.raises(DataError, match=r"(?s)one\.md: is not UTF-8.*two\.md: \$\{nobody\} is not known"):
+        filling.fill_pages(build.read_competition(None))
+
+
+def test_rasters_that_would_fail_on_the_platform_are_not_packed(flair_tree: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(flair_tree, tmp_path / "data")
+    mask = next(data.glob("flair_2_labels_test/**/MSK_*.tif"))
+    image = next(data.glob("flair_2_aerial_test/**/IMG_*.tif"))
+    for path in (mask, image):
+        path.write_bytes(path.read_bytes()[:-100])
+    done = run_build("--untrained-reference", "--data", data, "-o", tmp_path / "dist/bundle.zip")
+    assert (done.returncode, "(2 problems)" in done.stderr) == (2, True)
+    assert f"{mask}: is truncated" in done.stderr
+    assert f"{image}: is truncated" in done.stderr
+    assert not (tmp_path / "dist/bundle.zip").exists()
+
+
+def test_places_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place, sentence in ((tmp_path, "is a folder"), (tmp_path / "file/bundle.zip", "cannot be built")):
+        done = run_build("--untrained-reference", "-o", place)
+        assert done.returncode == 2
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_no_half_of_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["build.py", "--untrained-reference", "-o", str(tmp_path / "bundle.zip")]
+    )
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", refuse)
+    with pytest.raises(UsageError, match=r"bundle\.zip: cannot be built \(No space left"):
+        build.main()
+    assert [path.name for path in tmp_path.iterdir()] == ["signing.key"]
+
+
+def test_a_key_that_an_earlier_build_could_not_write_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "signing.key").touch()
+    with pytest.raises(DataError, match=r"signing\.key: is empty; remove it"):
+        contents.signing_key(tmp_path / "signing.key")
 
 
 def test_the_solutions_are_submissions(files: dict[str, bytes], tmp_path: Path) -> None:

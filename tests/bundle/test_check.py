@@ -5,17 +5,21 @@ from __future__ import annotations
 import copy
 import datetime
 import io
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from bundle_files import KIT, pack, read_zip, run_build
 from check import check_bundle
 from PIL import Image
+
+from flair_scoring.errors import DataError
 
 NOW = datetime.datetime(2027, 1, 1)
 QUEUE = "b1a0ffa0-1111-4222-8333-444444444444"
@@ -599,6 +603,28 @@ def test_what_is_no_bundle(content: bytes | None, sentence: str, tmp_path: Path)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "bundle.zip")
+    with pytest.raises(DataError, match=r"bundle\.zip: cannot be read \(it is a pipe\)"):
+        check_bundle(tmp_path / "bundle.zip")
+
+
+def test_damage_anywhere_in_a_bundle_is_told_or_found(built: Path, tmp_path: Path) -> None:
+    content = built.read_bytes()
+    with zipfile.ZipFile(built) as archive:
+        info = archive.getinfo("competition.yaml")
+    path, random = tmp_path / "bundle.zip", np.random.default_rng(1)
+    sentences = []
+    for place in random.integers(info.header_offset, info.header_offset + info.compress_size, 60):
+        path.write_bytes(content[:place] + b"\xff\x00" + content[place + 2 :])
+        try:
+            check_bundle(path, NOW)
+        except DataError as error:
+            sentences.append(str(error))
+    assert sentences
+    assert all(text.startswith(f"{path}: not a zip file that can be read (") for text in sentences)
 
 
 def test_an_encrypted_bundle_is_no_bundle(built: Path, tmp_path: Path) -> None:

@@ -284,6 +284,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         set_entry(CENTROIDS, "IMG_000001.tif", None),
         ["'IMG_000001.tif' is None; expected two"],
     ),
+    "json too deep": (lambda tree: (tree / METADATA).write_text("[" * 100_000), ["not a readable json file"]),
     "metadata null": (set_entry(METADATA, "IMG_000001", None), ["'IMG_000001' is None; expected an object"]),
     "metadata malformed": (
         set_entry(

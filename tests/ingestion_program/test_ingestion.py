@@ -141,8 +141,16 @@ def test_the_cache_is_used_for_the_same_reference_on_the_same_device_only(
     assert seconds(here) == 3.0
 
 
+DAMAGES: dict[str, Callable[[str], str]] = {
+    "cut": lambda text: text[:-200],
+    "another type": lambda text: text.replace('"seconds_per_patch": 1.0', '"seconds_per_patch": "fast"'),
+    "no time": lambda text: text.replace('"seconds_per_patch": 1.0', '"seconds_per_patch": 0.0'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_cache_is_measured_again(
-    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, tmp_path: Path, damage: str
 ) -> None:
     monkeypatch.setattr(reference, "measure", measure_as([1.0], [2.0]))
     arguments = (open_submission(submission, 1), index_patches(flair_tree, "test"))
@@ -151,7 +159,18 @@ def test_a_damaged_cache_is_measured_again(
         assert (timed.seconds_per_patch, timed.overhead_seconds) == (expected, 0.001)
         if expected == 1.0:
             (entry,) = tmp_path.glob("reference-*.json")
-            entry.write_text(entry.read_text()[:-200])
+            text = entry.read_text()
+            entry.write_text(DAMAGES[damage](text))
+            assert entry.read_text() != text
+
+
+def test_a_cache_that_cannot_be_made_is_refused_before_anything_is_timed(
+    submission: Path, flair_tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    arguments = (open_submission(submission, 1), index_patches(flair_tree, "test"))
+    with pytest.raises(UsageError, match=r"file: cannot be written to \(it is a file\)"):
+        time_reference(*arguments, conditions(ratio=None, seconds=None), tmp_path / "file")
 
 
 @pytest.mark.parametrize("error", [UsageError, TimeLimitError])

@@ -53,10 +53,17 @@ def test_all_mistakes_of_a_file_are_told_with_the_nearest_key(tmp_path: Path) ->
         assert problem in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["- 1", "a: [", "", "just text"])
+@pytest.mark.parametrize("text", ["- 1", "a: [", "", "just text", "ratio: 2027-13-01", "[" * 5000])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"mine\.yaml"):
         read_limits(write(tmp_path, text))
+
+
+def test_a_file_of_limits_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"gone\.yaml: cannot be read \(No such file or directory\)"):
+        read_limits(tmp_path / "gone.yaml")
+    with pytest.raises(UsageError, match=r"load_seconds is 1000+; expected a number above 0"):
+        read_limits(write(tmp_path, f"load_seconds: 1{'0' * 400}"))
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flair_ingestion import submission as module
@@ -203,9 +204,37 @@ def test_a_damaged_zip_is_refused(tmp_path: Path, damage: str) -> None:
         open_submission(source, 2)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_anywhere_in_a_zip_is_the_submissions_fault(tmp_path: Path, method: int) -> None:
+    source, random = tmp_path / "s.zip", np.random.default_rng(method)
+    with zipfile.ZipFile(source, "w", method) as archive:
+        archive.writestr("model.py", MODEL * 20)
+        archive.writestr("wé", random.bytes(300))
+    content = source.read_bytes()
+    refused = 0
+    for place in range(len(content)):
+        source.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            open_submission(source, 2)
+        except SubmissionError:
+            refused += 1
+    assert refused > len(content) / 2
+
+
 def test_a_submission_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nowhere\.zip"):
+    with pytest.raises(UsageError, match=r"nowhere\.zip: no such file or folder; expected a zip or a folder"):
         open_submission(tmp_path / "nowhere.zip", 2)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: is a pipe or a device"):
+        open_submission(tmp_path / "pipe", 2)
+
+
+def test_without_room_for_a_copy_the_place_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submission = open_submission(write_folder(tmp_path / "folder", {"model.py": MODEL}), 2)
+    full = Path("/dev/full")
+    monkeypatch.setattr(module, "_target", lambda folder, name: full.open("wb", buffering=0))
+    with pytest.raises(UsageError, match=r"No space left on device\); check .* room .* which TMPDIR sets"):
+        unpack(submission, tmp_path / "copy")
 
 
 def test_a_change_between_check_and_copy_is_noticed(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +14,10 @@ from pathlib import Path
 
 import pytest
 from sample_patches import PLACES, Patches
+
+from flair_scoring.counting import count_pairs
+from flair_scoring.errors import UsageError
+from flair_scoring.nomenclature import FLAIR_12
 
 PROGRAM = Path(__file__).resolve().parents[2] / "scoring_program"
 PAIRS = 6000  # seconds of work
@@ -72,6 +78,27 @@ def test_a_killed_process_ends_in_one_message(scoring: subprocess.Popen[str]) ->
     assert "one of 2 scoring processes was killed" in errors
     assert "Traceback" not in errors
     wait_until_ended(children)
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_where_no_further_process_may_run_none_waits_for_ever(
+    patches: Patches, monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    fork, forks = os.fork, iter(range(started))
+
+    def refuse() -> int:
+        if next(forks, None) is None:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refuse)
+    id = min(PLACES)
+    pairs = [(str(patches.reference(id)), str(patches.prediction(id)))] * 300
+    with pytest.raises(UsageError, match=r"2 scoring processes cannot be run .* fewer of them with --jobs"):
+        count_pairs(pairs, FLAIR_12, 2)
+    for process in multiprocessing.active_children():
+        process.join(30)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)

@@ -272,6 +272,15 @@ def test_a_folder_that_cannot_be_listed_is_named(patches: Patches, monkeypatch: 
         evaluate(patches.predictions, patches.references)
 
 
+def test_a_link_to_itself_is_a_file_with_another_name_or_a_broken_one(patches: Patches) -> None:
+    (patches.predictions / "latest").symlink_to("latest")
+    assert "1" in evaluate(patches.predictions, patches.references).notes[0]
+    patches.prediction("077413").unlink()
+    patches.prediction("077413").symlink_to("PRED_077413.tif")
+    with pytest.raises(PredictionError, match=r"PRED_077413\.tif: cannot be read: Too many levels"):
+        evaluate(patches.predictions, patches.references)
+
+
 def test_folders_that_link_to_each_other_end(patches: Patches) -> None:
     os.symlink(patches.references, patches.references / "D015_2020/again")
     assert evaluate(patches.predictions, patches.references).ids == tuple(sorted(PLACES))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,12 +68,23 @@ def damage(**arrays: object) -> Callable[[Path], object]:
     return change
 
 
+def write_claim(path: Path, patches: int) -> None:
+    """A small file whose header announces the matrices of that many patches."""
+    header = io.BytesIO()
+    shape = {"descr": "<u4", "fortran_order": False, "shape": (patches, 13, 13)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("matrices.npy", header.getvalue())
+
+
 MISFIT = "ids and matrices do not fit together"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: path.unlink(), "cannot be read (No such file or directory)"),
     "empty": (lambda path: path.write_bytes(b""), "not a whole confusion.npz"),
     "text": (lambda path: path.write_text("ids"), "not a whole confusion.npz"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a whole confusion.npz"),
+    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "cannot be read (it is a pipe)"),
+    "size beyond all memory": (lambda path: write_claim(path, 10**12), "not a whole confusion.npz"),
     "one array": (lambda path: np.save(path.open("wb"), np.eye(13)), "not a whole confusion.npz"),
     "pickle": (damage(ids=np.array(IDS, dtype=object)), "not a whole confusion.npz"),
     "other schema": (damage(schema=np.array(2)), "schema 2"),

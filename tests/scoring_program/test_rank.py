@@ -242,6 +242,9 @@ def test_the_pareto_front_is_what_nobody_beats() -> None:
         (None, "neither scores.json nor timing.json"),
         ("{", "scores.json: damaged"),
         ('{"miou": NaN}', "scores.json: damaged"),
+        (f'{{"miou": 1{"0" * 400}}}', "scores.json: damaged"),
+        ("[" * 100_000, "scores.json: damaged"),
+        ('{"miou": 0.5, "miou_low": 0.4}', "scores.json: damaged"),
         ('{"iou_building": 0.5}', "scores.json: damaged"),
         ('{"miou": 0.5, "iou_greenhouse": 0.5}', "the results score different classes"),
     ],
@@ -275,7 +278,30 @@ def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     assert "confusion.npz: not a whole" in rank(good, fewer, output=tmp_path / "board.html").stderr
 
 
+def test_a_terminal_without_accents_gets_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = rank(result(tmp_path / "forêt", 0.6), output=tmp_path / "board.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"for\xeat" in done.stdout
+    assert "forêt" in (tmp_path / "board.html").read_text(encoding="utf-8")
+
+
+def test_all_that_are_no_results_are_named_at_once(tmp_path: Path) -> None:
+    bad = result(tmp_path / "bad", None)
+    (bad / "scores.json").write_text("{")
+    done = rank(bad, result(tmp_path / "good", 0.6), tmp_path / "gone", output=tmp_path / "board.html")
+    assert done.returncode == 2
+    assert "(2 problems)" in done.stderr
+    assert f"{bad}/scores.json: damaged" in done.stderr
+    assert f"{tmp_path}/gone: neither" in done.stderr
+
+
 def test_the_page_needs_a_name_of_its_own(tmp_path: Path) -> None:
     done = rank(result(tmp_path / "good", 0.6), output=tmp_path / "board.csv")
     assert done.returncode == 2
     assert "expected a name that ends with .html" in done.stderr
+    (tmp_path / "board.html").mkdir()
+    done = rank(tmp_path / "good", output=tmp_path / "board.html")
+    assert done.returncode == 2
+    assert "is a folder; expected the name of a page" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board.html", "good"]

@@ -184,6 +184,7 @@ FAILURES: dict[str, tuple[Callable[[Patches], object], list[str], int, str]] = {
         "--ids cannot be combined",
     ),
     "no folder": (lambda patches: shutil.rmtree(patches.predictions), [], 2, "no such folder"),
+    "no images": (lambda patches: None, ["--pictures", "nowhere"], 2, "nowhere: no such folder"),
 }
 
 
@@ -191,7 +192,10 @@ FAILURES: dict[str, tuple[Callable[[Patches], object], list[str], int, str]] = {
 def test_a_failure_leaves_no_scores(patches: Patches, tmp_path: Path, failure: str) -> None:
     damage, options, code, sentence = FAILURES[failure]
     damage(patches)
-    if failure != "jobs":  # then the command line is not understood, and nothing is touched
+    if failure not in (
+        "jobs",
+        "no images",
+    ):  # then the command line is not understood, and nothing is touched
         (tmp_path / "out").mkdir()
         (tmp_path / "out/scores.json").write_text('{"miou": 1.0}')
     done = score(patches.predictions, patches.references, "--output", tmp_path / "out", *options)
@@ -212,6 +216,9 @@ def test_a_failure_leaves_no_scores(patches: Patches, tmp_path: Path, failure: s
         ({"verdict": "over_limit", "reason": "3.1 x, limit 2.5"}, 4, "over the time limit: 3.1 x, limit 2.5"),
         ({"verdict": None}, 3, "ingestion failed"),
         ({"ratio": "fast"}, 3, "ratio must be numbers or null"),
+        ({"ratio": 10**400, "requests": "x"}, 3, "ratio, requests must be numbers or null"),
+        ({"latencies_ms": [1.0, float("nan")]}, 3, "latencies_ms must be a list of numbers"),
+        ({"latencies_ms": [-1.0]}, 3, "latencies_ms must be a list of numbers"),
         ({"schema": 2}, 2, "schema 2"),
     ],
 )
@@ -223,6 +230,32 @@ def test_the_verdict_of_ingestion_decides(
     assert done.returncode == code
     assert sentence in done.stderr
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_what_the_machine_refuses_is_told_without_a_traceback(patches: Patches, tmp_path: Path) -> None:
+    too_long = score("x" * 300, patches.references)
+    assert (too_long.returncode, too_long.stdout) == (2, "")
+    assert "File name too long; check the path" in too_long.stderr
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, str(PROGRAM / "score.py"), patches.predictions, patches.references]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No space left on device" in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(patches: Patches) -> None:
+    done = score("nowhere", patches.references, "--output", "/proc/self")  # in which nobody can make a file
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "/proc/self: cannot be written to" in done.stderr
+
+
+def test_a_reader_that_has_left_is_no_error(patches: Patches) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, str(PROGRAM / "score.py"), patches.predictions, patches.references]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_runs_from_a_bare_copy_without_torch(patches: Patches, tmp_path: Path) -> None:
