@@ -6,7 +6,6 @@ FLAIR as downloaded from the Hugging Face hub, one archive per domain, is laid o
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from flair_baseline.domain_archives import find_archives, lay_out
+from flair_baseline.domain_archives import lay_out, require_data
 from flair_ingestion.dataset import SPLITS, Patch, check_patches, read_dates, read_labels
 from flair_ingestion.index import find_roots, scan_split
 from flair_scoring.errors import DataError, list_problems, run_command
@@ -23,6 +22,7 @@ from flair_scoring.nomenclature import FLAIR_12, MAX_FLAIR_VALUE
 
 def scan(data: Path) -> tuple[dict[str, list[Patch]], list[str]]:
     """The usable patches of every split that is there, and all problems; labels of test may be absent."""
+    require_data(data)
     splits: dict[str, list[Patch]] = {}
     problems: list[str] = []
     for split in SPLITS:
@@ -30,26 +30,8 @@ def scan(data: Path) -> tuple[dict[str, list[Patch]], list[str]]:
             labels = split != "test" or bool(find_roots(data, "labels", split))
             splits[split], found = scan_split(data, split, labels)
             problems += found
-    if not splits:
-        raise DataError(explain_absence(data))
     problems += find_shared_ids(splits)
     return splits, list(dict.fromkeys(problems))  # all splits share the json files
-
-
-def explain_absence(data: Path) -> str:
-    """Why there is nothing to check, and the command that helps if these are archives of domains."""
-    if not data.is_dir():
-        return f"{data}: no such folder; name the one in which FLAIR #2's archives are unpacked"
-    archives = find_archives(data)
-    if not archives:
-        return f"{data}: no folders flair_aerial_train, …; unpack FLAIR #2's archives there"
-    out = data.resolve().with_name(f"{data.resolve().name}-flair2")
-    return (
-        f"{data}: {len(archives)} archives of one domain each ({archives[0].relative_to(data)} …), as on the "
-        "Hugging Face hub; the kit reads the layout of IGN's archives. Unpack them into it, and check:\n"
-        f"  python starting_kit/check_dataset.py {shlex.quote(str(data))} --lay-out {shlex.quote(str(out))}\n"
-        f"  python starting_kit/check_dataset.py {shlex.quote(str(out))}"
-    )
 
 
 def find_shared_ids(splits: dict[str, list[Patch]]) -> list[str]:

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flair_baseline.domain_archives import require_data
 from flair_ingestion.dataset import labels_folder
 from flair_ingestion.predictions import check_output
 from flair_ingestion.submission import open_submission
@@ -61,25 +62,27 @@ def is_submission(path: Path) -> bool:
 def find_submissions(paths: list[Path]) -> dict[str, Path]:
     """Name -> path of every submission among `paths` and inside the folders among them, in name order.
 
-    Raises UsageError for a path that is neither, and for two submissions of one name.
+    Raises UsageError for all paths that are neither, and for submissions that share a name.
     """
     found: dict[str, Path] = {}
+    problems: list[str] = []
     for path in paths:
         inside = [path] if is_submission(path) else sorted(filter(is_submission, path.glob("*")))
         if not inside:
-            raise UsageError(
-                f"{path}: neither a submission (a zip, or a folder with model.py) nor a folder of them"
-            )
+            kind = "neither a submission nor a folder of them" if path.exists() else "no such file or folder"
+            problems.append(f"{path}: {kind}")
         for submission in inside:
             name = submission.stem if submission.is_file() else submission.resolve().name
-            if name in found:
-                raise UsageError(
+            if found.setdefault(name, submission) != submission:
+                problems.append(
                     f"{submission} and {found[name]} would share the results folder {name}; rename one"
                 )
-            found[name] = submission
         others = sorted(entry.name for entry in path.glob("[!.]*") if entry not in inside)
-        if inside != [path] and others:
+        if inside and inside != [path] and others:
             print(f"note: not submissions, left out: {', '.join(others)}", file=sys.stderr)
+    if problems:
+        expected = "expected zips or folders with model.py, and options of ingest.py after them"
+        raise UsageError(list_problems(f"cannot take the submissions; {expected}", problems))
     return found
 
 
@@ -121,7 +124,7 @@ def read_end(output: Path, conditions: str | None) -> End | None:
         if conditions is None or record["conditions"] != conditions:
             return None
         return End(record["exit_code"], describe_result(output, record["exit_code"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, FlairError):  # incomplete or of another version
         return None
 
 
@@ -129,6 +132,8 @@ def describe_result(output: Path, code: int) -> str:
     """The score, or ingestion's reason why there is none."""
     if code == 0:
         return f"mIoU {json.loads((output / 'scores.json').read_bytes())['miou']:.4f}"
+    if code > 128 and code not in _ABOUT_ALL:
+        return f"killed by {signal.Signals(code - 128).name}; perhaps the machine ran out of memory"
     timing = read_timing(output) if code in _ABOUT_THE_SUBMISSION else {"verdict": "within_limit"}
     return "the reason stands above" if timing["verdict"] == "within_limit" else str(timing["reason"])
 
@@ -190,9 +195,10 @@ def claim(output: Path, wait: bool) -> Iterator[bool]:
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     """The command line, and the options for ingest.py; exits with 2 if it is wrong."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,  # --reference is ingest.py's, not short for --reference-cache
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Options of ingest.py (--device, --subset, --limit-seconds …) are handed on to it.\n"
+        epilog="ingest.py's options (--device, --subset, --limit-seconds …) come last and are passed on.\n"
         "example: python starting_kit/evaluate.py submission.zip --data DATA --split val --subset 500\n"
         "         python starting_kit/evaluate.py submissions/ --data DATA --output results",
     )
@@ -256,6 +262,7 @@ def main() -> None:
     """Evaluate every submission named on the command line, one at a time, and say how each one ended."""
     args, options = parse_arguments()
     submissions = find_submissions(args.submissions)
+    require_data(args.data)
     labels_folder(args.data, args.split)  # no labels, no score: say so before an hour of inference
     require_outputs(submissions, args.data, args.output)
     with tempfile.TemporaryDirectory() as folder:  # the reference is timed once for all of them

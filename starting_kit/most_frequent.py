@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from flair_baseline.packaging import write_submission
+from flair_baseline.domain_archives import require_data
+from flair_baseline.packaging import check_target, write_submission
 from flair_ingestion.dataset import Patch, index_patches, read_labels
-from flair_scoring.errors import run_command
+from flair_scoring.errors import DataError, run_command
 from flair_scoring.nomenclature import FLAIR_12
 
 MODEL = '''"""Every pixel is {name}, the most frequent class of the training labels."""
@@ -53,7 +54,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="NAME.zip or a new folder")
     args = parser.parse_args()
 
+    require_data(args.data)
+    check_target(args.output)
     counts = count_classes(index_patches(args.data, "train", labels=True))
+    if not counts.any():
+        raise DataError(f"{args.data}: no training label is of the 12 classes; check_dataset.py counts them")
     index = int(counts.argmax())
     name = FLAIR_12.classes[index]
     print(f"{name}: {counts[index] / counts.sum():.1%} of the pixels", file=sys.stderr)

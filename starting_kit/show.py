@@ -6,17 +6,20 @@ import argparse
 import re
 from pathlib import Path
 
+from flair_baseline.domain_archives import require_data
 from flair_baseline.portrait import draw, portray
 from flair_ingestion.dataset import SPLITS, Patch
 from flair_ingestion.index import find_roots, scan_split
 from flair_scoring.errors import DataError, UsageError, list_problems, run_command
-from flair_scoring.files import write_file
+from flair_scoring.files import require_folder, write_file
+from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.pairing import PREDICTION, find_rasters, list_files
 from flair_scoring.raster import RasterError, read_raster
 
 
 def find_patch(data: Path, id: str) -> Patch:
     """The complete patch of that id in any split; UsageError or DataError that says why there is none."""
+    require_data(data)
     problems: list[str] = []
     for split in SPLITS:
         if find_roots(data, "aerial", split):
@@ -25,8 +28,6 @@ def find_patch(data: Path, id: str) -> Patch:
             for patch in patches:
                 if patch.id == id:
                     return patch
-    if not any(find_roots(data, "aerial", split) for split in SPLITS):
-        raise DataError(f"{data}: no folders flair_aerial_train, …; name the folder of FLAIR #2's archives")
     if problems:
         raise DataError(list_problems(f"{data}: no complete patch {id}; the data set", problems))
     raise UsageError(f"{data}: no patch {id} in any split; check_dataset.py DATA says what is there")
@@ -34,8 +35,7 @@ def find_patch(data: Path, id: str) -> Patch:
 
 def find_prediction(folder: Path, id: str) -> Path:
     """The file of PRED_<id>.tif somewhere below the folder; UsageError if it is not there."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; expected one with PRED_{id}.tif")
+    require_folder(folder, f"PRED_{id}.tif")
     paths = find_rasters(list_files(folder), PREDICTION).paths
     if id not in paths:
         raise UsageError(f"{folder}: no PRED_{id}.tif there; name the folder that ingest.py or you wrote")
@@ -83,6 +83,8 @@ def main() -> None:
             prediction = read_raster(path)
         except RasterError as error:
             raise UsageError(f"{path}: {error}") from None
+        if prediction.max() > FLAIR_12.other:
+            raise UsageError(f"{path}: value {prediction.max()}; expected indices 0 to {FLAIR_12.other}")
     write_file(args.output, draw(portray(patch, args.superpatch, prediction), args.dates, args.width))
     print(args.output)
 

@@ -13,15 +13,16 @@ import sys
 from pathlib import Path
 
 from flair_baseline.allocator import keep_freed_memory
-from flair_baseline.checkpoint import make_folder
 from flair_baseline.config import parse_overrides
 from flair_baseline.distributed import joined_ranks, rank
+from flair_baseline.domain_archives import require_data
 from flair_baseline.learner import choose_device
 from flair_baseline.table_iv import (
     ROWS,
     TOY,
     Result,
     check_test_labels,
+    describe_gaps,
     render_csv,
     render_html,
     render_text,
@@ -30,6 +31,7 @@ from flair_baseline.table_iv import (
     table_rows,
     toy_recipe,
 )
+from flair_baseline.training import explained_failures
 from flair_scoring.errors import UsageError, run_command
 from flair_scoring.files import write_file
 
@@ -78,23 +80,24 @@ def main() -> None:
         for seed in range(args.seeds)
         for name in dict.fromkeys(args.rows)
     }
+    require_data(args.data)
     check_test_labels(args.data)
     notes = describe_recipe(args.recipe, args.data)
     results: dict[str, list[Result]] = {}
     if choose_device(next(iter(configs.values())).device).type == "cpu":
         keep_freed_memory()
-    with joined_ranks():
+    with joined_ranks(), explained_failures():
         for done, ((name, _), config) in enumerate(configs.items(), 1):
             if rank() == 0:
                 print(f"== {name}, seed {config.seed} ({done} of {len(configs)})", file=sys.stderr)
             folder = output / ROWS[name].run / str(config.seed)
             results.setdefault(name, []).append(run_row(config, args.data, folder))
             if rank() == 0:
-                make_folder(output)
-                write_file(output / "table4.html", render_html(table_rows(results), notes))
+                shown = [*notes, *describe_gaps(results)]
+                write_file(output / "table4.html", render_html(table_rows(results), shown))
                 write_file(output / "table4.csv", render_csv(results))
         if rank() == 0:
-            print(*notes, render_text(table_rows(results)), output / "table4.html", sep="\n")
+            print(*shown, render_text(table_rows(results)), output / "table4.html", sep="\n")
 
 
 if __name__ == "__main__":

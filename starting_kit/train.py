@@ -13,8 +13,9 @@ from pathlib import Path
 from flair_baseline.allocator import keep_freed_memory
 from flair_baseline.config import find_config, load_config
 from flair_baseline.distributed import joined_ranks, rank
+from flair_baseline.domain_archives import require_data
 from flair_baseline.learner import choose_device
-from flair_baseline.training import train
+from flair_baseline.training import explained_failures, train
 from flair_scoring.errors import run_command
 
 
@@ -51,7 +52,8 @@ def main() -> None:
     run = args.output or Path("runs") / find_config(args.config).stem
     if choose_device(config.device).type == "cpu":
         keep_freed_memory()
-    with joined_ranks():
+    require_data(args.data)
+    with joined_ranks(), explained_failures():
         best = train(config, args.data, run, args.resume)
         if rank() == 0:
             print(f"{run}: validation mIoU {best['val_miou']:.4f} in epoch {best['epoch']:.0f}")

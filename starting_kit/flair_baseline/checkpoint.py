@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -43,14 +42,6 @@ def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics:
     write_file(run / "model.json", text + "\n")
 
 
-def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it where they are missing; UsageError when that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be made ({error.strerror}); choose another place") from error
-
-
 def find_weights(run_or_checkpoint: Path) -> Path:
     """RUN/model.safetensors, or the checkpoint itself; raises UsageError when there is neither."""
     path = run_or_checkpoint / WEIGHTS if run_or_checkpoint.is_dir() else run_or_checkpoint
@@ -64,14 +55,18 @@ def find_weights(run_or_checkpoint: Path) -> Path:
 def read_provenance(weights: Path) -> dict[str, Any]:
     """The header of a checkpoint: stamp, config, epoch, metrics, versions; DataError for another file."""
     try:
+        weights.open("rb").close()  # safetensors takes every failure to open a file for its absence
         with safe_open(weights, framework="pt") as file:
-            provenance = json.loads((file.metadata() or {})["provenance"])
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise DataError(
-            f"{weights}: not a checkpoint of this kit ({error!r}); write one with train.py"
-        ) from error
-    check_stamp(provenance, weights)
-    return provenance
+            provenance = json.loads(file.metadata()["provenance"])
+        check_stamp(provenance, weights)
+        dict(provenance["config"])
+    except (SafetensorError, OSError) as error:
+        reason = str(error)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        reason = "its header does not name a configuration"
+    else:
+        return provenance
+    raise DataError(f"{weights}: not a checkpoint of this kit ({reason}); write one with train.py")
 
 
 def read_config(weights: Path) -> Config:
@@ -91,9 +86,20 @@ def read_state(run: Path) -> dict[str, Any]:
     path = run / STATE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); start again without --resume in another folder"
-        ) from error
-    check_stamp(state, path)
+        check_stamp(state, path)
+        if not {"config", "model", "optimizer", "scheduler", "rows"} <= state.keys():
+            raise KeyError
+        dict(**state["config"])
+    except DataError:
+        raise
+    except Exception as error:
+        reason = explain_unreadable(error)
+        raise DataError(f"{path}: cannot be read ({reason}); start again with another --output") from error
     return state
+
+
+def explain_unreadable(error: Exception) -> str:
+    """Why torch.load failed: the system's reason, or that the file is damaged; not torch's long advice."""
+    if isinstance(error, OSError) and error.filename:
+        return str(error.strerror)
+    return "it is damaged, or another program wrote it"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,12 +94,18 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """Unchecked values of `key=value` texts, or UsageError."""
-    values = {}
+    values: dict[str, Any] = {}
+    problems: list[str] = []
     for override in overrides:
         key, equals, text = override.partition("=")
+        try:
+            values[key] = _parse_yaml(text)
+        except ValueError as error:
+            problems.append(f"{override!r}: {error}")
         if not equals:
-            raise UsageError(f"{override!r} is no override; write key=value, for example epochs=3")
-        values[key] = _parse_yaml(text, override)
+            problems.append(f"{override!r}: no override; write key=value, for example epochs=3")
+    if problems:
+        raise UsageError(list_problems("changes of the configuration", problems))
     return values
 
 
@@ -115,9 +123,11 @@ def read_values(name_or_path: str) -> dict[str, Any]:
     """Unchecked values of a named configuration of the kit or a YAML file, or UsageError."""
     path = find_config(name_or_path)
     try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
+        values = _parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a YAML file") from error
+    except ValueError as error:  # no UTF-8, too
+        raise UsageError(f"{path}: {error}; expected lines of key: value") from error
     if values is None:  # a file of comments only: all defaults
         return {}
     if not isinstance(values, dict):
@@ -130,18 +140,20 @@ def make_config(values: dict[str, Any], source: str) -> Config:
     problems: list[str] = []
     types = get_type_hints(Config)
     converted: dict[str, Any] = {}
+    failed: set[str] = set()
     for key, value in values.items():
         if key not in types:
-            nearest = difflib.get_close_matches(key, types, n=1, cutoff=0.0)
+            nearest = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
             problems.append(f"unknown key {key!r}; did you mean {nearest[0]!r}?")
             continue
         try:
             converted[key] = _convert(value, types[key])
-        except (TypeError, ValueError):
-            problems.append(f"{key}: {value!r} is not {_describe(types[key])}")
-    if not problems:
-        config = Config(**converted)
-        problems = _find_impossible(config)
+        except (TypeError, ValueError, OverflowError):
+            problems.append(f"{key}: {value!r:.80} is not {_describe(types[key])}")
+            failed.add(key)
+    config = Config(**converted)
+    # what is impossible together with a key that has its default here, for want of a value, may be possible
+    problems += [one for one in _find_impossible(config) if failed.isdisjoint(re.findall(r"\w+", one))]
     if problems:
         raise UsageError(list_problems(f"configuration {source}", problems))
     return config
@@ -184,15 +196,22 @@ def _find_impossible(config: Config) -> list[str]:
     if not 1 <= halvings <= 5 or min(config.decoder_channels) < 1:
         problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
     if PATCH_SIZE % (pooling * 2**halvings):
-        problems.append(f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times")
+        problems.append(
+            f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times, once for each of "
+            "decoder_channels"
+        )
     return problems
 
 
-def _parse_yaml(text: str, source: str) -> Any:
+def _parse_yaml(text: str) -> Any:
+    """The value of a YAML text, or ValueError with one line that says why it has none."""
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source}: not valid YAML: {error}") from error
+    except Exception as error:  # PyYAML lets through what its constructors of dates and numbers raise
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise ValueError(f"not valid YAML ({where}{reason})") from error
 
 
 def _convert(value: Any, kind: Any) -> Any:
@@ -208,9 +227,11 @@ def _convert(value: Any, kind: Any) -> Any:
     if kind == str | None:
         return None if value is None else _convert(value, str)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        return float(value)  # YAML reads 1e-3 as text
+        value = float(value)  # YAML reads 1e-3 as text
     if type(value) is not kind:
         raise TypeError
+    if (kind is float and not math.isfinite(value)) or (kind is int and abs(value) >= 2**63):
+        raise ValueError
     return value
 
 
@@ -219,6 +240,9 @@ def _describe(kind: Any) -> str:
         return "one of " + ", ".join(get_args(kind))
     if get_origin(kind) is tuple:
         return f"a list of {get_args(kind)[0].__name__}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(
-        kind, "a text or null"
-    )
+    return {
+        bool: "true or false",
+        int: "a whole number below 2**63",
+        float: "a finite number",
+        str: "a text",
+    }.get(kind, "a text or null")

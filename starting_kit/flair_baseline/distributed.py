@@ -13,16 +13,26 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from flair_scoring.errors import UsageError
+
 T = TypeVar("T")
 
 
 @contextmanager
 def joined_ranks() -> Iterator[None]:
-    """Inside, the ranks of torchrun know each other: gloo for tensors on the CPU, NCCL for those on GPUs."""
+    """Inside, the ranks of torchrun know each other: gloo for tensors on the CPU, NCCL for those on GPUs.
+
+    UsageError when there are more ranks on this machine than GPUs, if it has any.
+    """
     if not distributed.is_torchelastic_launched():
         yield
         return
     if torch.cuda.is_available():
+        if local_rank() >= (gpus := torch.cuda.device_count()):
+            raise UsageError(
+                f"{local_rank() + 1} processes or more, but {gpus} GPUs on this machine; start one per GPU, "
+                "or hide the GPUs with CUDA_VISIBLE_DEVICES= and train on the CPU"
+            )
         torch.cuda.set_device(local_rank())
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:

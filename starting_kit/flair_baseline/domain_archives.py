@@ -6,8 +6,10 @@ follows from its name and from domain and zone in the metadata json, so folders 
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
+import shlex
 import shutil
 import zipfile
 import zlib
@@ -18,15 +20,17 @@ from typing import Any
 
 from tqdm import tqdm
 
+from flair_ingestion.index import SPLITS, find_roots
 from flair_ingestion.sidecars import CENTROIDS, METADATA, read_sidecar
 from flair_scoring.errors import DataError, UsageError, list_problems
+from flair_scoring.files import make_folder, require_folder
 
 LAST_TRAINING_ID, FIRST_TEST_ID = 61712, 77413  # in between lies the test set of FLAIR #1
 _ARCHIVE = re.compile(r"D\d{3}.*\.zip", re.ASCII)
 _RASTER = re.compile(r"(IMG|MSK)_(\d{6})\.tif", re.ASCII)
 _SERIES = re.compile(r"SEN2_sp_(D\d{3}_\d{4}-Z\d+_[A-Z]{2})_(data\.npy|masks\.npy|products\.txt)", re.ASCII)
 _AREA = re.compile(r"D\d{3}_\d{4}-Z\d+_[A-Z]{2}", re.ASCII)
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,30 @@ def find_archives(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("D*.zip") if _ARCHIVE.fullmatch(path.name))
 
 
+def require_data(data: Path) -> None:
+    """UsageError or DataError that says what to do unless DATA has IGN's layout, as far as it goes."""
+    require_folder(data, "FLAIR #2's archives, unpacked (flair_aerial_train, …)")
+    if any(find_roots(data, kind, split) for kind in ("aerial", "sen", "labels") for split in SPLITS):
+        return
+    archives = find_archives(data)
+    if not archives:
+        raise DataError(f"{data}: no folders flair_aerial_train, …; unpack FLAIR #2's archives there")
+    out = data.resolve().with_name(f"{data.resolve().name}-flair2")
+    raise DataError(
+        f"{data}: {len(archives)} archives of one domain each ({archives[0].relative_to(data)} …), as on the "
+        "Hugging Face hub; the kit reads the layout of IGN's archives. Unpack them into it, and check:\n"
+        f"  python starting_kit/check_dataset.py {shlex.quote(str(data))} --lay-out {shlex.quote(str(out))}\n"
+        f"  python starting_kit/check_dataset.py {shlex.quote(str(out))}"
+    )
+
+
 def lay_out(folder: Path, out: Path) -> int:
     """Unpack FLAIR #2 into `out` as IGN's archives would, with both json files; the number of its files.
 
     Files that are there with their full size are kept, so the same call continues an interrupted run. Raises
     DataError with all problems after everything sound is in its place, UsageError if `out` cannot be written.
     """
+    require_folder(folder, "archives of domains (D015_2020.zip …)")
     archives = find_archives(folder)
     if not archives:
         raise DataError(f"{folder}: no archives of domains (D015_2020.zip …) in it or below it")
@@ -133,7 +155,7 @@ def _find_members(
 
 def _require_room(members: list[_Member], out: Path) -> None:
     """Make `out`; raises UsageError if the files that are not there yet will not fit."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     needed = sum(member.info.file_size for member in members if not _is_there(member))
     free = shutil.disk_usage(out).free
     if needed > free:

@@ -26,13 +26,11 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 def draw_curves(path: Path, rows: Sequence[Row]) -> None:
     """Draw losses, validation mIoU and validation IoU of each class over the epochs into a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure  # pyplot would choose a window system for the whole process
 
     epochs = [row["epoch"] for row in rows]
-    figure, (losses, scores, classes) = pyplot.subplots(1, 3, figsize=(17, 4.5), layout="constrained")
+    figure = Figure(figsize=(17, 4.5), layout="constrained")
+    losses, scores, classes = figure.subplots(1, 3)
     for key in ("train_loss", "val_loss"):
         losses.plot(epochs, [row[key] for row in rows], marker=".", label=key)
     losses.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
@@ -45,5 +43,4 @@ def draw_curves(path: Path, rows: Sequence[Row]) -> None:
     classes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
-    pyplot.close(figure)
     write_file(path, picture.getvalue())

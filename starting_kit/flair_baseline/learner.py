@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -128,8 +131,17 @@ def build_model(config: Config) -> UTT:
             f"encoder_weights={config.encoder_weights}: the weights of {config.encoder} are not cached and "
             "cannot be downloaded from huggingface.co; go online or use encoder_weights=null"
         ) from error
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise UsageError(f"encoder={config.encoder}: {error.args[0] if error.args else error}") from error
+    except Exception as error:  # each family of encoders has its own way to say what it cannot do
+        names = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
+        if config.encoder.partition(".")[0] not in names:  # after the dot timm has the name of the weights
+            nearest = ", ".join(difflib.get_close_matches(config.encoder, names, n=4, cutoff=0.0))
+            raise UsageError(
+                f"encoder={config.encoder}: no such encoder; the nearest are {nearest}; all are in "
+                "segmentation_models_pytorch.encoders.get_encoder_names() and, after tu-, timm.list_models()"
+            ) from error
+        reason = str(error.args[0] if error.args else error).split("\n")[0]
+        chosen = f"encoder={config.encoder}, encoder_weights={config.encoder_weights}"
+        raise UsageError(f"{chosen}: {reason:.200}; choose another") from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from flair_baseline.config import Config, model_options
+from flair_baseline.checkpoint import explain_unreadable
+from flair_baseline.config import Config
+from flair_baseline.learner import build_model
 from flair_baseline.sentinel import REFLECTANCE_ONE
 from flair_baseline.utt import UTT
 from flair_scoring.errors import DataError, list_problems
@@ -59,8 +61,8 @@ def read_official(path: Path) -> dict[str, Tensor]:
         objects = get_unsafe_globals_in_checkpoint(path) if zipped else []
         with safe_globals([_make_stand_in(name) for name in objects]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n")[0]
+    except Exception as error:
+        reason = explain_unreadable(error)
         raise DataError(f"{path}: cannot be read ({reason}); expected what torch.save wrote") from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
@@ -80,9 +82,9 @@ def convert(tensors: Mapping[str, Tensor], config: Config, source: Path) -> UTT:
 
     The official code feeds monthly means of Sentinel-2 as digital numbers and single dates as fractions of
     65535; ours is always fed reflectances, so the first layer's weights absorb the ratio. DataError lists all
-    unexpected, ill-shaped and missing tensors.
+    unexpected, ill-shaped, not finite and missing tensors.
     """
-    model = UTT(**model_options(config)).eval()
+    model = build_model(replace(config, encoder_weights=None)).eval()
     ours = model.state_dict()
     official = {name: _official_name(name) for name in ours}
     expected = set(official.values())
@@ -95,6 +97,8 @@ def convert(tensors: Mapping[str, Tensor], config: Config, source: Path) -> UTT:
         if found is not None and (not isinstance(found, Tensor) or found.shape != tensor.shape):
             shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             problems.append(f"{official[name]}: {shape}, expected {list(tensor.shape)}")
+        elif found is not None and not found.isfinite().all():
+            problems.append(f"{official[name]}: holds NaN or infinity, expected finite numbers")
     problems += [f"{name}: missing" for name in official.values() if name not in tensors]
     if problems:
         title = f"{source}: not a checkpoint of the official U-T&T"

@@ -22,7 +22,7 @@ from flair_baseline.training import MACHINE_KEYS, train
 from flair_baseline.utt import UTT
 from flair_baseline.validation import validate
 from flair_ingestion.dataset import index_patches
-from flair_scoring.errors import UsageError
+from flair_scoring.errors import DataError, UsageError
 from flair_scoring.files import write_file
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.page import paragraph, render_page, table
@@ -37,6 +37,7 @@ STRATEGIES = {  # head of the table's column -> key
 }
 TOY = "demo"  # the configuration whose network and way to train are the toy recipe
 RESULT = "test.json"
+SATELLITE_KEYS = tuple(f"{key}_satellite" for key in FLAIR_12.keys)
 HEAD = ("row", *STRATEGIES, "PARA.", "EP.", "mIoU", "runs", "paper EP.", "paper mIoU")
 
 
@@ -81,7 +82,8 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Result:
-    """One trained and tested run: `scores` has miou, miou_satellite and iou_<class>, None if undefined."""
+    """One trained and tested run: `scores` has miou, miou_satellite, iou_<class>, and of the satellite head
+    iou_<class>_satellite, which runs of older versions lack; None if undefined."""
 
     seed: int
     parameters: int
@@ -117,8 +119,9 @@ def run_row(config: Config, data: Path, folder: Path) -> Result:
     model = UTT(**model_options(config))
     model.load_state_dict(load_file(weights))
     model.to(choose_device(config.device)).unet.to(memory_format=torch.channels_last)
-    metrics = validate(model, index_patches(data, "test", labels=True), config)
-    keys = {"miou": "val_miou", "miou_satellite": "val_miou_satellite"} | {key: key for key in FLAIR_12.keys}
+    metrics = validate(model, index_patches(data, "test", labels=True), config, satellite_classes=True)
+    keys = {"miou": "val_miou", "miou_satellite": "val_miou_satellite"}
+    keys |= {key: key for key in (*FLAIR_12.keys, *SATELLITE_KEYS) if key in metrics}
     rows = read_state(folder)["rows"]
     result = Result(
         seed=config.seed,
@@ -143,14 +146,19 @@ def read_result(config: Config, data: Path, folder: Path) -> Result | None:
     path = folder / RESULT
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    check_stamp(found, path)
     wanted = describe_run(config, data)
-    if {key: found[key] for key in wanted} != wanted:
+    try:
+        found = json.loads(path.read_bytes())
+        check_stamp(found, path)
+        same = {key: found[key] for key in wanted} == wanted
+        result = Result(**found["result"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: damaged; delete it, and the trained run is tested again") from error
+    if not same:
         raise UsageError(
             f"{folder}: holds a run with another configuration or on other data; choose another --output"
         )
-    return Result(**found["result"])
+    return result
 
 
 def _defined(value: float | None) -> float | None:
@@ -199,14 +207,24 @@ def render_html(lines: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
 
 
 def render_csv(results: Mapping[str, Sequence[Result]]) -> str:
-    """One line per row and seed, with the scores of the run that it comes from."""
+    """One line per row and seed: the scores of its head, and the satellite's mIoU; empty if undefined."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    keys = ("miou", "miou_satellite", *FLAIR_12.keys)
-    writer.writerow(["row", "seed", "epoch", *keys])
+    writer.writerow(["row", "seed", "epoch", "miou", "miou_satellite", *FLAIR_12.keys])
     for name, found in results.items():
+        classes = SATELLITE_KEYS if ROWS[name].metric == "miou_satellite" else FLAIR_12.keys
+        keys = (ROWS[name].metric, "miou_satellite", *classes)
         for result in found:
-            scores = dict(result.scores)
-            scores["miou"] = scores[ROWS[name].metric]
-            writer.writerow([name, result.seed, result.epoch, *(scores[key] for key in keys)])
+            writer.writerow([name, result.seed, result.epoch, *(result.scores.get(key) for key in keys)])
     return text.getvalue()
+
+
+def describe_gaps(results: Mapping[str, Sequence[Result]]) -> list[str]:
+    """A sentence when runs of an older version leave cells of the table empty."""
+    satellite = [result for name in results if ROWS[name].metric != "miou" for result in results[name]]
+    if all(SATELLITE_KEYS[0] in result.scores for result in satellite):
+        return []
+    return [
+        "satellite_only has no scores per class in table4.csv where an older version tested its run: delete "
+        f"that run's {RESULT} and start again, and it is tested again."
+    ]

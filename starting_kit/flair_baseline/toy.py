@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from flair_baseline.toy_sentinel import (
     product_name,
 )
 from flair_scoring.errors import UsageError
+from flair_scoring.files import make_folder
 from flair_scoring.provenance import stamp
 
 CENTROIDS, METADATA, MARKER = "flair-2_centroids_sp_to_patch.json", "flair_aerial_metadata.json", "toy.json"
@@ -58,8 +60,8 @@ def make_toy_dataset(out: Path, size: str, seed: int, processes: int | None = No
         raise UsageError(
             f"{out} is there and is no toy data set; name a folder that is new, empty or a toy data set"
         )
+    make_folder(out.parent)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         try:
             pixels = _write_dataset(partial / "data", size, seed, processes or os.cpu_count() or 1)
@@ -70,8 +72,11 @@ def make_toy_dataset(out: Path, size: str, seed: int, processes: int | None = No
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise UsageError(
-            f"{out}: the toy data set cannot be written ({error.strerror}); make room or choose another place"
+            f"{out}: the toy data set cannot be written ({error.strerror or error}); make room or choose "
+            "another place"
         ) from error
+    except BrokenExecutor as error:
+        raise UsageError("a process that draws was killed; perhaps the machine ran out of memory") from error
     return pixels
 
 

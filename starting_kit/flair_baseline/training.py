@@ -13,8 +13,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from tqdm import tqdm
 
-from flair_baseline.checkpoint import STATE, WEIGHTS, make_folder, read_state, save_model, save_state
+from flair_baseline.checkpoint import STATE, WEIGHTS, read_state, save_model, save_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
 from flair_baseline.history import Row, draw_curves, write_table
@@ -35,7 +35,8 @@ from flair_baseline.losses import sum_losses, sum_weights
 from flair_baseline.patches import Batch, index_training_patches, make_loader, measure_series
 from flair_baseline.validation import autocast, class_weights, validate
 from flair_ingestion.dataset import Patch
-from flair_scoring.errors import UsageError
+from flair_scoring.errors import DataError, FlairError, UsageError
+from flair_scoring.files import make_folder
 
 MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
 
@@ -52,12 +53,12 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
     training, held_out = index_training_patches(data, config)
     fresh = config if state is None else replace(config, encoder_weights=None)  # nothing to download again
     learner = make_learner(fresh, device, len(make_loader(training, config, epoch=0)))
-    if state is not None:
-        learner.restore(state)
-    elif learner.model.utae is not None:
-        standardise_series(learner.model.utae, *measure_series(training, config))
     if rank() == 0:
         make_folder(run)
+    if state is not None:
+        restore(learner, state, run)
+    elif learner.model.utae is not None:
+        standardise_series(learner.model.utae, *measure_series(training, config))
     rows = learner.rows
     while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
         metrics = run_epoch(learner, training, held_out, config)
@@ -69,6 +70,31 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
         draw_curves(run / "curves.png", rows)
         save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on the disk
     return best_row(rows)
+
+
+@contextmanager
+def explained_failures() -> Iterator[None]:
+    """Inside, what torch raises where the user can help becomes a UsageError or DataError of one sentence."""
+    try:
+        yield
+    except (FlairError, OSError) as error:
+        message = str(error)
+        if not message.startswith("Caught "):
+            raise
+        # of a process that reads data: torch has put the traceback there before the message
+        raise type(error)(message.rpartition(f"{type(error).__name__}: ")[2].strip()) from None
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            "the GPU's memory ran out; lower batch_size, which leaves the result nearly the same, or choose "
+            "precision=bf16 or a smaller encoder"
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UsageError(
+            "a process that reads data was killed: memory, or shared memory (/dev/shm), ran out; lower "
+            "workers or batch_size, or choose workers=0"
+        ) from error
 
 
 def be_deterministic(wanted: bool) -> None:
@@ -94,8 +120,22 @@ def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None
     changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then.get(key)]
     if changed:
         differences = ", ".join(f"{key} (then {then.get(key)}, now {now[key]})" for key in changed)
-        raise UsageError(f"{run}: cannot be resumed with another configuration: {differences}")
+        raise UsageError(
+            f"{run}: cannot be resumed with another configuration: {differences}; give the same again, or "
+            "choose another --output"
+        )
     return state
+
+
+def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
+    """Continue from the state in RUN; DataError when it does not fit the network."""
+    try:
+        learner.restore(state)
+    except Exception as error:
+        raise DataError(
+            f"{run / STATE}: does not fit the network of its configuration; continue with the libraries that "
+            f"it was begun with ({run / 'model.json'} names them), or choose another --output"
+        ) from error
 
 
 def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Patch], config: Config) -> Row:

@@ -31,12 +31,12 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 @torch.inference_mode()
-def validate(model: UTT, patches: Sequence[Patch], config: Config) -> Row:
+def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_classes: bool = False) -> Row:
     """Losses, mIoU and IoU per class (NaN if it does not occur) over all patches, and the mIoU per domain.
 
     The confusion matrices are the scoring program's: `val_miou` is what a leaderboard would show. With a
-    satellite branch `val_miou_satellite` is that of its own scores. Each rank reads its share of the patches;
-    all get the result.
+    satellite branch `val_miou_satellite` is that of its own scores, and with `satellite_classes` so are
+    iou_<class>_satellite. Each rank reads its share of the patches; all get the result.
     """
     device = next(model.parameters()).device
     weights = class_weights(config)
@@ -73,6 +73,9 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config) -> Row:
     mious = {"val_miou": mean_iou(matrix)}
     if config.satellite:
         mious["val_miou_satellite"] = mean_iou(satellite_matrix)
+        if satellite_classes:
+            keys = [f"{key}_satellite" for key in FLAIR_12.keys]
+            by_class |= dict(zip(keys, iou(satellite_matrix).tolist(), strict=True))
     return losses | mious | by_class | by_domain
 
 

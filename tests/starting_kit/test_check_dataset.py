@@ -207,15 +207,3 @@ def test_problems_of_all_splits_end_in_one_message(tree: Path) -> None:
     assert message[0].endswith("(4 problems):")
     for part in ("no MSK_000001.tif", "4 products, but", "IMG_077413.tif: ", "id 000007 is taken"):
         assert sum(part in line for line in message) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [("nowhere", "no such folder; name the one"), ("empty", "unpack FLAIR #2's archives there")],
-)
-def test_a_folder_without_data_says_what_to_do(tmp_path: Path, name: str, sentence: str) -> None:
-    (tmp_path / "empty").mkdir()
-    done = check(tmp_path / name)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr

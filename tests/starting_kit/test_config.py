@@ -71,10 +71,13 @@ def test_plain_values_make_the_same_configuration_again():
     [
         ("epoch=3", "unknown key 'epoch'; did you mean 'epochs'?"),
         ("epochs=few", "epochs: 'few' is not a whole number"),
+        (f"seed={10**30}", "is not a whole number below 2**63"),
         ("epochs=true", "epochs: True is not a whole number"),
         ("epochs=0", "epochs: 0 is below 1"),
         ("augmentation=1", "augmentation: 1 is not true or false"),
-        ("learning_rate=fast", "learning_rate: 'fast' is not a number"),
+        ("learning_rate=fast", "learning_rate: 'fast' is not a finite number"),
+        ("weight_decay=.nan", "weight_decay: nan is not a finite number"),
+        (f"learning_rate={10**400}", "is not a finite number"),
         ("modality_dropout=1", "modality_dropout: 1.0 is not from 0 to below 1"),
         ("channels=RGB", "channels: 'RGB' is not one of RVB, RVBI, RVBIE"),
         ("learning_rate=0", "learning_rate: 0.0 is not above 0"),
@@ -87,8 +90,9 @@ def test_plain_values_make_the_same_configuration_again():
         ("superpatch_size=42", "superpatch_size: 42 is no multiple of 8 from 16 to 104"),
         ("effective_batch_size=7", "effective_batch_size: 7 is no multiple of batch_size 10"),
         ("aerial_class_weights=[1, 2]", "aerial_class_weights: expected 13 numbers"),
-        ("seed", "'seed' is no override; write key=value"),
-        ("seed=[", "not valid YAML"),
+        ("seed", "'seed': no override; write key=value"),
+        ("seed=[", "'seed=[': not valid YAML (line 1: expected the node content, but found"),
+        ("seed=2022-13-45", "'seed=2022-13-45': not valid YAML (month must be in 1..12)"),
     ],
 )
 def test_mistakes_are_named(override, sentence):
@@ -98,14 +102,37 @@ def test_mistakes_are_named(override, sentence):
 
 
 def test_all_mistakes_are_reported_together():
+    with pytest.raises(UsageError) as caught:
+        load_config("unet", ["epochs=x", "batchsize=2", "learning_rate=0", "seed=-1"])
+    assert str(caught.value).splitlines() == [
+        "configuration unet (4 problems):",
+        "  - epochs: 'x' is not a whole number below 2**63",
+        "  - unknown key 'batchsize'; did you mean 'batch_size'?",
+        "  - seed: -1 is below 0",
+        "  - learning_rate: 0.0 is not above 0",
+    ]
     with pytest.raises(UsageError, match="2 problems") as caught:
-        load_config("unet", ["epochs=x", "batchsize=2"])
-    assert "did you mean 'batch_size'" in str(caught.value)
+        load_config("unet", ["epochs", "seed=["])
+
+
+def test_what_an_unreadable_value_would_allow_is_not_called_impossible():
+    with pytest.raises(UsageError, match="1 problem") as caught:
+        load_config("unet", ["batch_size=x", "effective_batch_size=7"])
+    assert "effective" not in str(caught.value)
 
 
 def test_unknown_configurations_and_other_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"neither a file nor one of .*utt_best"):
         load_config("utt_bst")
-    (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(UsageError, match="expected lines of key: value, found a list"):
-        load_config(str(tmp_path / "list.yaml"))
+    path = tmp_path / "my.yaml"
+    for content, sentence in (
+        (b"- 1\n", "expected lines of key: value, found a list"),
+        (b"\xff\xfe", "expected lines of key: value"),
+        (b"a: 1\n b: [", "not valid YAML (line 2: mapping values are not allowed here)"),
+        (b"yes: 1\n", "unknown key True; did you mean"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UsageError) as caught:
+            load_config(str(path))
+        assert f"{path}" in str(caught.value)
+        assert sentence in str(caught.value)

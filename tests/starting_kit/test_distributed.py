@@ -11,6 +11,7 @@ import torch
 
 from flair_baseline.checkpoint import read_state
 from flair_baseline.config import Config, load_config
+from flair_baseline.distributed import joined_ranks
 from flair_baseline.learner import batches_per_step, make_learner
 from flair_baseline.patches import index_training_patches, make_loader
 from flair_baseline.training import take_step
@@ -124,6 +125,15 @@ def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatc
     monkeypatch.setattr("flair_baseline.patches.world_size", lambda: 9)
     with pytest.raises(UsageError, match="too few for 9 ranks"):
         make_loader(training, small(), epoch=0)
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(UsageError, match="3 processes or more, but 2 GPUs"), joined_ranks():
+        pass
 
 
 def test_no_parameter_is_without_a_gradient(flair_tree: Path):

@@ -205,6 +205,29 @@ def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
     assert conditions() is None
 
 
+def test_options_of_ingestion_are_not_taken_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "evaluate.py a.zip --data DATA --reference mine --reference-cache kept --plat"
+    monkeypatch.setattr(sys, "argv", line.split())
+    args, options = evaluate.parse_arguments()
+    assert options == ["--reference", "mine", "--plat"]
+    assert args.reference_cache == Path("kept")
+
+
+def test_an_incomplete_result_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text('{"conditions": "same", "exit_code": 3}')
+    assert evaluate.read_end(tmp_path, "same") is None
+    (tmp_path / "timing.json").write_text('{"schema": 1, "verdict": "failed", "reason": "it fails"}')
+    assert evaluate.read_end(tmp_path, "same") == evaluate.End(3, "it fails")
+    assert evaluate.read_end(tmp_path, "others") is None
+
+
+def test_a_program_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
+    code = evaluate.run_program(["-c", "import os; os.kill(os.getpid(), 9)"])
+    assert evaluate.describe_result(tmp_path, code) == (
+        "killed by SIGKILL; perhaps the machine ran out of memory"
+    )
+
+
 def test_a_run_waits_for_its_device(here: Path) -> None:
     add(here, "honest_constant", "a")
     environment(here)

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -5,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+
+from flair_files import write_raster
 
 SCRIPT = Path(__file__).parents[2] / "starting_kit" / "most_frequent.py"
 
@@ -30,10 +33,13 @@ def test_the_constant_is_the_most_frequent_scored_class_of_the_training_domains(
     assert labels.dtype == np.uint8
 
 
-def test_a_missing_data_set_is_named(tmp_path: Path):
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "nowhere"), "-o", str(tmp_path / "x.zip")]
+def test_labels_of_no_scored_class_are_refused(flair_tree: Path, tmp_path: Path):
+    data = Path(shutil.copytree(flair_tree, tmp_path / "data"))
+    for path in data.glob("flair_labels_train/*/*/msk/*.tif"):
+        write_raster(path, np.full((512, 512), 19, np.uint8))
+    command = [sys.executable, str(SCRIPT), str(data), "-o", str(tmp_path / "x.zip")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "nowhere" in done.stderr
+    assert f"error: {data}: no training label is of the 12 classes" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "x.zip").exists()

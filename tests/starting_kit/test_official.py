@@ -176,6 +176,14 @@ def test_all_that_is_wrong_with_the_tensors_is_listed():
     )
 
 
+def test_tensors_that_are_not_finite_are_named():
+    tensors = official_tensors(metadata=False)
+    tensors["arch_vhr.segmentation_head.0.bias"][3] = float("nan")
+    config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
+    with pytest.raises(DataError, match=r"segmentation_head\.0\.bias: holds NaN or infinity"):
+        convert_tensors(tensors, config, Path("x.ckpt"))
+
+
 class Attack:
     def __init__(self, call: Callable[..., object], *arguments: object) -> None:
         self.call = call, arguments

@@ -1,4 +1,5 @@
 import json
+import resource
 import subprocess
 import sys
 import zipfile
@@ -176,6 +177,17 @@ def test_only_a_new_or_empty_folder_is_filled(tmp_path: Path):
     with pytest.raises(UsageError, match="a folder that is empty or new"):
         write_submission(tmp_path / "new", {"model.py": b"2"})
     assert not (tmp_path / "new/model.py").exists()
+
+
+def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UsageError, match=r"b: cannot be written \(File too large\)"):
+            write_submission(tmp_path / "new", {"a": b"fits", "b": bytes(2000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

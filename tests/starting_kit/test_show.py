@@ -94,9 +94,3 @@ def test_what_cannot_be_drawn_is_explained(
     assert done.returncode == 2
     assert sentence in done.stderr
     assert not (tmp_path / "patch.png").exists()
-
-
-def test_a_folder_without_a_data_set_is_said_to_have_none(tmp_path: Path) -> None:
-    done = show("077413", "--data", tmp_path, "-o", tmp_path / "patch.png")
-    assert done.returncode == 2
-    assert "no folders flair_aerial_train" in done.stderr

@@ -9,12 +9,14 @@ import pytest
 from safetensors.torch import load_file
 from sklearn.metrics import jaccard_score
 
-from flair_baseline.config import Config, load_config, model_options, to_dict
+from flair_baseline.config import Config, load_config, model_options, parse_overrides, to_dict
 from flair_baseline.patches import make_loader
 from flair_baseline.table_iv import (
     ROWS,
     Result,
     check_test_labels,
+    describe_run,
+    read_result,
     render_text,
     row_config,
     table_rows,
@@ -23,6 +25,7 @@ from flair_baseline.table_iv import (
 from flair_baseline.utt import UTT
 from flair_ingestion.dataset import index_patches
 from flair_scoring.errors import DataError, UsageError
+from flair_scoring.nomenclature import FLAIR_12
 
 SCRIPT = Path(__file__).parents[2] / "starting_kit" / "table4.py"
 TINY = [
@@ -96,6 +99,54 @@ def test_the_tested_score_is_scikit_learns_on_the_test_set(output: Path, flair_t
         np.concatenate(expected), np.concatenate(predicted), labels=range(12), average="macro"
     )
     assert result["result"]["scores"]["miou"] == pytest.approx(miou, abs=1e-4)
+
+
+def test_scores_per_class_are_those_of_the_rows_own_head(output: Path, flair_tree: Path, tmp_path: Path):
+    done = table4(flair_tree, output, "--rows", "utt_best", "satellite_only", "--seeds", "1", "--set", *TINY)
+    assert done.returncode == 0, done.stderr
+    with (output / "table4.csv").open() as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    run = output / "utt_best/2022"
+    config = row_config("utt_best", "toy", 0, parse_overrides(TINY))
+    model = UTT(**model_options(config)).eval()
+    model.load_state_dict(load_file(run / "model.safetensors"))
+    expected, predicted = [], {"utt_best": [], "satellite_only": []}
+    for batch in make_loader(index_patches(flair_tree, "test", labels=True), config):
+        expected.append(batch.labels.numpy().ravel())
+        for head, scores in zip(predicted, model(*batch.inputs), strict=True):
+            places = np.arange(512) * scores.shape[-1] // 512  # the nearest pixel of the coarser scores
+            predicted[head].append(scores.argmax(1).numpy()[:, places][:, :, places].ravel())
+    for head, labels in predicted.items():
+        ious = jaccard_score(np.concatenate(expected), np.concatenate(labels), labels=range(12), average=None)
+        assert [float(lines[head][key]) for key in FLAIR_12.keys] == pytest.approx(ious.tolist(), abs=1e-4)
+        assert float(lines[head]["miou"]) == pytest.approx(ious.mean(), abs=1e-4)
+    assert lines["satellite_only"]["iou_building"] != lines["utt_best"]["iou_building"]
+    assert "older version" not in done.stdout
+
+    result = run / "test.json"
+    content = json.loads(result.read_text())
+    scores = content["result"]["scores"]
+    content["result"]["scores"] = {key: scores[key] for key in ("miou", "miou_satellite", *FLAIR_12.keys)}
+    result.write_text(json.dumps(content))  # as an older version wrote it
+    done = table4(flair_tree, output, "--rows", "utt_best", "satellite_only", "--seeds", "1", "--set", *TINY)
+    assert done.returncode == 0, done.stderr
+    with (output / "table4.csv").open() as file:
+        older = {line["row"]: line for line in csv.DictReader(file)}
+    assert older["utt_best"] == lines["utt_best"]
+    assert older["satellite_only"] == lines["satellite_only"] | dict.fromkeys(FLAIR_12.keys, "")
+    for text in (done.stdout, (output / "table4.html").read_text()):
+        assert "satellite_only has no scores per class in table4.csv where an older version" in text
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"schema": 1}', "NOT_ITS_RESULT"])
+def test_a_damaged_result_is_named(tmp_path: Path, content: str):
+    config = Config()
+    whole = {"schema": 1} | describe_run(config, tmp_path) | {"result": {"seed": 1}}
+    (tmp_path / "test.json").write_text(content.replace("NOT_ITS_RESULT", json.dumps(whole)))
+    with pytest.raises(
+        DataError, match=r"test\.json: damaged; delete it, and the trained run is tested again"
+    ):
+        read_result(config, tmp_path, tmp_path)
 
 
 def test_the_papers_numbers_stand_beside_ours():

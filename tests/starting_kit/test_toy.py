@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import rasterio
 from flair_baseline import toy
 from flair_baseline.toy_areas import PATCHES, SIZES, Share, Size, plan_areas
 from flair_ingestion.dataset import index_patches
+from flair_scoring.errors import UsageError
 
 SCRIPT = Path(__file__).parents[2] / "starting_kit" / "make_toy_dataset.py"
 AREA = r"(D\d{3}_20\d\d)/(Z\d+_[AFHNU]{2})"
@@ -325,6 +327,20 @@ def test_refuses_in_a_sentence_and_touches_nothing(
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.as_posix() for path in sorted(Path().rglob("*"))] == ["holiday", "holiday/photo.jpg"]
+
+
+def die(*_: object) -> None:
+    os._exit(1)
+
+
+def test_a_drawing_process_that_is_killed_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "one area", ONE_AREA)
+    monkeypatch.setattr(toy, "write_area", die)
+    with pytest.raises(UsageError, match="a process that draws was killed; perhaps the machine ran out"):
+        toy.make_toy_dataset(tmp_path / "toy", "one area", seed=1, processes=1)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

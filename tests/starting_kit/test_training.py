@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 from sklearn.metrics import jaccard_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flair_baseline import training
+from flair_baseline import patches, training
 from flair_baseline.checkpoint import read_provenance
 from flair_baseline.config import Config, load_config, model_options, to_dict
+from flair_baseline.history import draw_curves
 from flair_baseline.learner import make_learner, standardise_series
 from flair_baseline.metadata import encode_metadata
 from flair_baseline.patches import index_training_patches, make_loader, measure_series
-from flair_baseline.training import epochs_since_lowest_loss, take_step, train
+from flair_baseline.training import epochs_since_lowest_loss, explained_failures, take_step, train
 from flair_baseline.utt import UTT
 from flair_baseline.validation import class_weights
 from flair_ingestion.dataset import index_patches, read_image, read_labels, read_superpatch
@@ -99,6 +100,14 @@ def test_a_run_leaves_model_state_log_and_curves(run: Path):
     for key, value in provenance["metrics"].items():
         assert ("" if value is None else str(value)) == best[key]
     assert len([key for key in best if key.startswith("val_miou_D")]) == 3
+
+
+def test_drawing_curves_chooses_no_window_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("matplotlib.use", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    keys = ("epoch", "train_loss", "val_loss", "val_miou", *FLAIR_12.keys)
+    draw_curves(tmp_path / "curves.png", [dict.fromkeys(keys, 0.5)])
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_logged_miou_is_scikit_learns_on_the_best_weights(run: Path, flair_tree: Path):
@@ -262,10 +271,53 @@ def test_a_run_is_neither_overwritten_nor_continued_with_another_configuration(r
     assert (run / "last.pt").read_bytes() == before
 
 
-def test_a_damaged_state_is_named(flair_tree: Path, tmp_path: Path):
-    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(DataError, match=r"last\.pt: cannot be read"):
-        train(small(), flair_tree, tmp_path, resume=True)
+def test_a_damaged_state_is_named(run: Path, flair_tree: Path, tmp_path: Path):
+    whole = (run / "last.pt").read_bytes()
+    lacking = torch.load(run / "last.pt")
+    lacking["model"].popitem()
+    damaged = (b"", b"text", b"PK\x03\x04 half a file", whole[: len(whole) // 2], [1], {"schema": 1})
+    for content in (*damaged, lacking | {"config": 3}, lacking):
+        if isinstance(content, bytes):
+            (tmp_path / "last.pt").write_bytes(content)
+        else:
+            torch.save(content, tmp_path / "last.pt")
+        with pytest.raises(DataError) as refusal:
+            train(small(*ADAMW), flair_tree, tmp_path, resume=True)
+        fault = "does not fit the network" if content is lacking else "cannot be read (it is damaged"
+        assert f"{tmp_path}/last.pt: {fault}" in str(refusal.value)
+        assert str(refusal.value).endswith("another --output")
+        assert "\n" not in str(refusal.value)
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_damage_that_a_reading_process_meets_is_told_without_its_traceback(flair_tree: Path, tmp_path: Path):
+    data = Path(shutil.copytree(flair_tree, tmp_path / "data"))
+    for path in data.glob("flair_labels_train/*/*/msk/*.tif"):
+        path.write_bytes(b"x")
+    with pytest.raises(DataError) as refusal, explained_failures():
+        train(small("satellite=false", "workers=2"), data, tmp_path / "run")
+    message = str(refusal.value)
+    assert message.startswith(f"{data}/flair_labels_train/D00")
+    assert message.endswith("has 1 bytes; expected 8 to 2097152")
+    assert "\n" not in message
+
+
+def test_a_reading_process_that_is_killed_is_explained(flair_tree: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(patches, "read_labels", lambda patch: os._exit(1))
+    with (
+        pytest.raises(UsageError, match=r"was killed: memory.* ran out; lower workers"),
+        explained_failures(),
+    ):
+        train(small("satellite=false", "workers=1"), flair_tree, tmp_path / "run")
+
+
+def test_other_failures_of_torch_are_explained_or_left_alone():
+    with pytest.raises(UsageError, match="the GPU's memory ran out; lower batch_size"), explained_failures():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), explained_failures():
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    with pytest.raises(DataError, match="as it is"), explained_failures():
+        raise DataError("as it is")
 
 
 def test_pretrained_weights_without_network_are_explained(flair_tree: Path, tmp_path: Path):
@@ -280,7 +332,7 @@ def test_pretrained_weights_without_network_are_explained(flair_tree: Path, tmp_
 
 
 def test_impossible_wishes_are_refused(flair_tree: Path, tmp_path: Path):
-    with pytest.raises(UsageError, match="encoder=resnet35"):
+    with pytest.raises(UsageError, match=r"encoder=resnet35: no such encoder; the nearest are .*resnet34"):
         train(small("encoder=resnet35"), flair_tree, tmp_path / "a")
     with pytest.raises(UsageError, match="the loss is no longer finite"):
         train(small("learning_rate=1e30"), flair_tree, tmp_path / "b")
