@@ -48,7 +48,9 @@ class Request:
 
 def read_request(patches: Sequence[Patch], superpatch_size: int) -> Request:
     """Read these patches into private memory, so that publishing them is a copy without disk access."""
-    aerial = np.stack([read_image(patch) for patch in patches])
+    aerial = np.empty((len(patches), *_AERIAL), np.uint8)
+    for image, patch in zip(aerial, patches, strict=True):
+        image[...] = read_image(patch)  # most files are pixel-interleaved, the request is not
     series = [read_superpatch(patch, superpatch_size) for patch in patches]
     return Request(
         aerial,

@@ -145,7 +145,8 @@ def _find_areas(root: Path, split: str, problems: list[str]) -> Iterator[tuple[s
     if split != "test":
         domains = [domain for domain in domains if (domain in VALIDATION_DOMAINS) == (split == "val")]
     if not domains:
-        problems.append(f"{root}: no domains of the {split} split (folders such as D006_2020)")
+        example = "D004_2021" if split == "val" else "D006_2020"
+        problems.append(f"{root}: no domains of the {split} split (folders such as {example})")
     for domain in domains:
         areas = _list_names(f"{root}/{domain}", _AREA)
         if not areas:
@@ -203,5 +204,7 @@ def _list_files(folder: str, pattern: re.Pattern[str]) -> dict[str, str]:
 def _list_names(folder: str | Path, pattern: re.Pattern[str]) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); change its permissions") from None

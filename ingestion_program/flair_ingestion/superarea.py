@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -22,6 +23,8 @@ CENTRE = 10  # 10 m pixels: what the aerial patch covers of a super-patch, and w
 MAX_PROBABILITY = 100  # per cent
 _CACHED_AREAS = 16  # per process; a memory map holds a file descriptor, and 1024 of those is a common limit
 _PRODUCT = re.compile(r"[^_]*_[^_]*_(\d{4})(\d{2})(\d{2})T\d{6}(?![^_])", re.ASCII)
+# numpy reads the header of a npy file with Python's own tokenizer and parser
+_NPY_ERRORS = (OSError, ValueError, OverflowError, SyntaxError, TokenError, MemoryError, RecursionError)
 _INTEGERS = tuple(np.dtype(code) for code in np.typecodes["AllInteger"])
 
 
@@ -148,7 +151,7 @@ def _open_array(path: str, bands: int, dtypes: tuple[np.dtype, ...], expected: s
     """Memory map of a npy file (T, bands, H, W); DataError for any other, by its header and its size."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, OverflowError) as error:
+    except _NPY_ERRORS as error:
         raise DataError(f"{path}: not a whole npy file ({error}); unpack the archive again") from None
     if array.ndim != 4 or array.shape[1] != bands or 0 in array.shape:
         raise DataError(f"{path}: shape {array.shape}; expected (T, {bands}, H, W)")

@@ -109,12 +109,3 @@ for _index, _look in enumerate(LOOKS):
         LOOK_OF[_value] = _index
         MEAN[_value], SWING[_value] = np.divide(_look.mean, 1000), np.divide(_look.swing, 1000)
         PEAK[_value] = _look.peak + _turn * YEAR / len(_look.classes)
-
-
-def class_profiles(days: np.ndarray, delay: float = 0.0) -> np.ndarray:
-    """Noiseless reflectance float32 (T, 20, 10) of every FLAIR value, peaks `delay` days late.
-
-    `days` (T,) count from 0 on 1 January.
-    """
-    phase = 2 * np.pi * (np.asarray(days)[:, None] - PEAK - delay) / YEAR
-    return (MEAN + SWING * np.cos(phase)[..., None]).astype(np.float32)

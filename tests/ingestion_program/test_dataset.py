@@ -150,6 +150,11 @@ def truncate(path: Path, kept: int = -10) -> None:
     path.write_bytes(path.read_bytes()[:kept])
 
 
+def overwrite(path: Path, at: int, content: bytes) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:at] + content + whole[at + len(content) :])
+
+
 def save_data(shape: tuple[int, ...], dtype: str = "uint16") -> Callable[[Path], None]:
     return lambda tree: np.save(series_files(tree)["data"], np.zeros(shape, dtype))
 
@@ -225,6 +230,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "npy header cut": (
         lambda t: truncate(series_files(t)["masks"], 20),
         ["_masks.npy: not a whole npy file"],
+    ),
+    "npy header torn": (  # numpy's parser fails with an error of Python's tokenizer
+        lambda t: overwrite(series_files(t)["data"], 20, b"("),
+        ["_data.npy: not a whole npy file"],
     ),
     "npy of something else": (
         lambda t: series_files(t)["data"].write_text("PK"),

@@ -20,13 +20,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flair_baseline.toy_aerial import draw_flight, draw_patch, draw_units
-from flair_baseline.toy_classes import LOOK_OF, LOOKS, YEAR, class_profiles
+from flair_baseline.toy_classes import LOOK_OF, LOOKS, MEAN, PEAK, SWING, YEAR
 from flair_baseline.toy_landscape import CELL, draw_landscape, survey
 from flair_baseline.toy_sentinel import class_fractions, draw_dates, draw_series
 
 LOOK_ALIKES = [look.classes for look in LOOKS if len(look.classes) > 1]
 PAIRS = [(group[0], other) for group in LOOK_ALIKES for other in group[1:]]
 TWINS = [(1, 2, 3, 4), (6, 9), (7, 8)]  # mineral grounds, conifers and vines, broad-leaved trees and shrubs
+
+
+def class_profiles(days: np.ndarray) -> np.ndarray:
+    """Noiseless reflectance (T, 20, 10) of every FLAIR value; `days` (T,) count from 0 on 1 January."""
+    phase = 2 * np.pi * (np.asarray(days)[:, None] - PEAK) / YEAR
+    return MEAN + SWING * np.cos(phase)[..., None]
 
 
 def test_seven_of_the_twelve_classes_have_look_alikes() -> None:
