@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import segmentation_models_pytorch as smp
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -132,8 +131,8 @@ def build_model(config: Config) -> UTT:
             "cannot be downloaded from huggingface.co; go online or use encoder_weights=null"
         ) from error
     except Exception as error:  # each family of encoders has its own way to say what it cannot do
-        names = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
-        if config.encoder.partition(".")[0] not in names:  # after the dot timm has the name of the weights
+        names = smp.encoders.get_encoder_names()
+        if config.encoder not in names and not config.encoder.startswith("tu-"):  # timm's have that prefix
             nearest = ", ".join(difflib.get_close_matches(config.encoder, names, n=4, cutoff=0.0))
             raise UsageError(
                 f"encoder={config.encoder}: no such encoder; the nearest are {nearest}; all are in "

@@ -82,8 +82,10 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Result:
-    """One trained and tested run: `scores` has miou, miou_satellite, iou_<class>, and of the satellite head
-    iou_<class>_satellite, which runs of older versions lack; None if undefined."""
+    """One trained and tested run.
+
+    `scores` has miou and iou_<class>, and of the satellite head the same with _satellite; None if undefined.
+    """
 
     seed: int
     parameters: int
@@ -217,14 +219,3 @@ def render_csv(results: Mapping[str, Sequence[Result]]) -> str:
         for result in found:
             writer.writerow([name, result.seed, result.epoch, *(result.scores.get(key) for key in keys)])
     return text.getvalue()
-
-
-def describe_gaps(results: Mapping[str, Sequence[Result]]) -> list[str]:
-    """A sentence when runs of an older version leave cells of the table empty."""
-    satellite = [result for name in results if ROWS[name].metric != "miou" for result in results[name]]
-    if all(SATELLITE_KEYS[0] in result.scores for result in satellite):
-        return []
-    return [
-        "satellite_only has no scores per class in table4.csv where an older version tested its run: delete "
-        f"that run's {RESULT} and start again, and it is tested again."
-    ]

@@ -38,7 +38,7 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     (f"{TRAIN} --output file", "error: file: cannot be written to (it is a file); choose another folder"),
     (f"{TRAIN} --output /proc/x", "error: /proc/x: cannot be written to (No such file or directory)"),
     (f"{TRAIN} encoder=resnet9999", "no such encoder; the nearest are resnet"),
-    (f"{TRAIN} encoder=tu-resnet9999", "no such encoder; the nearest are tu-resnet"),
+    (f"{TRAIN} encoder=tu-resnet9999", "encoder=tu-resnet9999, encoder_weights=None: Unknown model"),
     (f"{TRAIN} encoder=resnet18 encoder_weights=mine", "encoder_weights=mine: Wrong pretrained weights"),
     (f"{TRAIN} encoder=tu-vit_tiny_patch16_224", "Unsupported model downsampling pattern"),
     ("table4 nowhere", NOWHERE),

@@ -121,21 +121,6 @@ def test_scores_per_class_are_those_of_the_rows_own_head(output: Path, flair_tre
         assert [float(lines[head][key]) for key in FLAIR_12.keys] == pytest.approx(ious.tolist(), abs=1e-4)
         assert float(lines[head]["miou"]) == pytest.approx(ious.mean(), abs=1e-4)
     assert lines["satellite_only"]["iou_building"] != lines["utt_best"]["iou_building"]
-    assert "older version" not in done.stdout
-
-    result = run / "test.json"
-    content = json.loads(result.read_text())
-    scores = content["result"]["scores"]
-    content["result"]["scores"] = {key: scores[key] for key in ("miou", "miou_satellite", *FLAIR_12.keys)}
-    result.write_text(json.dumps(content))  # as an older version wrote it
-    done = table4(flair_tree, output, "--rows", "utt_best", "satellite_only", "--seeds", "1", "--set", *TINY)
-    assert done.returncode == 0, done.stderr
-    with (output / "table4.csv").open() as file:
-        older = {line["row"]: line for line in csv.DictReader(file)}
-    assert older["utt_best"] == lines["utt_best"]
-    assert older["satellite_only"] == lines["satellite_only"] | dict.fromkeys(FLAIR_12.keys, "")
-    for text in (done.stdout, (output / "table4.html").read_text()):
-        assert "satellite_only has no scores per class in table4.csv where an older version" in text
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"schema": 1}', "NOT_ITS_RESULT"])
