@@ -54,6 +54,7 @@ bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/loading.py
 	$(PY) benchmarks/inference.py
 	$(PY) benchmarks/training_step.py
+	$(PY) benchmarks/toy_learning.py
 	$(PY) benchmarks/significance.py
 	$(PY) benchmarks/ranking.py
 	$(PY) benchmarks/full_scale.py

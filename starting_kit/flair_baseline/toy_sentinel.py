@@ -73,15 +73,17 @@ def _mix(fractions: np.ndarray, delay: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _add_clouds(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Cover the image with clouds and their shadows, in place; returns their probability 0..100 (H, W)."""
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.2:
         return np.zeros(image.shape[1:], np.float32)
-    share = rng.uniform(0.05, 0.6) if kind < 0.6 else rng.uniform(0.7, 1.0)
+    share = rng.uniform(0.05, 0.6) if kind < 0.45 else rng.uniform(0.75, 1.0)
     field = smooth_noise(rng, SENTINEL_PIXELS, 12) + 0.3 * smooth_noise(rng, SENTINEL_PIXELS, 3)
     thickness = np.clip(2 * (field - np.quantile(field, 1 - share)) + 0.5, 0, 1)
     shadow = np.roll(thickness, (-7, -5), axis=(0, 1)) * (1 - thickness)  # the sun is in the south-east
-    cloud = np.linspace(0.62, 0.38, len(image)) * rng.uniform(0.6, 1.5) * rng.normal(1, 0.12, len(image))
+    tint = np.linspace(0.62, 0.38, len(image)) * rng.uniform(0.6, 1.5) * rng.normal(1, 0.12, len(image))
+    # uneven: a network's normalisation would make nothing of an even image, and clouds would cost nothing
+    cloud = thickness * (1 + 0.15 * smooth_noise(rng, SENTINEL_PIXELS, 2))
     image *= (1 - 0.55 * shadow) * (1 - thickness)
-    image += thickness * cloud.astype(np.float32)[:, None, None]
+    image += cloud * tint.astype(np.float32)[:, None, None]
     return 100 * np.maximum(np.sqrt(thickness), 0.75 * np.sqrt(shadow))
 
 
