@@ -19,13 +19,13 @@ from flair_baseline.metadata import encode_metadata
 from flair_baseline.sentinel import pad_series, prepare_series
 from flair_ingestion.dataset import (
     Patch,
-    index_patches,
     read_image,
     read_labels,
     read_superpatch,
     sample_patches,
 )
-from flair_scoring.errors import DataError, UsageError
+from flair_ingestion.index import scan_split
+from flair_scoring.errors import DataError, UsageError, list_problems
 from flair_scoring.nomenclature import FLAIR_12
 
 SAMPLED_PATCHES = 64  # for the statistics of the series
@@ -108,8 +108,11 @@ def _stack(images: Sequence[Tensor]) -> Tensor:
 
 
 def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], list[Patch]]:
-    """The patches to train on and those to validate on, by id; DataError as of `index_patches`."""
-    training, held_out = (index_patches(data, split, labels=True) for split in ("train", "val"))
+    """The patches to train on and those to validate on, by id; DataError with all problems of both."""
+    (training, problems), (held_out, others) = (scan_split(data, s, labels=True) for s in ("train", "val"))
+    if problems or others:
+        found = list(dict.fromkeys([*problems, *others]))  # files that both need are missing once
+        raise DataError(list_problems(f"{data}: the training data are incomplete or damaged", found))
     if config.validation == "flair_1":
         leaves, enters = FLAIR_1_SWAP
         every = sorted([*training, *held_out], key=lambda patch: patch.id)

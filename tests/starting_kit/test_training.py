@@ -467,6 +467,21 @@ def test_both_published_validation_splits(flair_tree: Path, tmp_path: Path):
     assert plain == index_training_patches(flair_tree, small())
 
 
+def test_problems_of_both_splits_come_together(flair_tree: Path, tmp_path: Path):
+    data = tmp_path / "data"
+    shutil.copytree(flair_tree, data)
+    (data / "flair_aerial_metadata.json").unlink()
+    lost = [
+        next((data / f"flair_labels_train/{domain}").rglob("*.tif")) for domain in ("D006_2020", "D004_2021")
+    ]
+    for path in lost:
+        path.unlink()
+    with pytest.raises(DataError) as caught:
+        index_training_patches(data, small())
+    assert all(f"no {path.name}" in str(caught.value) for path in lost)
+    assert str(caught.value).count("flair_aerial_metadata.json") == 1
+
+
 def test_metadata_reach_the_model(flair_tree: Path):
     patches = index_patches(flair_tree, "val", labels=True)
     for satellite in ("true", "false"):
