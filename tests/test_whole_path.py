@@ -116,7 +116,7 @@ def test_a_failing_submission_does_not_keep_the_others_from_their_score(path: Pa
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nowhere.zip", "--data", "data"], "neither a submission"),
+        (["nowhere.zip", "--data", "data"], "nowhere.zip: no such file or folder"),
         (["most_frequent.zip", "--data", "nowhere"], "nowhere"),
     ],
 )

@@ -349,7 +349,11 @@ def test_an_interrupted_run_leaves_what_was_there(tmp_path: Path, stop: signal.S
     out.mkdir()
     (out / "toy.json").write_text("the earlier data set")
     child = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(out), "--size", "tiny"], stderr=subprocess.PIPE, text=True
+        [sys.executable, str(SCRIPT), str(out), "--size", "tiny"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # what a shell starts in the background ignores Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".toy.*/data/*/*/*/*/*")) and time.monotonic() < deadline:
