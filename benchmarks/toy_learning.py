@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -70,12 +68,8 @@ def main() -> None:
         if not data.exists():
             drawing = ["starting_kit/make_toy_dataset.py", str(data), "--size", "demo", "--seed", "2022"]
             subprocess.run([sys.executable, *drawing], check=True, cwd=KIT, stdout=subprocess.DEVNULL)
-        start = time.monotonic()
         command = run_rows(data, folder / "table4", args.seeds)
-        minutes = (time.monotonic() - start) / 60
         figures = describe(read_mious(folder / "table4" / "table4.csv"))
-    threads = os.environ.get("OMP_NUM_THREADS", "all")
-    figures.append(f"last start took {minutes:.0f} minutes on {threads} threads")
     append_record(f"python {' '.join(command).replace(str(data), 'TOY')}", figures, ("torch", "numpy"))
 
 
