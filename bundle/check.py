@@ -507,7 +507,8 @@ def _open(archive: zipfile.ZipFile, where: str, value: Any, found: Findings) -> 
     if value in names and not value.endswith("/"):
         try:
             # through a handle of its own: Python 3.12.1 loses its place in members that are read in turn
-            inner = zipfile.ZipFile(zipfile.ZipFile(archive.filename).open(value))
+            again = zipfile.ZipFile(archive.filename)
+            inner = zipfile.ZipFile(again.open(value))
         except (zipfile.BadZipFile, OSError):
             found.problems.append(
                 f"{where}: {value} is not a zip; the platform takes it, and every run fails"
