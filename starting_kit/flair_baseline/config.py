@@ -67,7 +67,7 @@ class Config:
     plateau_patience: int = 10  # epochs without a lower validation loss before the rate is reduced
     stopping_patience: int = 30  # … before training ends
     epochs: int = 100
-    batch_size: int = 10  # patches in memory at once
+    batch_size: int = 10  # patches in memory at once, or fewer where more ranks share a step
     effective_batch_size: int = 120  # patches per step over all ranks; the paper's 12 GPUs with 10 each
 
     # the machine

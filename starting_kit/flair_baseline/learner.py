@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -106,6 +106,12 @@ def standardise_series(utae: UTAE, means: Tensor, stds: Tensor) -> None:
     assert first.bias is not None
     first.weight /= stds.clamp(min=SMALLEST_STD)[:, None, None].to(first.weight)
     first.bias -= (first.weight.sum((2, 3)) * means.to(first.weight)).sum(1)
+
+
+def share_step(config: Config) -> Config:
+    """With a smaller batch_size if a step has too few patches for a batch of that size on every rank."""
+    share, rest = divmod(config.effective_batch_size, world_size())
+    return config if rest or share > config.batch_size else replace(config, batch_size=share)
 
 
 def batches_per_step(config: Config) -> int:

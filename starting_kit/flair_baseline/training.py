@@ -30,7 +30,14 @@ from flair_baseline.checkpoint import STATE, WEIGHTS, read_state, save_model, sa
 from flair_baseline.config import Config, to_dict
 from flair_baseline.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
 from flair_baseline.history import Row, draw_curves, write_table
-from flair_baseline.learner import Learner, batches_per_step, choose_device, make_learner, standardise_series
+from flair_baseline.learner import (
+    Learner,
+    batches_per_step,
+    choose_device,
+    make_learner,
+    share_step,
+    standardise_series,
+)
 from flair_baseline.losses import sum_losses, sum_weights
 from flair_baseline.patches import Batch, index_training_patches, make_loader, measure_series
 from flair_baseline.validation import autocast, class_weights, validate
@@ -51,8 +58,9 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
     device = choose_device(config.device)
     state = from_rank_0(find_state(run, config, resume) if rank() == 0 else None)
     training, held_out = index_training_patches(data, config)
-    fresh = config if state is None else replace(config, encoder_weights=None)  # nothing to download again
-    learner = make_learner(fresh, device, len(make_loader(training, config, epoch=0)))
+    shared = share_step(config)
+    fresh = shared if state is None else replace(shared, encoder_weights=None)  # nothing to download again
+    learner = make_learner(fresh, device, len(make_loader(training, shared, epoch=0)))
     if rank() == 0:
         make_folder(run)
     if state is not None:
@@ -61,7 +69,7 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
         standardise_series(learner.model.utae, *measure_series(training, config))
     rows = learner.rows
     while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
-        metrics = run_epoch(learner, training, held_out, config)
+        metrics = run_epoch(learner, training, held_out, shared)
         if rank() != 0:
             continue
         if best_row(rows) is rows[-1]:

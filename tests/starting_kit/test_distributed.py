@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from flair_baseline.checkpoint import read_state
 from flair_baseline.config import Config, load_config
 from flair_baseline.distributed import joined_ranks
-from flair_baseline.learner import batches_per_step, make_learner
+from flair_baseline.learner import batches_per_step, make_learner, share_step
 from flair_baseline.patches import index_training_patches, make_loader
 from flair_baseline.training import take_step
 from flair_baseline.validation import class_weights, validate
@@ -94,6 +95,7 @@ def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: 
 
 def test_torchrun_trains_and_rank_0_writes(flair_tree: Path, tmp_path: Path):
     line = [TRAIN, "--data", flair_tree, "--config", "utt_best", *SMALL, "--output", "run", "epochs=1"]
+    line.append("batch_size=2")  # the two patches of a step, of which each rank has one
     done = torchrun(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("validation mIoU") == done.stderr.count("validation mIoU") == 1
@@ -113,6 +115,13 @@ def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch
     both = [batch for pair in zip(steps[2, 0], steps[2, 1], strict=True) for batch in pair]
     assert both == steps[1, 0]
     assert sorted(place for batch in both for place in batch) == list(range(len(training)))
+
+
+@pytest.mark.parametrize(("step", "ranks", "batch"), [(4, 1, 4), (4, 2, 2), (4, 4, 1), (8, 2, 4), (4, 3, 4)])
+def test_a_step_is_shared_by_all_ranks(monkeypatch, step: int, ranks: int, batch: int):
+    monkeypatch.setattr("flair_baseline.learner.world_size", lambda: ranks)
+    config = small("batch_size=4", f"effective_batch_size={step}")
+    assert share_step(config) == replace(config, batch_size=batch)
 
 
 def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatch):
