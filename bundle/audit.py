@@ -31,7 +31,6 @@ from flair_ingestion.probe import Row, probe  # noqa: E402
 from flair_ingestion.reference import SEED, time_harness  # noqa: E402
 from flair_ingestion.submission import Submission, open_submission  # noqa: E402
 from flair_scoring.errors import SubmissionError, UsageError, run_command  # noqa: E402
-from flair_scoring.files import require_folder  # noqa: E402
 
 MUCH_FASTER = 0.8  # of the first time: what changes of a processor's clock do not explain
 REQUESTS = 16  # at least, if need be in several fresh processes, so that a cache can be told from chance
@@ -165,7 +164,6 @@ def main() -> None:
     if args.patches < 2:
         parser.error(f"--patches {args.patches}: expected at least 2")
     limits = read_limits().with_options(0, None)
-    require_folder(args.data, "the FLAIR #2 archives, unpacked")
     require_hidden(args.data)
     device = choose_device(args.device)
     patches = sample_patches(index_patches(args.data, args.split), args.patches, SEED)

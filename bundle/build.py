@@ -44,7 +44,6 @@ from filling import fill_pages  # noqa: E402
 from schema import COMPETITION, COMPETITION_REQUIRED, PHASE, TASK, check_mapping  # noqa: E402
 
 from flair_scoring.errors import DataError, UsageError, list_problems, run_command  # noqa: E402
-from flair_scoring.files import require_folder  # noqa: E402
 from flair_scoring.provenance import commit  # noqa: E402
 
 PHASE_REQUIRED = ("name", "start", "tasks", "max_submissions_per_day", "max_submissions")  # pages show them
@@ -183,8 +182,6 @@ def main() -> None:
     if args.check:
         report(args.check)
         return
-    if args.data:
-        require_folder(args.data, "the FLAIR #2 archives, unpacked")
     trained = not args.untrained_reference
     if trained and not WEIGHTS.is_file():
         raise UsageError(

@@ -24,7 +24,6 @@ from flair_ingestion.measurement import Conditions, series_lengths  # noqa: E402
 from flair_ingestion.predictions import Spool, check_output, write_output  # noqa: E402
 from flair_ingestion.reference import SEED, open_reference  # noqa: E402
 from flair_scoring.errors import UsageError, run_command  # noqa: E402
-from flair_scoring.files import require_folder  # noqa: E402
 
 KEY = PROGRAM / "signing.key"
 
@@ -89,7 +88,6 @@ def main() -> None:
     args = parse_arguments()
     key = take_key() if args.platform else None
     limits = read_limits(args.limits).with_options(args.limit_ratio, args.limit_seconds)
-    require_folder(args.data, "the FLAIR #2 archives, unpacked")
     check_output(args.output, [args.data, args.submission, PROGRAM], args.platform)
     require_hidden(args.data)
     device = choose_device(args.device)

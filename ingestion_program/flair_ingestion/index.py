@@ -21,6 +21,7 @@ from flair_ingestion.sidecars import (
 )
 from flair_ingestion.superarea import CENTRE, SuperArea, inspect_super_area
 from flair_scoring.errors import DataError, UsageError, list_problems
+from flair_scoring.files import require_folder
 
 SPLITS = ("train", "val", "test")
 # The data card's validation split; FLAIR #1's csv has D070_2020 in place of D077_2021
@@ -74,7 +75,11 @@ def index_patches(data: Path, split: str, labels: bool = False) -> list[Patch]:
 
 
 def scan_split(data: Path, split: str, labels: bool = False) -> tuple[list[Patch], list[str]]:
-    """The patches of a split that have all they need, by id, and everything that is wrong with the split."""
+    """The patches of a split that have all they need, by id, and everything that is wrong with the split.
+
+    UsageError if there is no folder `data`.
+    """
+    require_folder(data, "FLAIR #2's archives, unpacked (flair_aerial_train, …)")
     problems: list[str] = []
     sources = _Sources(
         _find_root(data, "aerial", split, problems),

@@ -139,7 +139,13 @@ def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
     """Continue from the state in RUN; DataError when it does not fit the network."""
     try:
         learner.restore(state)
-    except Exception as error:
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:  # torch's, of each part
         raise DataError(
             f"{run / STATE}: does not fit the network of its configuration; continue with the libraries that "
             f"it was begun with ({run / 'model.json'} names them), or choose another --output"
