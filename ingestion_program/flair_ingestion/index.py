@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,19 @@ def index_patches(data: Path, split: str, labels: bool = False) -> list[Patch]:
     return patches
 
 
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Hundreds of thousands of entries are made that all stay: collecting garbage would walk them in vain."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@_collection_paused()
 def scan_split(data: Path, split: str, labels: bool = False) -> tuple[list[Patch], list[str]]:
     """The patches of a split that have all they need, by id, and everything that is wrong with the split.
 
