@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from flair_baseline.augmentation import UNCHANGED, draw_transform, transform
 from flair_baseline.config import Config
@@ -73,10 +75,11 @@ class PatchDataset(Dataset):
         patch, config, turn = self.patches[place], self.config, UNCHANGED
         if config.augmentation and self.epoch is not None:
             turn = draw_transform(np.random.default_rng((config.seed, self.epoch, place)))
-        aerial, labels = torch.from_numpy(read_image(patch)), torch.from_numpy(read_labels(patch))
+        image = _start_reading(patch)
+        labels = torch.from_numpy(read_labels(patch))
         # FLAIR_12.index_of without its table: 1..12 become 0..11, all others, 0 as 255 too, *other*
         labels.sub_(1).clamp_(max=FLAIR_12.other)
-        sample = Sample(transform(aerial, *turn), transform(labels, *turn))
+        series = days = None
         if config.satellite:
             window = read_superpatch(patch, config.superpatch_size, copy=False)
             options = config.cloud_filter, config.monthly_average, config.cloud_rule
@@ -85,10 +88,24 @@ class PatchDataset(Dataset):
             if config.permute_dates:
                 generator = np.random.default_rng((config.seed, self.epoch or 0, place, 1))
                 days = days[torch.from_numpy(generator.permutation(len(days)))]
-            sample = sample._replace(series=series, days=days)
-        if config.metadata:
-            sample = sample._replace(metadata=encode_metadata(patch.metadata))
-        return sample
+        metadata = encode_metadata(patch.metadata) if config.metadata else None
+        aerial = transform(torch.from_numpy(image()), *turn)
+        return Sample(aerial, transform(labels, *turn), series, days, metadata)
+
+
+def _start_reading(patch: Patch) -> Callable[[], np.ndarray]:
+    """Returns what to call for the image; until then a thread decodes it, for which libtiff needs no GIL.
+
+    Not in a worker: the other cores have workers of their own.
+    """
+    if get_worker_info() is not None:
+        return functools.partial(read_image, patch)
+    return _image_thread().submit(read_image, patch).result
+
+
+@functools.cache
+def _image_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "image")
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
