@@ -525,14 +525,16 @@ def test_permuted_dates_keep_the_images_and_lose_their_order(flair_tree: Path):
     assert torch.equal(again.inputs[2], permuted.inputs[2])
 
 
-def test_samples_are_what_the_files_hold(flair_tree: Path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_are_what_the_files_hold(flair_tree: Path, workers: int):
     patches = index_patches(flair_tree, "val", labels=True)
-    plain = ("cloud_filter=false", "monthly_average=false")
+    plain = ("cloud_filter=false", "monthly_average=false", f"workers={workers}")
     batch = next(iter(make_loader(patches, small("batch_size=4", "effective_batch_size=4", *plain))))
     aerial, series, days, present = batch.inputs
     window = read_superpatch(patches[2], 16)
-    assert np.array_equal(aerial[1].numpy(), read_image(patches[1]))
-    assert np.array_equal(batch.labels[3].numpy(), FLAIR_12.index_of[read_labels(patches[3])])
+    for place, patch in enumerate(patches[:4]):
+        assert np.array_equal(aerial[place].numpy(), read_image(patch))
+        assert np.array_equal(batch.labels[place].numpy(), FLAIR_12.index_of[read_labels(patch)])
     np.testing.assert_allclose(series[2].numpy(), window.data / 10_000, rtol=1e-6)
     assert np.array_equal(days[2].numpy(), window.dates - int(window.dates[0]) + 19)  # from 20 January on
     assert present is None  # all series have five dates: nothing is padded
