@@ -4,8 +4,9 @@ Images and annotations are stored again without compression and with LZW: the co
 not known. Without augmentation ours is timed with the conversion to float32, which the official code does and
 ours leaves to the device; what both hand over must then be equal, bit for bit, up to the scale of
 reflectances, which the official code leaves out. With augmentation and two workers each does what it does in
-training. Both run with an allocator that keeps what is freed. The toy set's series are made as long as the
-published ones.
+training. Alone, a process of ours decodes the image while it reads the rest, on another core if it can;
+workers do not. Both run with an allocator that keeps what is freed. The toy set's series are made as long as
+the published ones.
 """
 
 from __future__ import annotations
