@@ -60,7 +60,9 @@ def count_pairs(
     total = Counts()
     with _parallel_map(min(jobs or _cores(), len(chunks) // 2)) as parallel_map:
         results = parallel_map(functools.partial(_count_chunk, nomenclature=nomenclature), chunks)
-        with tqdm(total=len(pairs), unit=" patches", disable=None if progress else True) as bar:
+        with held_signals():  # before tqdm 4.70 a bar interrupted while it is made leaves a traceback
+            bar = tqdm(total=len(pairs), unit=" patches", disable=None if progress else True)
+        with bar:
             for chunk, counts in zip(chunks, results, strict=True):
                 total.add(counts)
                 bar.update(len(chunk))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tqdm
 from sample_patches import PLACES, Patches
 
 from flair_scoring.counting import count_pairs
@@ -110,3 +112,25 @@ def test_nothing_outlives_the_command(scoring: subprocess.Popen[str], how: signa
     assert output == ""
     assert "Traceback" not in errors
     wait_until_ended(children)
+
+
+def test_ctrl_c_while_the_bar_is_made_leaves_no_traceback(
+    patches: Patches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:  # of tqdm: up to 4.69 it closes what was never whole
+        signal.raise_signal(signal.SIGINT)
+
+    ignored: list[object] = []
+    monkeypatch.setattr(tqdm.std, "TMonitor", interrupt)
+    monkeypatch.setattr(tqdm.tqdm, "monitor", None)
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    id = min(PLACES)
+    pair = str(patches.reference(id)), str(patches.prediction(id))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            count_pairs([pair], FLAIR_12, 1)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    gc.collect()
+    assert not ignored
