@@ -3,6 +3,9 @@ PYTHON ?= python3
 PY := .venv/bin/python
 DEMO := runs/demo
 SEED := 2022
+# Two processes, each computing with one core: two that want all of them wait for each other
+PYTEST_OPTIONS := -n 2 --dist loadfile
+test test-all test-lowest: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-lowest lint reference bundle bench lock clean
@@ -28,10 +31,10 @@ demo: .venv/installed ## toy data -> training -> package -> timed inference -> s
 	@echo "$(CURDIR)/$(DEMO)/results/submission/detailed_results.html"
 
 test: .venv/installed ## tests that take seconds each
-	$(PY) -m pytest -m "not long"
+	$(PY) -m pytest $(PYTEST_OPTIONS) -m "not long"
 
 test-all: .venv/installed ## test, and the long runs
-	$(PY) -m pytest
+	$(PY) -m pytest $(PYTEST_OPTIONS)
 
 lint: .venv/installed ## ruff and mypy
 	$(PY) -m ruff check .
@@ -72,7 +75,7 @@ test-lowest: ## tests with the lowest versions that pyproject.toml allows, in .v
 	  --python-version 3.11 -o .venv-lowest/lowest.txt
 	.venv-lowest/bin/pip install --quiet -r .venv-lowest/lowest.txt
 	.venv-lowest/bin/pip install --quiet --no-deps --editable .
-	.venv-lowest/bin/python -m pytest -m "not long"
+	.venv-lowest/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long"
 
 clean: ## remove what make has written
 	rm -rf .venv .venv-lowest runs dist build
