@@ -139,13 +139,7 @@ def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
     """Continue from the state in RUN; DataError when it does not fit the network."""
     try:
         learner.restore(state)
-    except (
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:  # torch's, of each part
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # torch's, by part
         raise DataError(
             f"{run / STATE}: does not fit the network of its configuration; continue with the libraries that "
             f"it was begun with ({run / 'model.json'} names them), or choose another --output"

@@ -119,7 +119,9 @@ def test_ctrl_c_while_the_bar_is_made_leaves_no_traceback(
 ) -> None:
     def interrupt(*_: object) -> None:  # of tqdm: up to 4.69 it closes what was never whole
         signal.raise_signal(signal.SIGINT)
+        held.append(True)
 
+    held: list[bool] = []
     ignored: list[object] = []
     monkeypatch.setattr(tqdm.std, "TMonitor", interrupt)
     monkeypatch.setattr(tqdm.tqdm, "monitor", None)
@@ -133,4 +135,5 @@ def test_ctrl_c_while_the_bar_is_made_leaves_no_traceback(
     finally:
         signal.signal(signal.SIGINT, handler)
     gc.collect()
+    assert held, "the interruption came while the bar was made"
     assert not ignored
