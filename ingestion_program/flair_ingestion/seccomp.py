@@ -1,7 +1,8 @@
-"""The filter of system calls that a child installs: what Landlock leaves open.
+"""The filter of system calls that a child installs: what Landlock leaves open, whatever its version.
 
 A program for the kernel's classic BPF machine, https://docs.kernel.org/userspace-api/seccomp_filter.html. It
-lists what is refused, and lets the rest pass: torch and CUDA use many calls, and more with each version.
+refuses what system_calls.py lists, and lets the rest pass: torch and CUDA use many calls. Where a call has an
+open set of commands, only the harmless ones pass: a command that came later must not wake a submission.
 """
 
 from __future__ import annotations
@@ -10,121 +11,39 @@ import errno
 import platform
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column below, AUDIT_ARCH_*
-_X32 = 0x40000000  # this bit and those above mark calls of another table
+from flair_ingestion.system_calls import ABSENT, MACHINES, NEWEST, REFUSED, WEIGHED, WITHOUT_EFFECT
+
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
+_LOAD, _AND, _SHIFT, _EQUALS, _AT_LEAST, _JUMP, _RETURN = 0x20, 0x54, 0x74, 0x15, 0x35, 0x05, 0x06
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+_FARTHEST = 255  # steps that a condition can skip
+_ANY_BIT = 0xFFFFFFFF
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _REFUSE, _NOTHING, _ABSENT = _ERRNO | errno.EPERM, _ERRNO, _ERRNO | errno.ENOSYS
-_LOAD, _AND, _EQUALS, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
-_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
-_ANY_BIT = 0xFFFFFFFF
-_TYPE_OF_SOCKET, _NAMESPACES, _PR_SET_DUMPABLE = 0xF, 0x7E020000, 4
+# As kernels and file systems answer that cannot do it: honest code takes another way
+_UNKNOWN, _UNSUPPORTED = _ERRNO | errno.EINVAL, _ERRNO | errno.EOPNOTSUPP
 
-# Numbers on x86_64 and aarch64; None where a machine has no such call
-_Numbers = tuple[int | None, int | None]
-REFUSED: dict[str, _Numbers] = {
-    # to other programs on this machine: no daemon is asked to do what a submission may not
-    "connect": (42, 203),
-    # other processes' memory, descriptors, threads
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "process_madvise": (440, 440),
-    "pidfd_getfd": (438, 438),
-    "pidfd_send_signal": (424, 424),
-    "kcmp": (312, 272),
-    # large parts of the kernel that no model needs; io_uring would also do what is refused elsewhere
-    "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427),
-    "perf_event_open": (298, 241),
-    "bpf": (321, 280),
-    "userfaultfd": (323, 282),
-    "memfd_secret": (447, 447),
-    # what outlives a process and is not a file: the next run would find it
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "shmget": (29, 194),
-    "semget": (64, 190),
-    "msgget": (68, 186),
-    "mq_open": (240, 180),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
-    "setxattrat": (463, 463),
-    "removexattrat": (466, 466),
-    "file_setattr": (469, 469),
-    # which files others open: names of patches
-    "inotify_init": (253, None),
-    "inotify_init1": (294, 26),
-    "fanotify_init": (300, 262),
-    # namespaces and mounts
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fspick": (433, 433),
-    "mount_setattr": (442, 442),
-    "open_tree_attr": (467, 467),
-    "name_to_handle_at": (303, 264),
-    "open_by_handle_at": (304, 265),
-    # the machine itself
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "delete_module": (176, 106),
-    "reboot": (169, 142),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "acct": (163, 89),
-    "quotactl": (179, 60),
-    "quotactl_fd": (443, 443),
-    "syslog": (103, 116),
-    "settimeofday": (164, 170),
-    "clock_settime": (227, 112),
-    "adjtimex": (159, 171),
-    "clock_adjtime": (305, 266),
-    "sethostname": (170, 161),
-    "setdomainname": (171, 162),
-    "iopl": (172, None),
-    "ioperm": (173, None),
-    "lookup_dcookie": (212, 18),
-}
-# Honest code does this to files that it copies and to workers: it is told that all went well. Landlock does
-# not cover the first lines; without the last two, all processes stay in the group that is killed at once.
-WITHOUT_EFFECT: dict[str, _Numbers] = {
-    "chmod": (90, None),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "fchmodat2": (452, 452),
-    "chown": (92, None),
-    "fchown": (93, 55),
-    "lchown": (94, None),
-    "fchownat": (260, 54),
-    "utime": (132, None),
-    "utimes": (235, None),
-    "utimensat": (280, 88),
-    "futimesat": (261, None),
-    "setsid": (112, 157),
-    "setpgid": (109, 154),
-}
-_SOCKET, _SOCKETPAIR, _CLONE, _CLONE3 = (41, 198), (53, 199), (56, 220), (435, 435)
-_PRCTL, _PRLIMIT = (157, 167), (302, 261)
-_KILL_CALLS: tuple[_Numbers, ...] = ((62, 129), (234, 131), (297, 240))  # kill, tgkill, rt_tgsigqueueinfo
-_SIGNAL_CALLS: tuple[_Numbers, ...] = ((200, 130), (129, 138))  # tkill, rt_sigqueueinfo
+_SIGCHLD, _SIGCONT = 17, 18
+_STREAM, _SEQPACKET, _TYPE_OF_SOCKET = 1, 5, 0xF  # datagrams could be sent anywhere
+_NAMESPACES, _EXIT_SIGNAL = 0x7E020000, 0xFF  # parts of the flags of clone
+_CLONE_FILES, _CLONE_PARENT, _CLONE_THREAD = 0x400, 0x8000, 0x10000
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_MM, _PR_SCHED_CORE = 1, 4, 22, 35, 62
+_PR_NEWEST, _PR_SET_VMA = 79, 0x53564D41  # the latter names memory, as C libraries do
+# Copies, flags, locks, pipes, seals. None that sends signals (F_SETSIG, F_SETOWN, F_SETLEASE, F_NOTIFY), no
+# hints on a file's use (F_SET_RW_HINT), which stay with it.
+_FCNTL, _F_SETFL, _O_ASYNC = (*range(8), 36, 37, 38, 1027, 1028, *range(1030, 1035)), 4, 0x2000
+# Terminals, consoles, sockets: signals, pushed input (TIOCSTI, FIOASYNC, FIOSETOWN, SIOCSPGRP). Files: holes
+# in memory (FS_IOC_UNRESVSP), marks that last (FS_IOC_SETFLAGS). The last one is userfaultfd again.
+_IOCTL_FAMILIES = (0x54, 0x4B, 0x56, 0x89, 0x58, 0x66, 0x76, 0x94, 0xAA)
+# What passes of them: TCGETS, TIOCOUTQ, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOQSIZE, TCGETS2,
+# FICLONE, FICLONERANGE
+_IOCTL = (0x5401, 0x5411, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5460, 0x802C542A, 0x40049409, 0x4020940D)
+# To remove pages stalls whoever writes to them; to give pages of a file back tells the next attempt something
+_MADV_REMOVE, _MADV_COLD, _MADV_PAGEOUT = 9, 20, 21
+_RWF = 0x77  # not RWF_NOWAIT, which tells what is in memory, RWF_DONTCACHE, which evicts it, and later ones
+_CLOSE_RANGE_UNSHARE = 2  # a thread's descriptors would be its own, and not be seen
 
 _Step = tuple[int, int, int, int]  # operation, steps to skip if true, if false, operand
 
@@ -135,57 +54,126 @@ def system_call_filter(only_signalled: int | None, machine: str | None = None) -
     `only_signalled`: the one process that may be signalled, where Landlock does not see to that.
     """
     machine = machine or platform.machine()
-    if machine not in _ARCHITECTURES:
+    if machine not in MACHINES:
         return None
-    column, architecture = _ARCHITECTURES[machine]
-    local = [int(socket.AF_UNIX)]
-    connected = [int(socket.SOCK_STREAM), int(socket.SOCK_SEQPACKET)]  # datagrams could be sent anywhere
-    sockets = _unless(0, local) + _unless(1, connected, _TYPE_OF_SOCKET)
-    judged: list[tuple[_Numbers, list[_Step]]] = [
-        *((numbers, [_returns(_REFUSE)]) for numbers in REFUSED.values()),
-        *((numbers, [_returns(_NOTHING)]) for numbers in WITHOUT_EFFECT.values()),
-        (_SOCKET, sockets),
-        (_SOCKETPAIR, sockets),
-        (_CLONE, _unless(0, [0], _NAMESPACES)),
-        (_CLONE3, [_returns(_ABSENT)]),  # its flags cannot be seen from here; libraries fall back to clone
-        (_PRCTL, _if(0, _PR_SET_DUMPABLE)),  # its memory must remain visible to the parent
-        (_PRLIMIT, _unless(0, [0])),  # only of the calling process
-    ]
-    if only_signalled is not None:
-        judged += [(numbers, _unless(0, [0, only_signalled])) for numbers in _KILL_CALLS]
-        judged += [(numbers, [_returns(_REFUSE)]) for numbers in _SIGNAL_CALLS]
+    column = MACHINES.index(machine)
+    verdicts: dict[int | None, list[_Step]] = {}
+    for table, verdict in ((REFUSED, _REFUSE), (WITHOUT_EFFECT, _NOTHING), (ABSENT, _ABSENT)):
+        verdicts |= {numbers[column]: [_returns(verdict)] for numbers in table.values()}
+    weighed = _weighed_by_arguments() | _signals(only_signalled)
+    verdicts |= {WEIGHED[name][column]: [*steps, _returns(_ALLOW)] for name, steps in weighed.items()}
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE),
-        (_EQUALS, 1, 0, architecture),
+        (_EQUALS, 1, 0, _ARCHITECTURES[machine]),
         _returns(_KILL),
         (_LOAD, 0, 0, _NUMBER),
-        (_AT_LEAST, 0, 1, _X32),
-        _returns(_ABSENT),
+        *_search(_ranges({number: verdict for number, verdict in verdicts.items() if number is not None})),
     ]
-    for numbers, verdict in judged:
-        number = numbers[column]
-        if number is not None:
-            block = [*verdict, _returns(_ALLOW)]
-            steps += [(_EQUALS, 0, len(block), number), *block]
-    steps.append(_returns(_ALLOW))
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def _weighed_by_arguments() -> dict[str, list[_Step]]:
+    """What decides on a call by its arguments; a call for which nothing speaks against it passes."""
+    sockets = _unless(0, [int(socket.AF_UNIX)]) + _unless(1, [_STREAM, _SEQPACKET], _TYPE_OF_SOCKET)
+    threads = [0, _CLONE_FILES, _CLONE_FILES | _CLONE_THREAD]  # no thread with descriptors of its own
+    flags = _unless(5, [0], _ANY_BIT & ~_RWF, _UNSUPPORTED)
+    return {
+        "socket": sockets,
+        "socketpair": sockets,
+        "clone": [
+            *_unless(0, [0], _NAMESPACES | _CLONE_PARENT),
+            *_unless(0, threads, _CLONE_FILES | _CLONE_THREAD),
+            *_unless(0, [0, _SIGCHLD], _EXIT_SIGNAL),
+        ],
+        "prctl": [
+            *_if(0, [_PR_SET_PDEATHSIG], _NOTHING),  # torch's workers ask for one
+            *_if(0, [_PR_SET_DUMPABLE, _PR_SET_MM]),  # its memory must remain visible to the parent
+            *_if(0, [_PR_SET_SECCOMP, _PR_SCHED_CORE]),  # the latter keeps others off a core's other threads
+            *_if(0, [_PR_SET_VMA], _ALLOW),
+            *_argument(0),
+            *[(_AT_LEAST, 0, 1, _PR_NEWEST + 1), _returns(_UNKNOWN)],
+        ],
+        "prlimit64": _unless(0, [0]),  # only of the calling process
+        "fcntl": [*_unless(1, _FCNTL), *_when(1, _F_SETFL, _unless(2, [0], _O_ASYNC))],
+        "ioctl": [
+            *_if(1, _IOCTL, _ALLOW),
+            *[*_argument(1), (_SHIFT, 0, 0, 8), (_AND, 0, 0, 0xFF)],
+            *_tests(_IOCTL_FAMILIES, _REFUSE),
+        ],
+        "madvise": [*_if(2, [_MADV_REMOVE]), *_if(2, [_MADV_COLD, _MADV_PAGEOUT], _NOTHING)],
+        "fallocate": _unless(1, [0], _ANY_BIT, _UNSUPPORTED),  # plain room only: the other modes punch holes
+        "preadv2": flags,
+        "pwritev2": flags,
+        "close_range": _unless(2, [0], _CLOSE_RANGE_UNSHARE),
+    }
+
+
+def _signals(only_signalled: int | None) -> dict[str, list[_Step]]:
+    """Signals now: none continues a process, for that would undo a stop that is about to come."""
+    if only_signalled is None:
+        return {name: _if(place, [_SIGCONT]) for name, place in (("kill", 1), ("tkill", 1), ("tgkill", 2))}
+    addressed = _unless(0, [0, only_signalled])
+    return {
+        "kill": addressed + _if(1, [_SIGCONT]),
+        "tkill": [_returns(_REFUSE)],
+        "tgkill": addressed + _if(2, [_SIGCONT]),
+    }
+
+
+def _ranges(verdicts: Mapping[int, list[_Step]]) -> list[tuple[int, list[_Step]]]:
+    """The verdicts as ranges of numbers without a gap, each by its first number; neighbours differ."""
+    starts = {0: [_returns(_ALLOW)], NEWEST + 1: [_returns(_ABSENT)]}  # also the calls of x32
+    for number in sorted(verdicts):
+        starts.setdefault(number + 1, [_returns(_ALLOW)])
+        starts[number] = verdicts[number]
+    ranges: list[tuple[int, list[_Step]]] = []
+    for start, verdict in sorted(starts.items()):
+        if not ranges or ranges[-1][1] != verdict:
+            ranges.append((start, verdict))
+    return ranges
+
+
+def _search(ranges: Sequence[tuple[int, list[_Step]]]) -> list[_Step]:
+    """Find a number's range by halves: every call of a submission goes this way, and each step costs time."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    below, above = _search(ranges[:middle]), _search(ranges[middle:])
+    pivot = ranges[middle][0]
+    if len(below) <= _FARTHEST:
+        return [(_AT_LEAST, len(below), 0, pivot), *below, *above]
+    return [(_AT_LEAST, 0, 1, pivot), (_JUMP, 0, 0, len(below)), *below, *above]
 
 
 def _returns(verdict: int) -> _Step:
     return (_RETURN, 0, 0, verdict)
 
 
-def _load_argument(index: int, mask: int) -> list[_Step]:
-    """The lower half of an argument: all that the kernel looks at in those that are judged here."""
-    return [(_LOAD, 0, 0, _ARGUMENTS + 8 * index), (_AND, 0, 0, mask)]
+def _argument(index: int, mask: int = _ANY_BIT) -> list[_Step]:
+    """Load the lower half of an argument: all that the kernel looks at in those that are judged here."""
+    masked = [] if mask == _ANY_BIT else [(_AND, 0, 0, mask)]
+    return [(_LOAD, 0, 0, _ARGUMENTS + 8 * index), *masked]
 
 
-def _unless(index: int, allowed: Sequence[int], mask: int = _ANY_BIT) -> list[_Step]:
-    """Refuse the call unless these bits of its argument are one of the `allowed` values."""
-    tests = [(_EQUALS, len(allowed) - place, 0, value) for place, value in enumerate(allowed)]
-    return [*_load_argument(index, mask), *tests, _returns(_REFUSE)]
+def _tests(values: Sequence[int], verdict: int) -> list[_Step]:
+    """Return the verdict if what was loaded is one of the values."""
+    last = len(values) - 1
+    return [(_EQUALS, last - at, int(at == last), value) for at, value in enumerate(values)] + [
+        _returns(verdict)
+    ]
 
 
-def _if(index: int, refused: int) -> list[_Step]:
-    """Refuse the call if its argument has this value."""
-    return [*_load_argument(index, _ANY_BIT), (_EQUALS, 0, 1, refused), _returns(_REFUSE)]
+def _if(index: int, values: Sequence[int], verdict: int = _REFUSE) -> list[_Step]:
+    """Return the verdict if the argument is one of the values."""
+    return [*_argument(index), *_tests(values, verdict)]
+
+
+def _unless(index: int, values: Sequence[int], mask: int = _ANY_BIT, verdict: int = _REFUSE) -> list[_Step]:
+    """Return the verdict unless these bits of the argument are one of the values."""
+    tests = [(_EQUALS, len(values) - at, 0, value) for at, value in enumerate(values)]
+    return [*_argument(index, mask), *tests, _returns(verdict)]
+
+
+def _when(index: int, value: int, steps: list[_Step]) -> list[_Step]:
+    """Take these steps only if the argument has this value."""
+    return [*_argument(index), (_EQUALS, 0, len(steps), value), *steps]
