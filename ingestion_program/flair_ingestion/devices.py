@@ -6,6 +6,7 @@ import csv
 import fcntl
 import os
 import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,17 @@ _FIELDS = {  # as nvidia-smi calls them, and as timing.json does
 }
 _BUSY_PERCENT = 10  # utilisation by others that makes a timing worthless
 _BUSY_CHECKS = 5  # one per second: the load of a run that has just ended must fade first
+_NODES, _GPU_TABLE = Path("/dev"), Path("/proc/driver/nvidia/gpus")
+_SHARED_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")  # one for all GPUs
+_CAREFULLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # whatever lies there, opening it does not wait
+_REMEDY = "remove it, or set TMPDIR to a folder that you may write"
+_KINDS = (
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISREG, "a file"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,11 +101,33 @@ def require_idle(device: Device) -> None:
     )
 
 
+def gpu_nodes(device: Device, nodes: Path = _NODES, table: Path = _GPU_TABLE) -> list[str] | None:
+    """The device files that a run on this GPU needs, and no other GPU's; none for a CPU.
+
+    None where the driver's table, by default in /proc, does not tell which of them is this GPU's.
+    """
+    if device.kind == "cpu":
+        return []
+    for information in sorted(table.glob("*/information")):
+        with suppress(OSError):
+            rows = [line.partition(":") for line in information.read_text(errors="replace").splitlines()]
+            facts = {name.strip(): value.strip() for name, _, value in rows}
+            own = nodes / f"nvidia{facts.get('Device Minor')}"
+            if facts.get("GPU UUID") == device.visible_gpu and own.exists():
+                return [str(own), *(str(nodes / name) for name in _SHARED_NODES if (nodes / name).exists())]
+    return None
+
+
+def all_gpu_nodes(nodes: Path = _NODES) -> list[str]:
+    """The device files of all GPUs."""
+    return sorted(str(path) for path in nodes.glob("nvidia*"))
+
+
 @contextmanager
 def exclusive_use(device: Device) -> Iterator[None]:
-    """Wait until no other run of the kit times on this device, and keep it for this one."""
+    """Wait until no other run of this user times on this device, and keep it for this one."""
     name = re.sub(r"\W", "-", device.visible_gpu or device.kind)
-    descriptor = _open_lock(Path(tempfile.gettempdir(), f"flair2-{name}.lock"))
+    descriptor = _open_lock(f"{name}.lock")
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,16 +140,54 @@ def exclusive_use(device: Device) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open_lock(path: Path) -> int:
-    """The lock file, readable is enough: other users of this machine lock the same one."""
+def _open_lock(name: str) -> int:
+    """The lock file, in a folder of this user: elsewhere others could put something by its name."""
+    folder = _open_lock_folder()
+    path = _lock_folder() / name
+    try:
+        descriptor = os.open(name, os.O_CREAT | os.O_RDONLY | _CAREFULLY, 0o600, dir_fd=folder)
+    except OSError as error:
+        raise UsageError(f"{path}: {_found(path, error)}; {_REMEDY}") from None
+    finally:
+        os.close(folder)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise UsageError(f"{path}: {_found(path)}; {_REMEDY}")
+
+
+def _open_lock_folder() -> int:
+    path = _lock_folder()
     try:
         with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            path.mkdir(0o700)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CAREFULLY)
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be locked ({error.strerror}); set TMPDIR to a writable folder"
-        ) from None
+        raise UsageError(f"{path}: {_found(path, error)}; {_REMEDY}") from None
+    status = os.fstat(folder)
+    fault = None
+    if status.st_uid != os.geteuid():
+        fault = f"belongs to user {status.st_uid}, and locks of user {os.geteuid()} are expected there"
+    elif status.st_mode & 0o022:
+        fault = f"others may write there (mode {stat.S_IMODE(status.st_mode):o}), expected 700"
+    if fault:
+        os.close(folder)
+        raise UsageError(f"{path}: {fault}; {_REMEDY}")
+    return folder
+
+
+def _lock_folder() -> Path:
+    return Path(tempfile.gettempdir(), f"flair2-{os.geteuid()}")
+
+
+def _found(path: Path, error: OSError | None = None) -> str:
+    """What stands in the way of a lock: something else by its name, or else the error."""
+    expected = "a file" if path.suffix == ".lock" else "a folder"
+    with suppress(OSError):
+        kind = next((kind for test, kind in _KINDS if test(path.lstat().st_mode)), "a device")
+        if kind != expected:
+            return f"is {kind}, and {expected} with locks of this kit is expected there"
+    return f"cannot be opened for a lock ({error.strerror if error else 'it has just changed'})"
 
 
 def _query(*options: str) -> list[list[str]]:

@@ -37,8 +37,8 @@ def run_ingest(folder: Path, *arguments: object, program: Path = INGEST) -> subp
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Temporary files but the lock, and processes that live on them."""
-    files = [str(path) for path in (folder / "tmp").iterdir() if path.suffix != ".lock"]
+    """Temporary files but this user's folder of locks, and processes that live on them."""
+    files = [str(path) for path in (folder / "tmp").iterdir() if path.name != f"flair2-{os.geteuid()}"]
     processes = []
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():

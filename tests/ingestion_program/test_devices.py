@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import socket
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flair_ingestion import devices
-from flair_ingestion.devices import Device, choose_device, exclusive_use, require_idle
+from flair_ingestion.devices import Device, choose_device, exclusive_use, gpu_nodes, require_idle
 from flair_scoring.errors import UsageError
 
+CPU, FOLDER = Device("cpu", None, None, {}), f"flair2-{os.geteuid()}"
 GPUS = "GPU-aaaa, 0, NVIDIA T4, 550.1, 15360, 585, 40\nGPU-bbbb, 1, NVIDIA H200, 550.1, 143771, 1980, [N/A]\n"
 
 
@@ -69,9 +73,15 @@ def test_a_busy_gpu_is_not_timed(smi: Path, load: str, apps: str, says: str) -> 
     assert says in str(caught.value)
 
 
-def test_one_timing_at_a_time_on_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, where the locks are."""
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
-    cpu, gpu = Device("cpu", None, None, {}), Device("cuda", None, "GPU-aaaa", {})
+    return tmp_path
+
+
+def test_one_timing_at_a_time_on_a_device(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu = Device("cuda", None, "GPU-aaaa", {})
     entered = []
 
     def enter(device: Device) -> threading.Thread:
@@ -83,10 +93,133 @@ def test_one_timing_at_a_time_on_a_device(tmp_path: Path, monkeypatch: pytest.Mo
         thread.start()
         return thread
 
-    with exclusive_use(cpu):
+    with exclusive_use(CPU):
         enter(gpu).join(60)
-        waiting = enter(cpu)
+        waiting = enter(CPU)
         waiting.join(0.3)
         assert entered == ["cuda"]
     waiting.join(60)
     assert entered == ["cuda", "cpu"]
+    assert capsys.readouterr().err == "waiting: another run is timed on cpu\n"
+    assert [path.name for path in temporary.iterdir()] == [FOLDER]
+    assert stat.S_IMODE((temporary / FOLDER).stat().st_mode) == 0o700
+
+
+def lock_and_tell(answer: multiprocessing.SimpleQueue[str]) -> None:
+    try:
+        with exclusive_use(CPU):
+            answer.put("locked")
+    except UsageError as error:
+        answer.put(str(error))
+
+
+def refusal() -> str:
+    """What a run that wants the CPU is told; fails where that takes a minute, which no hindrance may."""
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+    process = context.Process(target=lock_and_tell, args=(answer,))
+    process.start()
+    process.join(60)
+    hangs = process.is_alive()
+    process.kill()
+    assert not hangs, "waits for something that is no lock"
+    return answer.get()
+
+
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+HINDRANCES: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a link": lambda path: path.symlink_to("elsewhere"),
+    "a socket": bind,
+}
+
+
+@pytest.mark.parametrize("kind", [*HINDRANCES, "a file"])
+def test_anything_but_a_folder_of_this_user_for_the_locks_is_refused(temporary: Path, kind: str) -> None:
+    (temporary / "elsewhere").mkdir()
+    folder = temporary / FOLDER
+    HINDRANCES.get(kind, Path.touch)(folder)
+    told = refusal()
+    assert told.startswith(
+        f"{folder}: is {kind}, and a folder with locks of this kit is expected there; remove"
+    )
+    assert not list((temporary / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("kind", [*HINDRANCES, "a folder"])
+def test_anything_but_a_file_by_the_name_of_the_lock_is_refused(temporary: Path, kind: str) -> None:
+    (temporary / FOLDER).mkdir(0o700)
+    lock = temporary / FOLDER / "cpu.lock"
+    HINDRANCES.get(kind, Path.mkdir)(lock)
+    assert f"{lock}: is {kind}, and a file with locks of this kit is expected there; remove it" in refusal()
+    assert not (temporary / FOLDER / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("kind", HINDRANCES)
+def test_nothing_by_the_name_that_locks_once_had_is_in_the_way(temporary: Path, kind: str) -> None:
+    HINDRANCES[kind](temporary / "flair2-cpu.lock")
+    assert refusal() == "locked"
+
+
+def test_a_folder_for_locks_that_others_may_write_is_refused(temporary: Path) -> None:
+    (temporary / FOLDER).mkdir()
+    (temporary / FOLDER).chmod(0o777)
+    assert "others may write there (mode 777), expected 700; remove it, or set TMPDIR" in refusal()
+
+
+def test_a_folder_for_locks_of_another_user_is_refused(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = os.geteuid()
+    (temporary / "flair2-4321").mkdir(0o700)
+    monkeypatch.setattr(devices.os, "geteuid", lambda: 4321)
+    told = f"belongs to user {owner}, and locks of user 4321 are expected there; remove it, or set TMPDIR"
+    assert told in refusal()
+
+
+def test_a_place_where_no_lock_can_be_made_is_told(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(temporary / "gone"))
+    assert "cannot be opened for a lock (No such file or directory)" in refusal()
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> tuple[Path, Path]:
+    """Device files and the driver's table as of three GPUs, the second one without its device file."""
+    nodes, table = tmp_path / "dev", tmp_path / "gpus"
+    nodes.mkdir()
+    for name in ("nvidia0", "nvidia2", "nvidia7", "nvidiactl", "nvidia-uvm", "nvidia-caps", "null"):
+        (nodes / name).touch()
+    for place, uuid, minor in [("3b", "GPU-aaaa", 2), ("86", "GPU-bbbb", 1), ("af", "GPU-cccc", 0)]:
+        folder = table / f"0000:{place}:00.0"
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(
+            "Model: \t\t NVIDIA H200\nIRQ:   \t\t 30\n"
+            f"GPU UUID: \t {uuid}\nBus Location: \t 0000:{place}:00.0\nDevice Minor: \t {minor}\n"
+        )
+    return nodes, table
+
+
+def test_only_the_device_files_of_the_gpu_that_is_timed_are_given(driver: tuple[Path, Path]) -> None:
+    nodes, _ = driver
+    shared = [str(nodes / name) for name in ("nvidiactl", "nvidia-uvm")]
+    for uuid, own in [("GPU-aaaa", "nvidia2"), ("GPU-cccc", "nvidia0")]:
+        assert gpu_nodes(Device("cuda", "NVIDIA H200", uuid, {}), *driver) == [str(nodes / own), *shared]
+    assert gpu_nodes(CPU, *driver) == []
+
+
+def test_without_a_word_of_the_driver_on_a_gpu_its_device_files_are_unknown(
+    driver: tuple[Path, Path],
+) -> None:
+    nodes, table = driver
+    for uuid in ("GPU-dddd", "0", None):  # another one, or no nvidia-smi that tells the UUID
+        assert gpu_nodes(Device("cuda", None, uuid, {}), nodes, table) is None
+    gone = Device("cuda", None, "GPU-bbbb", {})  # its device file has another name here, as in a container
+    assert gpu_nodes(gone, nodes, table) is None
+    assert gpu_nodes(Device("cuda", None, "GPU-aaaa", {}), nodes, table.with_name("absent")) is None
+    for information in table.rglob("information"):
+        information.write_bytes(b"\xff\n:\nGPU UUID: GPU-aaaa\n")
+    assert gpu_nodes(Device("cuda", None, "GPU-aaaa", {}), nodes, table) is None

@@ -82,6 +82,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
+def lock_file(here: Path) -> Path:
+    """Where runs of this user wait for the CPU."""
+    return here / f"tmp/flair2-{os.geteuid()}/cpu.lock"
+
+
 def is_free(lock: Path) -> bool:
     """Whether nobody times on the device."""
     with lock.open() as file:
@@ -112,7 +117,7 @@ def test_after_a_kill_the_same_command_does_what_is_left(here: Path) -> None:
     wait_until(lambda: bool(processes(here)))
     run.kill()
     run.communicate()
-    wait_until(lambda: is_free(here / "tmp/flair2-cpu.lock") and not processes(here))
+    wait_until(lambda: is_free(lock_file(here)) and not processes(here))
     results = here / "results"
     assert sorted(path.name for path in results.glob("[!.]*")) == ["a", "b"]
     before = times(results / "a") | times(results / "b")
@@ -231,7 +236,8 @@ def test_a_program_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
 def test_a_run_waits_for_its_device(here: Path) -> None:
     add(here, "honest_constant", "a")
     environment(here)
-    with (here / "tmp/flair2-cpu.lock").open("w") as lock:
+    lock_file(here).parent.mkdir(0o700)
+    with lock_file(here).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         run = start(here, "submissions/a")
         read_until(run, "waiting: another run is timed")
