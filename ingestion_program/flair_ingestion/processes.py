@@ -1,4 +1,4 @@
-"""The processes of a submission, as /proc shows them: which there are, their threads and memory, their end.
+"""The processes of a submission, as /proc shows them: which there are, whether they stand still, their end.
 
 The parent is a child subreaper: a process that a submission detaches becomes its child and is found, too.
 """
@@ -8,14 +8,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+
+from flair_ingestion.look import KeptFiles, lists_children, look_at
+from flair_ingestion.memory import held_mib as held_mib
+from flair_ingestion.memory import peak_mib as peak_mib
+from flair_ingestion.memory import resident_mib
+from flair_ingestion.threads import read, thread_ids
 
 _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
-_BLOCK_MIB = 512 / 2**20  # of st_blocks
 _END_SECONDS = 30.0
+_CLOCK_OF_PROCESS = 2  # the processor time of all its threads, also of those that have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +34,18 @@ class Process:
     resident_mib: float
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One process of a family, and the state of each of its threads: a letter of proc(5), or look.UNSEEN."""
+
+    pid: int
+    states: dict[int, str]
+
+
 def list_processes() -> list[Process]:
     """All processes that /proc shows, zombies included."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            with suppress(OSError):
-                status = Path(f"/proc/{entry}/stat").read_text(errors="replace")
-                fields = status.rpartition(")")[2].split()  # from the third one of proc(5) on
-                parent, group, threads, pages = (int(fields[index]) for index in (1, 2, 17, 21))
-                found.append(Process(int(entry), parent, group, threads, pages * _PAGE_MIB))
-    return found
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+    return [process for pid in pids if (process := _read_process(pid))]
 
 
 def children(pid: int) -> set[int]:
@@ -62,32 +68,47 @@ def descendants(pid: int, spared: Set[int] = frozenset()) -> list[Process]:
     return found
 
 
-def held_mib(family: Sequence[Process], enough: float) -> float:
-    """Memory of these processes together in MiB, with that of memfds; never counted too low for `enough`.
+def family(
+    pid: int, spared: Set[int] = frozenset(), files: KeptFiles | None = None, starter: int | None = None
+) -> list[Family]:
+    """A child of ours and all processes below it, and below us, but not the trees of `spared`.
 
-    The quick sum counts a shared page once per process. Where that is above `enough` (MiB), the kernel's
-    proportional sums are read instead, which takes milliseconds per GiB. Not seen are memfds under way in a
-    socket, and buffers of pipes and sockets: a container's limit covers them.
+    Faster with `files`, kept from one call to the next, and with `starter`, the thread of ours that has
+    started `pid`: no other one but our main thread, which gets all orphans, can become a parent of them.
+    Orphans come to us while others are looked at, so our own children are read last.
     """
-    files = _memfd_mib([process.pid for process in family])
-    quick = files + sum(process.resident_mib for process in family)
-    if quick <= enough:
-        return quick
-    private = shared = 0.0
-    for process in family:
-        sums = _proportional_mib(process.pid)
-        private += sums["Pss"] - sums["Pss_Shmem"] if sums else process.resident_mib
-        shared += sums["Pss_Shmem"] if sums else 0.0
-    return private + max(shared, files)  # a mapped memfd is in both
+    files = files or KeptFiles(0)
+    found: dict[int, Family] = {}
+    seen = set(spared)
+    pending = {pid}
+    while pending := pending - seen:
+        while pending:
+            process = pending.pop()
+            seen.add(process)
+            states, below = look_at(process, files)
+            if states:
+                found[process] = Family(process, states)
+            pending |= below - seen
+        pending = _below_us(spared, files, starter)
+    return list(found.values())
 
 
-def peak_mib(pid: int) -> float:
-    """The most resident memory that one process has held so far, in MiB; 0 once it is gone."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 2**10
-    return 0.0
+def thread_states(family: Iterable[Family]) -> dict[int, str]:
+    """The state of every thread, as `family` has seen it."""
+    return {tid: state for process in family for tid, state in process.states.items()}
+
+
+def processor_seconds(pids: Iterable[int]) -> dict[int, float] | None:
+    """The processor time of each of these processes that is not gone; None where the kernel does not tell."""
+    try:
+        time.clock_gettime(_clock(os.getpid()))
+    except OSError:
+        return None
+    seconds = {}
+    for pid in pids:
+        with suppress(OSError):
+            seconds[pid] = time.clock_gettime(_clock(pid))
+    return seconds
 
 
 def end_descendants(spared: Set[int]) -> None:
@@ -112,22 +133,28 @@ def end_descendants(spared: Set[int]) -> None:
         time.sleep(0.005)
 
 
-def _memfd_mib(pids: Collection[int]) -> float:
-    """What the open memfds of these processes hold, each counted once."""
-    found: dict[tuple[int, int], int] = {}
-    for pid in pids:
-        with suppress(OSError):
-            for entry in os.scandir(f"/proc/{pid}/fd"):
-                with suppress(OSError):
-                    if os.readlink(entry).startswith("/memfd:"):
-                        status = os.stat(entry)
-                        found[status.st_dev, status.st_ino] = status.st_blocks
-    return sum(found.values()) * _BLOCK_MIB
+def _below_us(spared: Set[int], files: KeptFiles, starter: int | None) -> set[int]:
+    """Children of our threads, or of two of them; everything below us where the kernel has no such lists."""
+    me = os.getpid()
+    if not lists_children():
+        return {process.pid for process in descendants(me, spared)}
+    ours = thread_ids(me) if starter is None else {me, starter}
+    return set().union(*(files.own_children(tid) for tid in ours))
 
 
-def _proportional_mib(pid: int) -> dict[str, float]:
-    """Pss and Pss_Shmem of a process; empty if it is gone."""
-    with suppress(OSError):
-        lines = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
-        return {line[0].rstrip(":"): int(line[1]) / 2**10 for line in lines}
-    return {}
+def _clock(pid: int) -> int:
+    return (~pid << 3) | _CLOCK_OF_PROCESS
+
+
+def _read_process(pid: int) -> Process | None:
+    """One process; None if it is gone, or somebody else's where those cannot be seen."""
+    try:
+        fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()  # from the third one of proc(5) on
+    except OSError:
+        return None
+    if not fields:
+        return None
+    state = fields[0]
+    parent, group, threads, pages = (int(fields[index]) for index in (1, 2, 17, 21))
+    main_has_ended = state == b"Z" and threads > 1
+    return Process(pid, parent, group, threads, resident_mib(pid) if main_has_ended else pages * _PAGE_MIB)
