@@ -18,6 +18,7 @@ from flair_ingestion.superarea import (
     SuperPatch,
     check_masks,
     cut_super_patch,
+    read_ahead,
     read_dates,
 )
 from flair_scoring.errors import DataError
@@ -35,6 +36,7 @@ __all__ = [  # with what other packages need of index.py and superarea.py
     "check_patches",
     "index_patches",
     "labels_folder",
+    "read_ahead",
     "read_dates",
     "read_image",
     "read_labels",

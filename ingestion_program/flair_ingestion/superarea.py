@@ -9,6 +9,7 @@ import datetime
 import functools
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -21,7 +22,10 @@ BANDS = 10  # B2 B3 B4 B5 B6 B7 B8 B8A B11 B12
 MASKS = 2  # snow, cloud
 CENTRE = 10  # 10 m pixels: what the aerial patch covers of a super-patch, and what must exist of it
 MAX_PROBABILITY = 100  # per cent
-_CACHED_AREAS = 16  # per process; a memory map holds a file descriptor, and 1024 of those is a common limit
+# Per process: the areas that an order has open, and some. Each holds two file descriptors, of data and masks;
+# 1024 of those is a common limit.
+_CACHED_AREAS = 48
+_BLOCK = 1 << 20  # bytes that are read at a time: larger blocks leave the processor's cache
 _PRODUCT = re.compile(r"[^_]*_[^_]*_(\d{4})(\d{2})(\d{2})T\d{6}(?![^_])", re.ASCII)
 # numpy reads the header of a npy file with Python's own tokenizer and parser
 _NPY_ERRORS = (OSError, ValueError, OverflowError, SyntaxError, TokenError, MemoryError, RecursionError)
@@ -103,6 +107,19 @@ def inspect_super_area(area: SuperArea) -> tuple[list[str], tuple[int, int] | No
 def open_super_area(area: SuperArea) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Memory maps of data (T, 10, H, W) and masks (T, 2, H, W), dates (T,); kept for the areas last used."""
     return _open_data(area.data), _open_masks(area.masks), read_dates(area.products)
+
+
+def read_ahead(area: SuperArea) -> None:
+    """Bring data and masks into the page cache, so that windows of them need not wait for the disk.
+
+    A file that cannot be read is left to those who need it: they say what is wrong.
+    """
+    # Asking the kernel to do it (WILLNEED) brings the first few MB only, and returns before they are there
+    block = bytearray(_BLOCK)
+    for path in (area.data, area.masks):
+        with suppress(OSError), open(path, "rb", buffering=0) as file:
+            while file.readinto(block):
+                pass
 
 
 def cut_super_patch(area: SuperArea, centre: tuple[int, int], size: int, copy: bool = True) -> SuperPatch:

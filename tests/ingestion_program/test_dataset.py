@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import json
+import mmap
 import os
 import random
 import shutil
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -26,12 +29,14 @@ from flair_ingestion.dataset import (
     check_patches,
     index_patches,
     labels_folder,
+    read_ahead,
     read_dates,
     read_image,
     read_labels,
     read_superpatch,
     sample_patches,
 )
+from flair_ingestion.superarea import open_super_area
 from flair_scoring.errors import DataError, UsageError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "flair2_real_patches"
@@ -407,6 +412,54 @@ def test_windows_equal_slices_of_the_padded_array(flair_tree: Path, size: int, r
     first = datetime.date(2020, 1, 20)
     days = [(first + datetime.timedelta(weeks=7 * i) - datetime.date(1970, 1, 1)).days for i in range(5)]
     np.testing.assert_array_equal(window.dates, np.array(days, np.int32), strict=True)
+
+
+def count_cached(path: Path) -> int:
+    """How many bytes of the file are in the page cache, in whole pages."""
+    content = np.memmap(path, np.uint8, "r")
+    pages = np.zeros(content.nbytes // mmap.PAGESIZE, np.uint8)
+    arguments = content.ctypes.data, content.nbytes, pages.ctypes.data
+    assert not ctypes.CDLL(None).mincore(*map(ctypes.c_void_p, arguments))
+    return int((pages & 1).sum()) * mmap.PAGESIZE
+
+
+def test_reading_ahead_fills_the_page_cache_and_no_memory(tmp_path: Path) -> None:
+    size = 24 << 20  # more than disks read ahead by themselves
+    paths = [tmp_path / name for name in ("data.npy", "masks.npy")]
+    for path in paths:
+        with path.open("wb") as file:
+            file.write(bytes(size))
+            file.flush()
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    tracemalloc.start()
+    read_ahead(SuperArea("D006_2020", AREA, *map(str, paths), ""))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [count_cached(path) for path in paths] == [size, size]
+    assert peak < 4 << 20
+
+
+def test_reading_ahead_leaves_a_lost_file_to_those_who_need_it(tree: Path) -> None:
+    patch = index_patches(tree, "train")[0]
+    open_super_area.cache_clear()
+    series_files(tree)["data"].unlink()
+    read_ahead(patch.super_area)
+    with pytest.raises(DataError, match=r"_data\.npy: not a whole npy file .*No such file"):
+        read_superpatch(patch, 40)
+
+
+def test_open_areas_hold_two_descriptors_each_and_the_older_ones_none(flair_tree: Path) -> None:
+    files = list(map(str, series_files(flair_tree).values()))
+    open_super_area.cache_clear()
+    before = len(os.listdir("/proc/self/fd"))
+    held = []
+    for number in range(100):
+        open_super_area(SuperArea(f"D{number:03d}_2020", AREA, *files))
+        held.append(len(os.listdir("/proc/self/fd")) - before)
+    assert held[31] == 2 * 32
+    assert held[-1] <= 1024 / 4
+    open_super_area.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int16", "uint16", "int8"])
