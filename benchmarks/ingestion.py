@@ -12,23 +12,29 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from flair_baseline.toy import make_toy_dataset
 from flair_baseline.toy_areas import SIZES, Share, Size
 from flair_ingestion import cage, measurement
-from flair_ingestion.child import clock
+from flair_ingestion import child as child_module
+from flair_ingestion.child import Budget, Child, clock
 from flair_ingestion.dataset import Patch, index_patches, sample_patches
 from flair_ingestion.devices import choose_device, exclusive_use, require_idle
-from flair_ingestion.exchange import read_request
+from flair_ingestion.exchange import read_request, write_request
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
 from flair_ingestion.predictions import Spool
-from flair_ingestion.reference import open_reference, time_harness
+from flair_ingestion.processes import thread_states
+from flair_ingestion.reading import Groups, Requests, read_here
+from flair_ingestion.reference import NULL_SUBMISSION, open_reference
 from flair_ingestion.session import Session
 from flair_ingestion.submission import Submission, open_submission, unpack
-from flair_scoring.errors import run_command
+from flair_scoring.errors import UsageError, run_command
 from record import KIT, append_record
 
 DATES, SEED = 55, 2022
@@ -42,6 +48,20 @@ class Model:
         time.sleep({seconds})
         return self.labels
 """
+# Answers at once; its other threads wake up a thousand times a second, as those of a library that polls
+STUB = """
+import socket, sys, threading, time
+control = socket.socket(fileno=int(sys.argv[1]))
+def poll():
+    while True:
+        time.sleep(0.001)
+for _ in range({threads} - 1):
+    threading.Thread(target=poll, daemon=True).start()
+control.send(b"ready")
+while control.recv(1) == b"g":
+    control.send(b"d")
+"""
+BUSY_LOOPS = 2
 BARE = """
 import sys, time
 from pathlib import Path
@@ -72,11 +92,63 @@ for line in sys.stdin:
 
 def time_null(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
     """The null submission, in fresh processes."""
-    found = [1000 * time_harness(patches, conditions) for _ in range(runs)]
+    source = (NULL_SUBMISSION / "model.py").read_text()
+    told = []
+    with tempfile.TemporaryDirectory() as folder:
+        for batch in (1, 10, 32):
+            null = Path(folder, str(batch))
+            null.mkdir()
+            (null / "model.py").write_text(source.replace("batch_size = 10", f"batch_size = {batch}"))
+            opened, found = open_submission(null, 1), []
+            for _ in range(runs):
+                attempt = Attempt()
+                measure(opened, patches, conditions, attempt)
+                found.append(1000 * attempt.seconds / len(patches))
+            told.append(
+                f"{statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f}) at batch {batch}"
+            )
     return [
-        f"null submission {statistics.median(found):.3f} ms per patch inside the clock, median of {runs} "
-        f"runs ({min(found):.3f} to {max(found):.3f}), batches of 10, {DATES} dates, 40 x 40"
+        f"null submission, ms per patch inside the clock, {DATES} dates, 40 x 40, median of {runs} runs: "
+        f"{', '.join(told)}"
     ]
+
+
+def time_stops(threads: int, stops: int) -> str:
+    """Stops of a process with this many threads, beside two loops that keep two processors busy."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stub = folder / "stub.py"
+        stub.write_text(STUB.format(threads=threads))
+        for _ in range(BUSY_LOOPS):
+            loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(loop.wait)
+            stack.callback(loop.kill)
+        cage.shield_parent()
+        stack.callback(setattr, child_module, "RUNNER", child_module.RUNNER)
+        child_module.RUNNER = stub
+        child = Child({}, folder, 32, 4, math.inf)
+        stack.callback(child.close)
+        budget = Budget("benchmark", 60, UsageError("the stub does not answer"))
+        child.receive(budget)
+        looks: list[float] = []
+        for _ in tqdm(range(stops), f"{threads} threads", mininterval=1):
+            child.end_gap()
+            child.send(b"g")
+            child.thaw()
+            child.receive(budget)
+            child.freeze()
+            begin = clock()
+            thread_states(child.look())
+            looks.append(clock() - begin)
+        child.end_gap()
+        gaps = child.gaps
+    look = 1000 * statistics.median(looks)
+    refused = "" if not gaps.too_many(stops) else ", which REFUSES the run"
+    return (
+        f"{threads} threads: {gaps.total} stops, unconfirmed {gaps.unconfirmed}, active {gaps.active} "
+        f"({gaps.restless / gaps.total:.5%} of the gaps){refused}; one look {look:.3f} ms, "
+        f"{look / threads:.4f} a thread"
+    )
 
 
 def compare_with_bare_loop(
@@ -134,40 +206,41 @@ def ask(bare: subprocess.Popen[str], groups: Sequence[Sequence[Patch]]) -> float
 def time_clocked(session: Session, groups: Sequence[Sequence[Patch]]) -> float:
     """Seconds of one block under the clock."""
     budget = session.budget("benchmark", "request_seconds")
-    requests = (read_request(group, session.superpatch_size) for group in groups)
+    requests = (write_request(read_request(group, session.superpatch_size)) for group in groups)
     return math.fsum(session.predict(request, budget)[1] for request in requests)
 
 
 def compare_wall_time(submission: Submission, patches: Sequence[Patch], conditions: Conditions) -> list[str]:
-    """From the first patch's reading to the last one's prediction in the spool, as ingestion runs it."""
+    """From the first patch's reading to the last one's labels in the spool, as ingestion runs it."""
     reading: list[tuple[float, float]] = []
     delivered: list[float] = []
     attempt = Attempt()
 
-    def read(*arguments: Any) -> object:
-        begin = clock()
-        request = read_request(*arguments)
-        reading.append((begin, clock()))
-        return request
+    def read(groups: Groups, size: int) -> Requests:
+        requests = read_here(groups, size)
+        for _ in groups:
+            begin = clock()
+            request = next(requests)
+            reading.append((begin, clock()))
+            yield request
 
-    with Spool() as spool:
+    with Spool(len(patches), 1) as spool:
+        spool.begin_attempt()
 
         def deliver(*arguments: Any) -> None:
             spool.add(*arguments)
             delivered.append(clock())
 
-        measurement.read_request = read  # type: ignore[assignment]
+        measurement.read_here = read
         try:
             measure(submission, patches, conditions, attempt, deliver=deliver)
         finally:
-            measurement.read_request = read_request
-    wall, cuda = delivered[-1] - reading[0][0], conditions.device.kind == "cuda"
-    read_seconds = math.fsum(end - begin for begin, end in reading[: len(attempt.latencies)])
-    least = max(read_seconds, attempt.seconds) if cuda else read_seconds + attempt.seconds
-    parts = f"reading {read_seconds:.2f} s and inference {attempt.seconds:.2f} s"
+            measurement.read_here = read_here
+    wall, read_seconds = delivered[-1] - reading[0][0], math.fsum(end - begin for begin, end in reading)
+    ratio = wall / (read_seconds + attempt.seconds)
     return [
-        f"wall time {wall:.2f} s for {len(patches)} patches: {wall / least:.3f} of "
-        f"{'the longer of ' if cuda else ''}{parts}"
+        f"wall time {wall:.2f} s for {len(patches)} patches: {ratio:.3f} of "
+        f"reading {read_seconds:.2f} s and inference {attempt.seconds:.2f} s"
     ]
 
 
@@ -212,13 +285,16 @@ def scatter_of_ratio(
 def main() -> None:
     """Measure all of it, or what was named, and append each to the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ("null", "bare", "wall", "noise", "models")
+    names = ("null", "bare", "wall", "noise", "models", "stops")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--patches", type=int, default=60, help="at most 125 (default: %(default)s)")
     parser.add_argument(
         "--block", type=int, default=10, help="patches at a time for bare and models (default: %(default)s)"
     )
     parser.add_argument("--runs", type=int, default=10, help="runs and blocks (default: %(default)s)")
+    parser.add_argument(
+        "--stops", type=int, default=2000, help="for each number of threads (default: %(default)s)"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--submission", type=Path, help="for bare, wall and models; default: reference_submission/"
@@ -246,6 +322,7 @@ def main() -> None:
             "wall": lambda: compare_wall_time(submission, patches, conditions),
             "noise": lambda: scatter_of_sleepers(patches, conditions, args.runs),
             "models": lambda: scatter_of_models(submission, patches[: args.block], conditions, args.runs),
+            "stops": lambda: [time_stops(threads, args.stops) for threads in (1, 8, 64)],
         }
         for name in args.what or names:
             command = " ".join(["python benchmarks/ingestion.py", name, *sys.argv[1 + len(args.what) :]])

@@ -80,7 +80,7 @@ def audit(submission: Submission, patches: Sequence[Patch], conditions: Conditio
 def run(submission: Submission, patches: Sequence[Patch], conditions: Conditions) -> Run:
     """A run in a fresh process."""
     attempt, labels = Attempt(), []
-    measure(submission, patches, conditions, attempt, deliver=lambda _, found: labels.append(found))
+    measure(submission, patches, conditions, attempt, deliver=lambda _, found: labels.append(found.copy()))
     seconds = np.repeat(np.divide(attempt.latencies, attempt.counts), attempt.counts)
     return Run(np.concatenate(labels), seconds, max(attempt.counts))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from flair_ingestion.limits import MAX_ATTEMPTS, MIN_GREY_ZONE, read_limits
+from flair_ingestion.limits import MAX_ATTEMPTS, MAX_GREY_ZONE, MIN_GREY_ZONE, read_limits
+from flair_ingestion.reference import DRIFT_PATCHES
 from flair_ingestion.session import BATCH_SIZES, SUPERPATCH_SIZES
 from flair_ingestion.submission import MAX_FILES, MAX_RATIO
 from flair_scoring.comparison import ALPHA, MIN_DOMAINS
@@ -57,6 +58,8 @@ def page_values(competition: dict[str, Any]) -> dict[str, str]:
         "min_window": str(min(SUPERPATCH_SIZES)),
         "max_window": str(max(SUPERPATCH_SIZES)),
         "grey_zone": f"{MIN_GREY_ZONE:.0%}".replace("%", " %"),
+        "max_grey_zone": f"{MAX_GREY_ZONE:.0%}".replace("%", " %"),
+        "drift_patches": str(DRIFT_PATCHES),
         "max_attempts": str(MAX_ATTEMPTS),
         "max_files": f"{MAX_FILES:,}",
         "max_zip_ratio": str(MAX_RATIO),

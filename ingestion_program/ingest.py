@@ -6,6 +6,7 @@ OUTPUT gets predictions/PRED_*.tif, ids.txt, timing.json and manifest.json.
 from __future__ import annotations
 
 import argparse
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ from flair_ingestion.cage import LEVELS, describe_level, require_hidden  # noqa:
 from flair_ingestion.child import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, index_patches, sample_patches  # noqa: E402
 from flair_ingestion.devices import choose_device, exclusive_use, require_idle  # noqa: E402
-from flair_ingestion.ingestion import run_ingestion  # noqa: E402
+from flair_ingestion.ingestion import Plan, run_ingestion  # noqa: E402
 from flair_ingestion.limits import read_limits  # noqa: E402
 from flair_ingestion.measurement import Conditions, series_lengths  # noqa: E402
-from flair_ingestion.predictions import Spool, check_output, write_output  # noqa: E402
+from flair_ingestion.predictions import Predictions, check_output, write_output  # noqa: E402
 from flair_ingestion.reference import SEED, open_reference  # noqa: E402
 from flair_scoring.errors import UsageError, run_command  # noqa: E402
 
 KEY = PROGRAM / "signing.key"
+SEED_BITS = 53  # what every reader of JSON keeps exactly
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -59,11 +61,18 @@ def parse_arguments() -> argparse.Namespace:
         help="stop if the cage is weaker; flair_ingestion/runner.py --probe shows what it denies here",
     )
     parser.add_argument(
+        "--order-seed", type=int, metavar="N", help="take the patches in the order of an earlier run"
+    )
+    parser.add_argument(
         "--platform", action="store_true", help="as the platform runs it: OUTPUT is emptied, signed"
     )
     args = parser.parse_args()
     if args.subset is not None and args.subset < 1:
         parser.error(f"--subset {args.subset}: expected at least 1")
+    if args.order_seed is not None and args.platform:
+        parser.error("--order-seed with --platform: on the platform nobody may know the order beforehand")
+    if args.order_seed is not None and args.order_seed < 0:
+        parser.error(f"--order-seed {args.order_seed}: expected 0 or more, as timing.json has it")
     return args
 
 
@@ -96,16 +105,18 @@ def main() -> None:
         patches = sample_patches(patches, args.subset, SEED)
     reference = open_reference(args.reference, limits.submission_mib) if limits.ratio else None
     lengths = series_lengths(patches)
+    seed = secrets.randbits(SEED_BITS) if args.order_seed is None else args.order_seed
+    plan = Plan(args.submission, reference, seed, args.reference_cache, strict=args.platform)
 
-    def write(timing: dict[str, Any], spool: Spool | None) -> None:
+    def write(timing: dict[str, Any], predictions: Predictions | None) -> None:
         if timing["cage"]:
             print(f"cage: {describe_level(timing['cage'], device.kind == 'cuda')}", file=sys.stderr)
-        write_output(args.output, timing, spool, key, args.platform)
+        write_output(args.output, timing, predictions, key, args.platform)
 
     with exclusive_use(device):
         require_idle(device)
         conditions = Conditions(device, limits, clock() + limits.wall_seconds, args.require_cage, lengths)
-        timing = run_ingestion(args.submission, patches, conditions, reference, args.reference_cache, write)
+        timing = run_ingestion(plan, patches, conditions, write)
     print(f"{timing['verdict']}: {timing['reason']}; {len(patches)} patches on {device.name or device.kind}")
     print(f"predictions: {args.output / 'predictions'}")
 

@@ -15,6 +15,7 @@ import ctypes
 import os
 import struct
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,13 @@ def environment(scratch: Path, visible_gpu: str | None) -> dict[str, str]:
 
 
 def orders(
-    child: int, submission: Path, scratch: Path, cuda: bool, hide_files: bool = True
+    child: int, submission: Path, scratch: Path, gpu: Sequence[str] = (), hide_files: bool = True
 ) -> dict[str, Any]:
-    """What runner.enter_cage of the process `child` is to do; `hide_files`: also enter Landlock."""
-    rules = landlock(submission, scratch, cuda) if hide_files else None
+    """What runner.enter_cage of the process `child` is to do; `hide_files`: also enter Landlock.
+
+    `gpu`: the device files of the GPU that it may use.
+    """
+    rules = landlock(submission, scratch, gpu) if hide_files else None
     scoped = rules is not None and landlock_version() >= _SCOPE_VERSION
     program = system_call_filter(None if scoped else child)
     return {"rlimits": RLIMITS, "landlock": rules, "filter": program and program.hex()}
@@ -97,11 +101,12 @@ def landlock_version() -> int:
     return version if version >= _MIN_VERSION else 0
 
 
-def landlock(submission: Path, scratch: Path, cuda: bool) -> dict[str, Any] | None:
+def landlock(submission: Path, scratch: Path, gpu: Sequence[str] = ()) -> dict[str, Any] | None:
     """Ruleset and rules for runner.enter_landlock: what a child may read and execute, write, use as a device.
 
     Code and its own /proc are read, its scratch is written; no TCP and no signals to others, as far as the
-    kernel's version goes. On CUDA the driver's nodes and tables are added. None without Landlock.
+    kernel's version goes. With a GPU its device files and the driver's tables are added. None without
+    Landlock.
     """
     version = landlock_version()
     if not version:
@@ -109,10 +114,8 @@ def landlock(submission: Path, scratch: Path, cuda: bool) -> dict[str, Any] | No
     known = (1 << _KNOWN_RIGHTS[min(version, len(_KNOWN_RIGHTS) - 1)]) - 1
     fields = [known] + [3] * (version >= _TCP_VERSION) + [3] * (version >= _SCOPE_VERSION)
     read = [*_code_paths(), str(submission), str(Path(__file__).with_name("runner.py"))]
-    read += [f"/etc/{name}" for name in _ETC] + [f"/proc/{name}" for name in _PROC + _PROC_CUDA * cuda]
-    devices = [f"/dev/{name}" for name in _DEVICES] + [
-        str(gpu) for gpu in Path("/dev").glob("nvidia*") if cuda
-    ]
+    read += [f"/etc/{name}" for name in _ETC] + [f"/proc/{name}" for name in _PROC + _PROC_CUDA * bool(gpu)]
+    devices = [f"/dev/{name}" for name in _DEVICES] + list(gpu)
     rules = [(path, _EXECUTE | _READ | _LIST) for path in read]
     rules += [(path, _WRITE | _READ | _LIST | _TRUNCATE | _IOCTL) for path in devices]
     rules += [(str(scratch), known & ~_MAKE_DEVICES & ~_IOCTL)]

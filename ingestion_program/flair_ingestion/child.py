@@ -6,6 +6,7 @@ It is never trusted: an unexpected message, silence beyond a budget and death ar
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -20,12 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from flair_ingestion import processes
+from flair_ingestion.holdings import BLOCK_MIB
+from flair_ingestion.look import KeptFiles
 from flair_ingestion.runner import MAX_MESSAGE
+from flair_ingestion.scratch import ScratchWatch
+from flair_ingestion.standstill import Gaps, Stop, stop_group, was_active
 from flair_scoring.errors import FlairError, SubmissionError, TimeLimitError
 
 RUNNER = Path(__file__).with_name("runner.py")
 MAX_PROCESSES, MAX_THREADS = 256, 4096  # of one submission; a library may start a thread per core, for itself
-_WATCH_SECONDS = 1.0  # how often the child's memory and life are looked at
+# How often the child's memory and life are looked at: at least, times of what that takes, at most
+_WATCH_SECONDS, _WATCH_SHARE, _WATCH_SELDOM = 1.0, 4, 10.0
 _DEATH_SECONDS = 2.0  # for the exit code, once the channel has closed
 _LOG_BYTES, _LOG_LINES = 1 << 14, 20
 
@@ -50,10 +56,18 @@ class Child:
     Every method may raise SubmissionError; TimeLimitError once `wall`, a time on `clock`, has come.
     """
 
-    def __init__(self, environment: dict[str, str], folder: Path, memory_gib: float, wall: float) -> None:
-        self.memory_gib, self.wall, self.peak_mib = memory_gib, wall, 0.0
+    def __init__(
+        self, environment: dict[str, str], folder: Path, memory_gib: float, scratch_gib: float, wall: float
+    ) -> None:
+        self.memory_gib, self.scratch_gib, self.wall, self.peak_mib = memory_gib, scratch_gib, wall, 0.0
+        self.gaps = Gaps()
+        self._stop: Stop | None = None
+        self._known: list[int] = []
+        self._handed: dict[int, float] = {}
         self._spared = processes.children(os.getpid())
-        self._watched = clock()
+        self._files, self._starter = KeptFiles(), threading.get_native_id()
+        self._scratch = ScratchWatch(folder, scratch_gib * 1024)
+        self._watched, self._interval = clock(), _WATCH_SECONDS
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with control:
             self._process = subprocess.Popen(
@@ -72,19 +86,37 @@ class Child:
         self._reader.start()
 
     def freeze(self) -> None:
-        """Stop its whole process group, until `thaw`: what runs off the clock is ours alone."""
-        self._signal(signal.SIGSTOP)
+        """Stop all its processes until `thaw`, and see to it that they stand still."""
+        self._stop = stop_group(self.pid, self.look, self._known)
+
+    def end_gap(self) -> None:
+        """Look whether they have stood still since `freeze`, and count that in `gaps`."""
+        self._known = [process.pid for process in self.look()]
+        if self._stop:
+            self.gaps.count(self._stop.confirmed, was_active(self._stop, self._known))
 
     def thaw(self) -> None:
-        """Let it run again."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, signum: signal.Signals) -> None:
+        """Let them run again, also those that have left the group, where the cage could not prevent that."""
         with suppress(ProcessLookupError):  # a death is noticed where an answer is awaited
-            os.killpg(self.pid, signum)
+            os.killpg(self.pid, signal.SIGCONT)
+        for pid in self._stop.pids if self._stop else ():
+            if pid != self.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        self._stop = None
+
+    def look(self) -> list[processes.Family]:
+        """All its processes with the states of their threads."""
+        return processes.family(self.pid, self._spared, self._files, self._starter)
 
     def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send one message; a dead child is noticed when its answer is awaited."""
+        """Send one message; a dead child is noticed when its answer is awaited.
+
+        Memory that it is handed counts as its own for as long as it keeps it.
+        """
+        for descriptor in descriptors:
+            status = os.fstat(descriptor)
+            self._handed[status.st_ino] = status.st_blocks * BLOCK_MIB
         with suppress(OSError):
             socket.send_fds(self._control, [message], list(descriptors))
 
@@ -138,10 +170,24 @@ class Child:
         raise SubmissionError(f"{step}: the submission answered before it was asked")
 
     def watch(self, step: str) -> None:
-        """Once a second: raises SubmissionError if the child has died or holds or runs more than allowed."""
-        if clock() - self._watched < _WATCH_SECONDS:
+        """Once a second: raises SubmissionError if the child has died or holds or runs more than allowed.
+
+        Less often where many processes make that take long.
+        """
+        begin = clock()
+        if begin - self._watched < self._interval:
             return
-        self._watched = clock()
+        try:
+            self._watch(step)
+        finally:
+            self._watched = clock()
+            self._interval = min(max(_WATCH_SECONDS, _WATCH_SHARE * (self._watched - begin)), _WATCH_SELDOM)
+
+    def sees_memory(self) -> bool:
+        """Whether this machine lets us see what the child holds."""
+        return math.isfinite(processes.held_mib(self.look(), 0.0))
+
+    def _watch(self, step: str) -> None:
         if self._process.poll() is not None:
             raise self._death(step)
         family = processes.descendants(os.getpid(), self._spared)
@@ -151,18 +197,25 @@ class Child:
                 f"{step}: the submission runs {len(family)} processes with {threads} threads; "
                 f"at most {MAX_PROCESSES} and {MAX_THREADS} are allowed"
             )
-        held = processes.held_mib(family, self.memory_gib * 1024)
-        self.peak_mib = max(self.peak_mib, held, processes.peak_mib(self.pid))
+        held = processes.held_mib(family, self.memory_gib * 1024, self._handed)
+        self.peak_mib = max(self.peak_mib, held if math.isfinite(held) else 0.0, processes.peak_mib(self.pid))
         if held > self.memory_gib * 1024:
-            much = f"{held / 1024:.1f} GiB"
+            much = f"{held / 1024:.1f} GiB" if held < math.inf else "memory that it hides"
             raise SubmissionError(
                 f"{step}: the submission holds {much}; memory_gib allows {self.memory_gib:g}"
+            )
+        if excess := self._scratch.excess([process.pid for process in family]):
+            much = f"{excess.mib / 1024:.1f} GiB" if excess.complete else "more than can be counted"
+            raise SubmissionError(
+                f"{step}: the submission keeps {much} in its scratch folder; scratch_gib allows "
+                f"{self.scratch_gib:g}"
             )
 
     def close(self) -> None:
         """End every process of the submission and wait until it is gone."""
         self.peak_mib = max(self.peak_mib, processes.peak_mib(self.pid))
         processes.end_descendants(self._spared)
+        self._files.close()
         self._process.poll()
         self._control.close()
         self._reader.join()

@@ -1,6 +1,12 @@
-"""Requests and labels in memory that parent and child share.
+"""Requests on their way to a submission, and its labels on their way back, in memory without a name.
 
-Two memfds, sized once for the largest request and sealed, so that the child cannot resize them.
+A request is written into a memory of its own (a memfd), before the clock starts. The submission has neither a
+descriptor nor a mapping of it, so it can see nothing of it and disturb nothing. Then the memory is sealed: it
+keeps its size and its content. The submission receives its descriptor together with the word to begin, and
+maps it privately: what it changes there is its own copy.
+
+Labels come back through one shared memory, sized once for the largest request and sealed against resizing.
+
 A request is a small JSON header followed by its arrays. The header says where each array lies, so the child
 only follows it: the layout is written down here and nowhere else.
 """
@@ -9,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import mmap
 import os
 from collections.abc import Sequence
@@ -21,11 +28,12 @@ from flair_ingestion.dataset import BANDS, Patch, read_image, read_superpatch
 from flair_scoring.errors import DataError
 from flair_scoring.raster import PATCH_SIZE
 
-UNWRITTEN = 255  # fills the labels before each request: a pixel that still holds it was not predicted
+# Fills the labels before each request: a pixel that still holds it was not predicted
+UNWRITTEN = np.uint8(255)
 _HEADER_BYTES = 1 << 16
 _ALIGNMENT = 64
 _AERIAL = (5, PATCH_SIZE, PATCH_SIZE)
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Request:
 
 
 def read_request(patches: Sequence[Patch], superpatch_size: int) -> Request:
-    """Read these patches into private memory, so that publishing them is a copy without disk access."""
+    """Read these patches from the disk."""
     aerial = np.empty((len(patches), *_AERIAL), np.uint8)
     for image, patch in zip(aerial, patches, strict=True):
         image[...] = read_image(patch)  # most files are pixel-interleaved, the request is not
@@ -77,7 +85,7 @@ def synthetic_request(lengths: Sequence[int], superpatch_size: int, seed: int = 
 
 
 def request_bytes(batch_size: int, superpatch_size: int, longest: int) -> int:
-    """Size of the memory for requests of `batch_size` patches with series of up to `longest` dates."""
+    """The most bytes that a request of `batch_size` patches with series of up to `longest` dates can take."""
     window = superpatch_size**2
     arrays = [longest * BANDS * window * 2, longest * 2 * window, longest * 4]
     patch = int(np.prod(_AERIAL)) + sum(arrays) + len(arrays) * _ALIGNMENT
@@ -86,7 +94,7 @@ def request_bytes(batch_size: int, superpatch_size: int, longest: int) -> int:
 
 @dataclass(frozen=True)
 class Layout:
-    """A request ready to be published: its header, and its arrays with the byte offsets where they go."""
+    """A request ready to be written: its header, and its arrays with the byte offsets where they go."""
 
     header: bytes
     arrays: list[tuple[int, np.ndarray]]
@@ -116,39 +124,63 @@ def lay_out(request: Request) -> Layout:
     return Layout(header, arrays)
 
 
-class Exchange:
-    """The parent's side of both memories; `descriptors` are the memfds for the child."""
+@dataclass(frozen=True)
+class SealedRequest:
+    """A request of `count` patches in a memory that can no longer be changed; whoever holds it closes it."""
 
-    def __init__(self, batch_size: int, superpatch_size: int, longest: int) -> None:
-        sizes = (request_bytes(batch_size, superpatch_size, longest), batch_size * PATCH_SIZE**2)
-        self.descriptors = [
-            _sealed_memory(name, size) for name, size in zip(("requests", "labels"), sizes, strict=True)
-        ]
-        requests, labels = (np.frombuffer(mmap.mmap(fd, 0), np.uint8) for fd in self.descriptors)
-        self._requests, self._labels = requests, labels.reshape(batch_size, PATCH_SIZE, PATCH_SIZE)
+    descriptor: int
+    count: int
+
+    def close(self) -> None:
+        """Give the memory back, as far as this process is concerned."""
+        os.close(self.descriptor)
+
+
+def write_request(request: Request) -> SealedRequest:
+    """Write this request into a memory of its own; raises DataError if its metadata do not fit there."""
+    layout = lay_out(request)
+    descriptor = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for offset, content in [(0, np.frombuffer(layout.header, np.uint8)), *layout.arrays]:
+            _write_all(descriptor, memoryview(content), offset)  # type: ignore[arg-type]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _FIXED_SIZE | fcntl.F_SEAL_WRITE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return SealedRequest(descriptor, len(request))
+
+
+class LabelMemory:
+    """The labels of one request, uint8 (batch_size, 512, 512); the child writes them through `descriptor`."""
+
+    def __init__(self, batch_size: int) -> None:
+        shape = (batch_size, PATCH_SIZE, PATCH_SIZE)
+        self.descriptor = os.memfd_create("labels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.truncate(self.descriptor, math.prod(shape))
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _FIXED_SIZE)
+        self._shared = np.frombuffer(mmap.mmap(self.descriptor, 0), np.uint8).reshape(shape)
+        # Filled now, so that the copy under the clock need not wait for memory
+        self._copied = np.full(shape, UNWRITTEN)
 
     def poison(self) -> None:
         """Mark every pixel as not predicted."""
-        self._labels[...] = UNWRITTEN
+        self._shared[...] = UNWRITTEN
 
-    def publish(self, layout: Layout) -> None:
-        """Copy a request to where the child reads it."""
-        for offset, content in layout.arrays:
-            self._requests[offset : offset + len(content)] = content
-        self._requests[: len(layout.header)] = np.frombuffer(layout.header, np.uint8)
+    def copy_away(self, count: int) -> np.ndarray:
+        """A private copy of the labels of the first `count` patches, uint8 (count, 512, 512).
 
-    def snapshot(self, count: int) -> np.ndarray:
-        """A private copy of the labels of the first `count` patches: uint8 (count, 512, 512)."""
-        return self._labels[:count].copy()
+        It is valid until the next call.
+        """
+        copied = self._copied[:count]
+        np.copyto(copied, self._shared[:count])
+        return copied
 
     def close(self) -> None:
-        """Close the memfds; the mappings go with this object."""
-        for descriptor in self.descriptors:
-            os.close(descriptor)
+        """Close the descriptor; the mapping goes with this object."""
+        os.close(self.descriptor)
 
 
-def _sealed_memory(name: str, size: int) -> int:
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.truncate(descriptor, size)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-    return descriptor
+def _write_all(descriptor: int, content: memoryview, offset: int) -> None:
+    while content:  # one call writes 2 GiB at most
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written

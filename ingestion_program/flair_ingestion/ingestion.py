@@ -4,71 +4,130 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flair_ingestion.child import clock
 from flair_ingestion.dataset import Patch
-from flair_ingestion.limits import exceeded, needs_another_attempt, time_limits
+from flair_ingestion.limits import (
+    MAX_ATTEMPTS,
+    exceeded,
+    needs_another_attempt,
+    scatter_problem,
+    shifted,
+    time_limits,
+)
 from flair_ingestion.measurement import Attempt, Conditions, measure
-from flair_ingestion.predictions import Spool
-from flair_ingestion.reference import time_reference
+from flair_ingestion.ordering import draw_order
+from flair_ingestion.predictions import Predictions, Spool
+from flair_ingestion.reference import time_drift, time_reference
 from flair_ingestion.submission import Submission, open_submission
 from flair_ingestion.timing import Record, describe
-from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitError
+from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
 
 # Writes OUTPUT: timing.json's content, and the predictions unless the run has failed
-Write = Callable[[dict[str, Any], Spool | None], None]
+Write = Callable[[dict[str, Any], Predictions | None], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is asked to do: the submission, the reference (None: no relative limit), the order's seed.
+
+    `cache`: where the reference's time is kept. `strict`: a reference that scatters too much ends the run.
+    """
+
+    source: Path
+    reference: Submission | None
+    order_seed: int
+    cache: Path | None = None
+    strict: bool = False
 
 
 def run_ingestion(
-    source: Path,
-    patches: Sequence[Patch],
-    conditions: Conditions,
-    reference: Submission | None,
-    cache: Path | None,
-    write: Write,
+    plan: Plan, patches: Sequence[Patch], conditions: Conditions, write: Write
 ) -> dict[str, Any]:
     """Time a submission against its limits and write its predictions; the content of timing.json.
 
-    A submission that fails or is too slow leaves timing.json only, and its error is raised again.
+    A submission that fails or is too slow leaves timing.json only, and its error is raised again. UsageError
+    without any output: the machine is too unsteady for a verdict.
     """
-    record = Record(conditions.device, conditions.limits, len(patches))
-    with Spool() as spool:
+    limits = conditions.limits
+    record = Record(conditions.device, limits, len(patches), order_seed=plan.order_seed)
+    with Spool(len(patches), MAX_ATTEMPTS if limits.ratio or limits.seconds else 1) as spool:
         try:
-            record.submission = open_submission(source, conditions.limits.submission_mib)
-            if reference:
-                record.reference = time_reference(reference, patches, conditions, cache)
-            standard_error = record.reference.standard_error if record.reference else 0.0
-            record.time_limits = time_limits(conditions.limits, record.reference_seconds, standard_error)
-            for limit in record.time_limits:
-                print(f"limit: {limit.sentence}, grey zone {limit.grey:.1%}", file=sys.stderr)
-            _attempt_until_decided(record, record.submission, patches, conditions, spool)
-        except (SubmissionError, PredictionError, TimeLimitError) as error:
+            record.submission = open_submission(plan.source, limits.submission_mib)
+            _set_limits(record, plan, patches, conditions)
+            _attempt_until_decided(record, plan, patches, conditions, spool)
+        except TimeLimitError as error:
+            _check_drift(record, plan, patches, conditions)
             write(describe(record, error), None)
             raise
+        except (SubmissionError, PredictionError) as error:
+            write(describe(record, error), None)
+            raise
+        _check_drift(record, plan, patches, conditions)
         timing = describe(record, None)
-        write(timing, spool)
+        write(timing, spool.files(record.counted_place))
     return timing
 
 
+def _set_limits(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
+    """Time the reference, if there is one, and work out the limits; UsageError if it scatters too much."""
+    if plan.reference:
+        record.reference = time_reference(plan.reference, patches, conditions, plan.cache)
+    standard_error = record.reference.standard_error if record.reference else 0.0
+    if problem := scatter_problem(standard_error):
+        if plan.strict:
+            raise UsageError(problem)
+        print(f"warning: {problem}", file=sys.stderr)
+    record.time_limits = time_limits(conditions.limits, record.reference_seconds, standard_error)
+    for limit in record.time_limits:
+        print(f"limit: {limit.sentence}, grey zone {limit.grey:.1%}", file=sys.stderr)
+
+
 def _attempt_until_decided(
-    record: Record, submission: Submission, patches: Sequence[Patch], conditions: Conditions, spool: Spool
+    record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions, spool: Spool
 ) -> None:
     """Run the submission, again while its time is in a grey zone; raises TimeLimitError if over a limit.
 
-    Each attempt is a fresh process with a fresh copy of the submission; the first one's predictions are kept.
+    Each attempt is a fresh process with a fresh copy of the submission. It gets the patches in the same order
+    and keeps its own labels: those of the attempt whose time counts are the predictions.
     """
-    limits = record.time_limits
+    assert record.submission
+    limits, ordered = record.time_limits, draw_order(patches, plan.order_seed)
     while not record.attempts or needs_another_attempt([a.seconds for a in record.attempts], limits):
-        first, attempt = not record.attempts, Attempt()
+        attempt = Attempt()
         record.attempts.append(attempt)
-        deliver = spool.add if first else None
+        spool.begin_attempt()
         try:
-            measure(submission, patches, conditions, attempt, limits, deliver)
+            measure(record.submission, ordered, conditions, attempt, limits, spool.add)
         except TimeLimitError:
-            if first or clock() > conditions.wall:
+            if len(record.attempts) == 1 or clock() > conditions.wall:
                 raise
     seconds = record.counted.seconds
     if limit := exceeded(seconds, limits):
         raise TimeLimitError(f"{seconds:.4g} s of inference; the limit is {limit.sentence}")
+
+
+def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
+    """Time the reference once more; raises UsageError if its new time would turn the verdict.
+
+    A shift within the grey zone turns nothing. Without a relative limit, or without time left for it, the
+    reference is not timed again.
+    """
+    limit = next((limit for limit in record.time_limits if limit.relative), None)
+    if not (plan.reference and record.reference and limit) or clock() > conditions.wall:
+        return
+    record.drift = time_drift(plan.reference, record.reference, patches, conditions)
+    if abs(record.drift - 1) <= limit.grey:
+        return
+    told = f"the reference takes {record.drift:.3g} times as long after the submission as before it"
+    before, after = record.time_limits, shifted(record.time_limits, record.drift)
+    seconds = record.counted.seconds
+    if (exceeded(seconds, before) is None) != (exceeded(seconds, after) is None):
+        raise UsageError(
+            f"{told}, and with that time the verdict would be another one; free the machine of other work "
+            "and run again"
+        )
+    print(f"warning: {told}; the verdict would be the same with that time", file=sys.stderr)

@@ -15,7 +15,8 @@ import yaml
 from flair_scoring.errors import UsageError, list_problems
 
 DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
-MIN_GREY_ZONE = 0.03  # as a fraction of the limit: what a careful measurement on one machine scatters by
+# As fractions of the limit: what a careful measurement on one machine scatters by, and what is too much
+MIN_GREY_ZONE, MAX_GREY_ZONE = 0.03, 0.10
 MAX_ATTEMPTS = 3
 _OPTIONAL = ("ratio", "seconds")
 
@@ -34,6 +35,7 @@ class Limits:
     submission_mib: float
     request_mib: float
     memory_gib: float
+    scratch_gib: float
 
     def with_options(self, ratio: float | None, seconds: float | None) -> Limits:
         """These limits with --limit-ratio (0: none) and --limit-seconds, if given; may raise UsageError."""
@@ -47,11 +49,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """One limit of the inference time: `seconds`, with a grey zone of +- `grey` (a fraction) around it."""
+    """One limit of the inference time: `seconds`, with a grey zone of +- `grey` (a fraction) around it.
+
+    `relative`: it is a multiple of the reference's time.
+    """
 
     seconds: float
     grey: float
     sentence: str
+    relative: bool = False
 
     @property
     def stop(self) -> float:
@@ -78,15 +84,37 @@ def read_limits(path: Path | None = None) -> Limits:
 
 
 def time_limits(limits: Limits, reference_seconds: float | None, standard_error: float) -> list[TimeLimit]:
-    """The limits that apply. `standard_error` is that of the reference's time, as a fraction of it."""
+    """The limits that apply. `standard_error` is that of the reference's time, as a fraction of it.
+
+    The grey zone is two standard errors wide, but at least MIN_GREY_ZONE and at most MAX_GREY_ZONE.
+    """
     found = []
     if limits.ratio is not None and reference_seconds is not None:
-        grey = max(MIN_GREY_ZONE, 2 * standard_error)
+        grey = min(max(MIN_GREY_ZONE, 2 * standard_error), MAX_GREY_ZONE)
         sentence = f"{limits.ratio:g} times the reference's {reference_seconds:.4g} s"
-        found.append(TimeLimit(limits.ratio * reference_seconds, grey, sentence))
+        found.append(TimeLimit(limits.ratio * reference_seconds, grey, sentence, relative=True))
     if limits.seconds is not None:
         found.append(TimeLimit(limits.seconds, MIN_GREY_ZONE, f"{limits.seconds:g} s"))
     return found
+
+
+def scatter_problem(standard_error: float) -> str | None:
+    """A sentence if the reference's time scatters by more than the widest grey zone covers."""
+    if 2 * standard_error <= MAX_GREY_ZONE:
+        return None
+    return (
+        f"the reference's time is uncertain by {2 * standard_error:.0%} (two standard errors over its "
+        f"blocks), and a verdict allows {MAX_GREY_ZONE:.0%}; free the machine of other work, or raise "
+        "calibration_patches"
+    )
+
+
+def shifted(limits: Sequence[TimeLimit], ratio: float | None) -> list[TimeLimit]:
+    """The limits as they would be if the reference took `ratio` times its time; absolute ones stay."""
+    return [
+        replace(limit, seconds=limit.seconds * ratio) if limit.relative and ratio is not None else limit
+        for limit in limits
+    ]
 
 
 def stop_seconds(limits: Sequence[TimeLimit]) -> float:

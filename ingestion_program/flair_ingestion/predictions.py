@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,17 +18,31 @@ from flair_ingestion.dataset import Patch
 from flair_scoring.errors import UsageError
 from flair_scoring.interrupts import held_signals
 from flair_scoring.manifest import write_manifest
-from flair_scoring.raster import encode_labels
+from flair_scoring.raster import PATCH_SIZE, encode_labels
 
 MANIFEST = "manifest.json"
+_PACKED_BYTES = PATCH_SIZE**2 // 2
+_ENCODED_TOGETHER = 64
+
+Predictions = Iterable[tuple[str, bytes]]  # ids with encoded labels
 
 
 class Spool:
-    """Encoded predictions in a file without a name, where no other process finds them; a context manager."""
+    """The labels of every attempt, in a file without a name, where no other process finds them.
 
-    def __init__(self) -> None:
+    A pixel takes half a byte. The room for all attempts is reserved at the start, so that a submission that
+    fills the disk cannot take it. A context manager; raises UsageError where there is no room.
+    """
+
+    def __init__(self, patches: int, attempts: int) -> None:
+        self._attempt_bytes = patches * _PACKED_BYTES
+        self._ids: list[list[str]] = []
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        self._places: list[tuple[str, int]] = []
+        try:
+            os.posix_fallocate(self._file.fileno(), 0, attempts * self._attempt_bytes)
+        except OSError as error:
+            self._file.close()
+            raise _no_room(attempts * self._attempt_bytes, error) from None
 
     def __enter__(self) -> Spool:
         return self
@@ -34,24 +50,46 @@ class Spool:
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def add(self, patches: Sequence[Patch], labels: np.ndarray) -> None:
-        """Keep the labels uint8 (B, 512, 512) of these patches."""
-        for patch, patch_labels in zip(patches, labels, strict=True):
-            encoded = encode_labels(patch_labels)
-            rest = memoryview(encoded)
-            try:
-                while rest:  # without a buffer, a full disk is noticed here, and writes may be short
-                    rest = rest[self._file.write(rest) :]
-            except OSError as error:
-                place = tempfile.gettempdir()
-                raise UsageError(f"{place}: no room for predictions ({error.strerror}); set TMPDIR") from None
-            self._places.append((patch.id, len(encoded)))
+    def begin_attempt(self) -> None:
+        """What is added from now on belongs to the next attempt, the first one at the first call."""
+        self._ids.append([])
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
-        """Id and TIFF of each prediction, in the order in which they came."""
-        self._file.seek(0)
-        for patch_id, size in self._places:
-            yield patch_id, self._file.read(size)
+    def add(self, patches: Sequence[Patch], labels: np.ndarray) -> None:
+        """Keep the labels uint8 (B, 512, 512), values 0..15, of these patches."""
+        for patch, patch_labels in zip(patches, labels, strict=True):
+            upper, lower = np.split(patch_labels.reshape(-1), 2)
+            rest = memoryview(upper << 4 | lower)
+            offset = self._offset(len(self._ids) - 1, len(self._ids[-1]))
+            try:
+                while rest:  # writes may be short
+                    written = os.pwrite(self._file.fileno(), rest, offset)
+                    rest, offset = rest[written:], offset + written
+            except OSError as error:
+                raise _no_room(_PACKED_BYTES, error) from None
+            self._ids[-1].append(patch.id)
+
+    def files(self, attempt: int) -> Iterator[tuple[str, bytes]]:
+        """Id and TIFF of each prediction of an attempt, counted from 0, in the order in which they came."""
+        ids, encode = self._ids[attempt], functools.partial(self._encode, attempt)
+        with ThreadPool() as pool:
+            for start in range(0, len(ids), _ENCODED_TOGETHER):
+                some = range(start, min(start + _ENCODED_TOGETHER, len(ids)))
+                yield from zip(ids[start:], pool.map(encode, some), strict=False)
+
+    def _encode(self, attempt: int, place: int) -> bytes:
+        packed = os.pread(self._file.fileno(), _PACKED_BYTES, self._offset(attempt, place))
+        both = np.frombuffer(packed, np.uint8)
+        return encode_labels(np.concatenate([both >> 4, both & 15]).reshape(PATCH_SIZE, PATCH_SIZE))
+
+    def _offset(self, attempt: int, place: int) -> int:
+        return attempt * self._attempt_bytes + place * _PACKED_BYTES
+
+
+def _no_room(size: int, error: OSError) -> UsageError:
+    return UsageError(
+        f"{tempfile.gettempdir()}: no room for {size / 2**20:.0f} MiB of predictions ({error.strerror}); "
+        "make room, or set TMPDIR to a folder on a larger disk"
+    )
 
 
 def check_output(output: Path, kept: Sequence[Path], platform: bool) -> None:
@@ -79,9 +117,9 @@ def check_output(output: Path, kept: Sequence[Path], platform: bool) -> None:
 
 
 def write_output(
-    output: Path, timing: dict[str, Any], spool: Spool | None, key: bytes | None, platform: bool
+    output: Path, timing: dict[str, Any], predictions: Predictions | None, key: bytes | None, platform: bool
 ) -> None:
-    """Write OUTPUT: timing.json, predictions/ and ids.txt if there is a spool, last manifest.json.
+    """Write OUTPUT: timing.json, predictions/ and ids.txt if there are predictions, last manifest.json.
 
     It is filled under another name and then takes the place of what was there. On the platform OUTPUT is a
     mount: it is emptied and filled in place. Raises UsageError if it cannot be written.
@@ -90,14 +128,14 @@ def write_output(
         if platform:
             output.mkdir(parents=True, exist_ok=True)
             _empty(output)
-            _fill(output, timing, spool, key)
+            _fill(output, timing, predictions, key)
             return
         place = output.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
         try:
             (folder / "new").mkdir()
-            _fill(folder / "new", timing, spool, key)
+            _fill(folder / "new", timing, predictions, key)
             with held_signals():
                 _replace(place, folder / "new", folder / "old")
         finally:
@@ -109,15 +147,15 @@ def write_output(
         ) from None
 
 
-def _fill(folder: Path, timing: dict[str, Any], spool: Spool | None, key: bytes | None) -> None:
+def _fill(folder: Path, timing: dict[str, Any], predictions: Predictions | None, key: bytes | None) -> None:
     (folder / "timing.json").write_text(json.dumps(timing, indent=1, allow_nan=False) + "\n")
-    if spool:
+    if predictions is not None:
         (folder / "predictions").mkdir()
         ids = []
-        for patch_id, encoded in spool.files():
+        for patch_id, encoded in predictions:
             (folder / "predictions" / f"PRED_{patch_id}.tif").write_bytes(encoded)
             ids.append(f"{patch_id}\n")
-        (folder / "ids.txt").write_text("".join(ids))
+        (folder / "ids.txt").write_text("".join(sorted(ids)))  # not in the order of the run
     write_manifest(folder, key)
 
 

@@ -25,15 +25,17 @@ from flair_scoring.provenance import stamp
 PROGRAM = Path(__file__).resolve().parents[1]
 NULL_SUBMISSION = PROGRAM / "null_submission"
 OVERHEAD_PATCHES = 64
+DRIFT_PATCHES = 64  # on which the reference is timed once more at the end
 BLOCKS = 8
 SEED = 2022
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Mean seconds per patch, its standard error as a fraction of it, and the sample they come from.
+    """Mean seconds per patch, its standard error as a fraction of it, and how many patches they come from.
 
-    `overhead_seconds` per patch are the harness's own, inside the clock.
+    `overhead_seconds` per patch are the harness's own, inside the clock. The first `first_patches` took
+    `first_seconds`; on them the reference is timed once more at the end.
     """
 
     sha256: str
@@ -41,6 +43,8 @@ class Reference:
     standard_error: float
     patches: int
     overhead_seconds: float
+    first_patches: int
+    first_seconds: float
 
 
 def open_reference(given: Path | None, max_mib: float) -> Submission:
@@ -68,9 +72,7 @@ def time_reference(
 
     Raises UsageError if it fails, or if the null submission, which is timed after it, does.
     """
-    sample = sample_patches(patches, conditions.limits.calibration_patches, SEED)
-    order = np.random.default_rng(SEED).permutation(len(sample))  # so that each block holds all domains
-    sample = [sample[index] for index in order]
+    sample = _draw_sample(patches, conditions)
     key = _cache_key(submission, [patch.id for patch in sample], conditions)
     entry = (
         cache / f"reference-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
@@ -85,10 +87,23 @@ def time_reference(
     for line in attempt.output:  # the kit's own code: that its weights are missing, for example
         print(f"reference: {line}", file=sys.stderr)
     overhead = time_harness(sample, conditions)
-    reference = Reference(submission.sha256, *_mean_and_error(attempt), len(sample), overhead)
+    mean = _mean_and_error(attempt)
+    first = _first_patches(attempt)
+    reference = Reference(submission.sha256, *mean, len(sample), overhead, *first)
     if entry:
         write_file(entry, json.dumps({**stamp(), **key, "reference": asdict(reference)}, indent=1) + "\n")
     return reference
+
+
+def time_drift(
+    submission: Submission, reference: Reference, patches: Sequence[Patch], conditions: Conditions
+) -> float:
+    """How many times as long as before the reference takes now, on the first patches of its sample.
+
+    Raises UsageError if it fails.
+    """
+    sample = _draw_sample(patches, conditions)[: reference.first_patches]
+    return _time(submission, sample, conditions, "reference").seconds / reference.first_seconds
 
 
 def time_harness(patches: Sequence[Patch], conditions: Conditions) -> float:
@@ -121,9 +136,22 @@ def _read_cache(entry: Path) -> Reference | None:
     try:
         kept = Reference(**json.loads(entry.read_text())["reference"])
         whole = all(isinstance(value, int | float) for value in list(asdict(kept).values())[1:])
-        return kept if whole and kept.seconds_per_patch > 0 else None
+        return kept if whole and min(kept.seconds_per_patch, kept.first_seconds) > 0 else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _draw_sample(patches: Sequence[Patch], conditions: Conditions) -> list[Patch]:
+    """The same patches in the same order each time, in an order that gives each block all domains."""
+    sample = sample_patches(patches, conditions.limits.calibration_patches, SEED)
+    return [sample[place] for place in np.random.default_rng(SEED).permutation(len(sample))]
+
+
+def _first_patches(attempt: Attempt) -> tuple[int, float]:
+    """How many patches the first requests hold that cover DRIFT_PATCHES, and the seconds that they took."""
+    covered = np.cumsum(attempt.counts)
+    requests = min(int(np.searchsorted(covered, DRIFT_PATCHES)) + 1, len(covered))
+    return int(covered[requests - 1]), math.fsum(attempt.latencies[:requests])
 
 
 def _mean_and_error(attempt: Attempt) -> tuple[float, float]:

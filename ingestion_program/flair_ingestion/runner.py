@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import importlib
 import json
-import math
 import mmap
 import operator
 import os
@@ -31,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-GO, DONE = b"g", b"d"  # the messages of a request; all others are JSON
+GO, DONE = b"g", b"d"  # each is followed by the random number of its request; all other messages are JSON
+NUMBER_BYTES = 16
 MAX_MESSAGE = 1 << 16  # bytes
 CLASSES = 12  # labels are 0..12, 12 is other
 KIT = ("flair_scoring", "flair_ingestion", "flair_baseline")
@@ -79,8 +79,8 @@ def main() -> None:
     try:
         model = load_model(folder, orders["device"])
         send(control, loaded=read_settings(model))
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
-        answer_requests(control, model, *(mmap.mmap(descriptor, 0) for descriptor in descriptors))
+        _, (labels,), _, _ = socket.recv_fds(control, 1, 1)
+        answer_requests(control, model, mmap.mmap(labels, 0))
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a submission are failures, too
         send(control, failed=describe_error(error, folder))
         os._exit(1)
@@ -203,26 +203,36 @@ def read_settings(model: Any) -> dict[str, int]:
     return found
 
 
-def answer_requests(control: socket.socket, model: Any, requests: mmap.mmap, labels: mmap.mmap) -> None:
-    """Predict each request where it lies and write its labels, until the parent says that it was the last."""
+def answer_requests(control: socket.socket, model: Any, labels: mmap.mmap) -> None:
+    """Predict each request and write its labels, until the parent says that it was the last."""
     import torch
 
     target = torch.frombuffer(labels, dtype=torch.uint8).reshape(-1, 512, 512)
-    while control.recv(1) == GO:
-        batch = read_batch(requests)
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, len(GO) + NUMBER_BYTES, 1)
+        if not message.startswith(GO):
+            return
+        batch = read_batch(map_request(descriptors[0]))
         write_labels(model.predict(batch), target[: len(batch["metadata"])])
-        control.send(DONE)
-        del batch
+        del batch  # giving memory back takes time: it belongs to this request, not to the gap after it
+        control.send(DONE + message[len(GO) :])
+
+
+def map_request(descriptor: int) -> mmap.mmap:
+    """The memory behind the descriptor, which is closed; what is written there stays in this process."""
+    memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    os.close(descriptor)
+    return memory
 
 
 def read_batch(memory: mmap.mmap) -> dict[str, Any]:
-    """The request in `memory` as the batch of `Model.predict`: tensors over the shared memory, not copies."""
+    """The request in `memory` as the batch of `Model.predict`: tensors over that memory, not copies."""
+    import numpy
     import torch
 
     def tensor(place: dict[str, Any]) -> Tensor:
-        shape, dtype = place["shape"], getattr(torch, place["dtype"])
-        flat = torch.frombuffer(memory, dtype=dtype, count=math.prod(shape), offset=place["offset"])
-        return flat.reshape(shape)
+        array = numpy.ndarray(place["shape"], place["dtype"], memory, place["offset"])
+        return torch.from_numpy(array)
 
     header = json.loads(memory[8 : 8 + int.from_bytes(memory[:8], "little")])
     arrays = header.pop("arrays")

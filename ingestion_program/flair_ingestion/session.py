@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,17 +14,17 @@ import numpy as np
 
 from flair_ingestion import cage
 from flair_ingestion.child import Budget, Child, clock
-from flair_ingestion.devices import Device
+from flair_ingestion.devices import Device, all_gpu_nodes, gpu_nodes
 from flair_ingestion.exchange import (
     UNWRITTEN,
-    Exchange,
-    Request,
-    lay_out,
+    LabelMemory,
+    SealedRequest,
     request_bytes,
     synthetic_request,
+    write_request,
 )
 from flair_ingestion.limits import Limits
-from flair_ingestion.runner import DONE, GO
+from flair_ingestion.runner import DONE, GO, NUMBER_BYTES
 from flair_ingestion.scratch import private_folder
 from flair_ingestion.submission import Submission, unpack
 from flair_scoring.errors import FlairError, PredictionError, SubmissionError, UsageError
@@ -81,6 +82,11 @@ class Session:
             raise UsageError(
                 "torch sees no CUDA device: driver and torch build do not fit; --device cpu works"
             )
+        if not self.child.sees_memory():
+            raise UsageError(
+                "this machine does not let us see how much memory a child process holds, so memory_gib cannot"
+                " be kept; allow reading /proc/PID/status, or run as the owner of the interpreter"
+            )
 
     def load(self) -> float:
         """Import model.py and construct its Model; the seconds that took."""
@@ -99,50 +105,49 @@ class Session:
 
         `lengths`: series lengths that occur, ascending. Each in turn is the longest of a request.
         """
-        largest = (self.batch_size, self.superpatch_size, lengths[-1])
-        _check_size(*largest, self._limits.request_mib)
-        self._exchange = Exchange(*largest)
-        self._stack.callback(self._exchange.close)
-        self.child.send(b"m", self._exchange.descriptors)
+        _check_size(self.batch_size, self.superpatch_size, lengths[-1], self._limits.request_mib)
+        self._labels = LabelMemory(self.batch_size)
+        self._stack.callback(self._labels.close)
+        self.child.send(b"m", [self._labels.descriptor])
         end = clock() + self._limits.warmup_seconds
         begin = clock()
         for count in counts:
             for longest in range(len(lengths)):
                 mixed = [lengths[max(longest - index, 0)] for index in range(count)]
                 budget = self.budget(f"warm-up (batch of {count})", "warmup_seconds", end - clock())
-                self.predict(synthetic_request(mixed, self.superpatch_size), budget)
+                self.predict(write_request(synthetic_request(mixed, self.superpatch_size)), budget)
         return clock() - begin
 
-    def predict(self, request: Request, budget: Budget) -> tuple[np.ndarray, float]:
-        """Labels uint8 (B, 512, 512), and the seconds from before it can see the request to its answer.
+    def predict(self, request: SealedRequest, budget: Budget) -> tuple[np.ndarray, float]:
+        """Labels uint8 (B, 512, 512), valid until the next call, and the seconds that they took.
 
-        Before and after, the submission stands still: it cannot work off the clock, nor disturb our reading.
-        So the request is copied to it before the clock starts, where the cage sees to it that no process
-        leaves the group that is stopped; elsewhere one may be awake, and the copy is on the clock.
+        The clock starts before the submission gets the request, and stops when its labels have been copied
+        away. Before and after, the submission stands still. "Done" carries the random number that came with
+        the request, so it cannot have been sent before. The request is closed in any case.
         """
-        layout = lay_out(request)
-        self.child.watch(budget.step)
-        self.child.refuse_early_message(budget.step)
-        self._exchange.poison()
-        unseen = self.cage_level == "full"
-        if unseen:
-            self._exchange.publish(layout)
-        begin = clock()
-        self.child.thaw()
-        if not unseen:
-            self._exchange.publish(layout)
-        self.child.send(GO)
-        message = self.child.receive(budget)
-        seconds = clock() - begin
-        self.child.freeze()
-        labels = self._exchange.snapshot(len(request))
-        if message != DONE:
+        try:
+            self.child.watch(budget.step)
+            self._labels.poison()
+            number = os.urandom(NUMBER_BYTES)
+            self.child.end_gap()
+            self.child.refuse_early_message(budget.step)
+            begin = clock()
+            self.child.send(GO + number, [request.descriptor])
+            self.child.thaw()
+            message = self.child.receive(budget)
+            labels = self._labels.copy_away(request.count)
+            seconds = clock() - begin
+            self.child.freeze()
+        finally:
+            request.close()
+        if message != DONE + number:
             raise self.child.failure(message, budget.step)
         _check_labels(labels, budget.step)
         return labels, seconds
 
     def end(self) -> float | None:
         """End the child; the peak of the accelerator's memory in MiB, as the child tells it."""
+        self.child.end_gap()
         self.child.thaw()
         self._tell(end=True)
         exceeded = SubmissionError(
@@ -160,14 +165,22 @@ class Session:
 
     def _spawn(self) -> Child:
         environment = cage.environment(self._scratch, self._device.visible_gpu)
-        return Child(environment, self._scratch, self._limits.memory_gib, self._wall)
+        limits = self._limits
+        return Child(environment, self._scratch, limits.memory_gib, limits.scratch_gib, self._wall)
 
     def _enter_cage(self, required_level: str, hide_files: bool = True) -> None:
         failure = UsageError(f"the child process is not ready after {_START_SECONDS:g} s")
         budget = Budget("start", _START_SECONDS, failure)
         try:
-            cuda = self._device.kind == "cuda"
-            orders = cage.orders(self.child.pid, self._copy, self._scratch, cuda, hide_files)
+            nodes = gpu_nodes(self._device)
+            if nodes is None:
+                print(
+                    "warning: the driver does not tell which device file is this GPU's; the cage opens those "
+                    "of all GPUs",
+                    file=sys.stderr,
+                )
+                nodes = all_gpu_nodes()
+            orders = cage.orders(self.child.pid, self._copy, self._scratch, nodes, hide_files)
             self._tell(**orders, device=self._device.torch_name)
             self.cage_level = cage.reached_level(self._shielded, self.child.receive_event("caged", budget))
             cage.require_level(self.cage_level, required_level)

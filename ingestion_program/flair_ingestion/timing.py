@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Record:
     reference: Reference | None = None
     time_limits: list[TimeLimit] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+    order_seed: int | None = None
+    drift: float | None = None  # how many times its first time the reference took at the end
     harness_sha256: str = field(default_factory=harness_sha256)  # taken before a submission runs
 
     @property
@@ -38,10 +40,15 @@ class Record:
         return self.reference.seconds_per_patch * self.patches if self.reference else None
 
     @property
+    def counted_place(self) -> int:
+        """Which attempt's time and labels count, from 0: that of the median time, of two the slower one."""
+        ranked = sorted(range(len(self.attempts)), key=lambda place: self.attempts[place].seconds)
+        return ranked[len(ranked) // 2]
+
+    @property
     def counted(self) -> Attempt:
-        """The attempt whose time counts: the median, of two the slower one."""
-        ranked = sorted(self.attempts, key=lambda attempt: attempt.seconds)
-        return ranked[len(ranked) // 2] if ranked else Attempt()
+        """That attempt; an empty one if there was none."""
+        return self.attempts[self.counted_place] if self.attempts else Attempt()
 
 
 def describe(record: Record, error: FlairError | None) -> dict[str, Any]:
@@ -60,12 +67,13 @@ def describe(record: Record, error: FlairError | None) -> dict[str, Any]:
         "limit_ratio": record.limits.ratio,
         "limit_seconds": record.limits.seconds,
         "grey_zone": max((limit.grey for limit in record.time_limits), default=None),
+        "reference_drift": record.drift,
         "attempts": [_describe_attempt(attempt) for attempt in record.attempts],
+        "order_seed": record.order_seed,
         "patches": record.patches,
         "requests": len(counted.latencies),
         "latencies_ms": [1000 * latency for latency in counted.latencies],
         "latency_ms": latency_percentiles(counted.latencies) if ran else None,
-        "batch1_latency_ms": _milliseconds(counted.single_seconds),
         "patches_per_second": sum(counted.counts) / seconds if seconds else None,
         "overhead_ms": _milliseconds(record.reference.overhead_seconds if record.reference else None),
         "load_seconds": counted.load_seconds,
@@ -106,4 +114,5 @@ def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
         "completed": attempt.completed,
         "load_seconds": attempt.load_seconds,
         "warmup_seconds": attempt.warmup_seconds,
+        "gaps": asdict(attempt.gaps),
     }

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 
 from flair_ingestion import ingestion, reference
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.devices import Device
-from flair_ingestion.ingestion import run_ingestion
+from flair_ingestion.ingestion import Plan, run_ingestion
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Conditions
+from flair_ingestion.predictions import Predictions
 from flair_ingestion.reference import time_reference
 from flair_ingestion.submission import open_submission
 from flair_scoring.errors import FlairError, TimeLimitError, UsageError
@@ -36,68 +40,185 @@ def conditions(**options: Any) -> Conditions:
 
 
 def measure_as(*runs: list[float]) -> Callable[..., None]:
-    """A stand-in for `measure` with given latencies; one patch per request. The harness takes 1 ms."""
-    remaining = iter(runs)
+    """A stand-in for `measure` with given latencies; one patch per request. The harness takes 1 ms.
+
+    The labels of the attempt number n, from 0, are n everywhere.
+    """
+    remaining = iter(enumerate(runs))
 
     def measure(
         submission: Any, patches: Any, conditions: Any, attempt: Any, *rest: Any, **options: Any
     ) -> None:
-        attempt.latencies += [0.001] if options.get("title") == "overhead" else next(remaining)
+        if options.get("title") == "overhead":
+            number, latencies = 0, [0.001]
+        else:
+            number, latencies = next(remaining)
+        attempt.latencies += latencies
         attempt.counts += [1] * len(attempt.latencies)
         attempt.completed = True
         if deliver := (rest[1] if len(rest) > 1 else None):
-            deliver(patches, f"labels of {attempt.seconds} s")
+            deliver(patches, np.full((len(patches), 512, 512), number, np.uint8))
 
     return measure
 
 
-class KeptLabels(list):
-    def __enter__(self) -> KeptLabels:
-        return self
+def labels_of(predictions: Predictions) -> set[int]:
+    """The labels that occur in them."""
+    return {int(np.unique(rasterio.open(io.BytesIO(encoded)).read(1)).item()) for _, encoded in predictions}
 
-    def __exit__(self, *error: object) -> None: ...
 
-    def add(self, patches: Any, labels: Any) -> None:
-        self.append(labels)
+Written = list[tuple[dict[str, Any], "set[int] | None"]]
+
+
+def ingest(submission: Path, data: Path, conditions: Conditions, **plan: Any) -> Written:
+    """What one run has written: timing.json, and the labels; raises as it does, with the same as a note."""
+    written: Written = []
+
+    def write(timing: dict[str, Any], predictions: Predictions | None) -> None:
+        written.append((timing, None if predictions is None else labels_of(predictions)))
+
+    chosen = Plan(submission, **({"reference": None, "order_seed": 7} | plan))
+    try:
+        run_ingestion(chosen, index_patches(data, "test"), conditions, write)
+    except FlairError as error:
+        error.written = written  # type: ignore[attr-defined]
+        raise
+    return written
 
 
 @pytest.mark.parametrize(
     ("seconds", "verdict", "counted"),
     [
-        ([5.0], "within_limit", 5.0),
-        ([9.9, 9.8], "within_limit", 9.9),
-        ([10.1, 9.9, 9.8], "within_limit", 9.9),
-        ([9.9, 10.1, 10.2], "over_limit", 10.1),
-        ([10.2, 10.1], "over_limit", 10.2),
-        ([11.0], "over_limit", 11.0),
+        ([5.0], "within_limit", 0),
+        ([9.9, 9.8], "within_limit", 0),
+        ([9.8, 9.9], "within_limit", 1),
+        ([10.1, 9.9, 9.8], "within_limit", 1),
+        ([10.1, 9.8, 9.9], "within_limit", 2),
+        ([9.9, 10.1, 10.2], "over_limit", 1),
+        ([10.2, 10.1], "over_limit", 0),
+        ([11.0], "over_limit", 0),
     ],
 )
-def test_a_time_in_the_grey_zone_is_measured_again_and_the_median_counts(
+def test_a_time_in_the_grey_zone_is_measured_again_and_the_median_counts_with_its_own_labels(
     monkeypatch: pytest.MonkeyPatch,
     submission: Path,
     flair_tree: Path,
     seconds: list[float],
     verdict: str,
-    counted: float,
+    counted: int,
 ) -> None:
     monkeypatch.setattr(ingestion, "measure", measure_as(*([one] for one in seconds)))
-    monkeypatch.setattr(ingestion, "Spool", KeptLabels)
-    written: list[tuple[dict[str, Any], list[str] | None]] = []
-    arguments = (submission, index_patches(flair_tree, "test"), conditions(ratio=0, seconds=10.0), None, None)
-
-    def write(timing: dict[str, Any], spool: Any) -> None:
-        written.append((timing, spool and list(spool)))
-
+    limited = conditions(ratio=0, seconds=10.0)
     if verdict == "within_limit":
-        run_ingestion(*arguments, write)
+        written = ingest(submission, flair_tree, limited)
     else:
-        with pytest.raises(TimeLimitError, match="the limit is 10 s"):
-            run_ingestion(*arguments, write)
+        with pytest.raises(TimeLimitError, match="the limit is 10 s") as caught:
+            ingest(submission, flair_tree, limited)
+        written = caught.value.written  # type: ignore[attr-defined]
     ((timing, labels),) = written
     assert timing["verdict"] == verdict
-    assert timing["inference_seconds"] == counted
+    assert timing["inference_seconds"] == seconds[counted]
     assert [attempt["inference_seconds"] for attempt in timing["attempts"]] == seconds
-    assert labels == ([f"labels of {seconds[0]} s"] if verdict == "within_limit" else None)
+    assert labels == ({counted} if verdict == "within_limit" else None)
+
+
+def test_labels_of_a_slow_attempt_are_not_scored_with_the_time_of_a_fast_one(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path
+) -> None:
+    """The first attempt is right and near the limit; the later ones answer something at once."""
+    monkeypatch.setattr(ingestion, "measure", measure_as([10.1], [0.004], [0.006]))
+    ((timing, labels),) = ingest(submission, flair_tree, conditions(ratio=0, seconds=10.0))
+    assert (timing["inference_seconds"], labels) == (0.006, {2})
+
+
+def test_all_attempts_get_the_patches_in_one_order_which_the_seed_repeats(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path
+) -> None:
+    orders: list[list[str]] = []
+    stand_in = measure_as(*[[9.9], [10.1], [9.9]] * 3)
+
+    def measure(submission: Any, patches: Any, *rest: Any, **options: Any) -> None:
+        orders.append([patch.id for patch in patches])
+        stand_in(submission, patches, *rest, **options)
+
+    monkeypatch.setattr(ingestion, "measure", measure)
+    for seed in (7, 7, 8):
+        ((timing, _),) = ingest(submission, flair_tree, conditions(ratio=0, seconds=10.0), order_seed=seed)
+        assert timing["order_seed"] == seed
+    assert orders[:3] == [orders[0]] * 3
+    assert orders[3:6] == [orders[0]] * 3
+    assert orders[6] != orders[0]
+    assert sorted(orders[6]) == sorted(orders[0])
+
+
+# Seconds of the reference for 6 patches before the submission and after it, seconds of the submission
+DRIFTS = {
+    "steady": ([1.0] * 6, [[1.01] * 6], 14.0, None),
+    "faster, verdict the same": ([1.0] * 6, [[0.8] * 6], 11.0, None),
+    "faster, verdict turns": ([1.0] * 6, [[0.8] * 6], 14.0, "0.8 times as long"),
+    "slower, verdict the same": ([1.0] * 6, [[1.2] * 6], 20.0, "over_limit"),
+    "slower, verdict turns": ([1.0] * 6, [[1.2] * 6], 16.0, "1.2 times as long"),
+}
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_a_reference_that_has_shifted_voids_a_verdict_that_would_turn(
+    name: str, monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path
+) -> None:
+    before, after, seconds, end = DRIFTS[name]
+    monkeypatch.setattr(reference, "measure", measure_as(before, *after))
+    monkeypatch.setattr(ingestion, "measure", measure_as([seconds]))
+    arguments = (submission, flair_tree, conditions(ratio=2.5, seconds=None))
+    opened = open_submission(submission, 1)
+    if end is None:
+        ((timing, labels),) = ingest(*arguments, reference=opened)
+        assert labels == {0}
+    else:
+        with pytest.raises(TimeLimitError if end == "over_limit" else UsageError) as caught:
+            ingest(*arguments, reference=opened)
+        written = caught.value.written  # type: ignore[attr-defined]
+        if end != "over_limit":
+            assert f"the reference takes {end} after the submission as before it" in str(caught.value)
+            assert written == []  # a verdict that is void leaves no output
+            return
+        ((timing, labels),) = written
+        assert labels is None
+    assert timing["reference_drift"] == pytest.approx(after[0][0])
+
+
+def test_a_reference_that_scatters_too_much_ends_the_run_on_the_platform_and_warns_at_home(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened, relative = open_submission(submission, 1), conditions(ratio=2.5, seconds=None)
+    scattered = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]
+    for strict in (True, False):
+        monkeypatch.setattr(reference, "measure", measure_as(scattered, scattered))
+        monkeypatch.setattr(ingestion, "measure", measure_as([9.0]))
+        if strict:
+            with pytest.raises(UsageError, match="the reference's time is uncertain by 30%") as caught:
+                ingest(submission, flair_tree, relative, reference=opened, strict=True)
+            assert caught.value.written == []  # type: ignore[attr-defined]
+        else:
+            ((timing, _),) = ingest(submission, flair_tree, relative, reference=opened)
+            assert timing["grey_zone"] == 0.10
+            assert "warning: the reference's time is uncertain by 30%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("counts", "patches", "seconds"),
+    [
+        ([1] * 100, 64, 64.0),
+        ([10] * 10, 70, 7.0),
+        ([1] * 5, 5, 5.0),
+        ([32, 32, 32], 64, 2.0),
+        ([10], 10, 1.0),
+    ],
+)
+def test_the_drift_is_measured_on_whole_requests_that_cover_64_patches(
+    counts: list[int], patches: int, seconds: float
+) -> None:
+    attempt = ingestion.Attempt(latencies=[1.0] * len(counts), counts=counts)
+    assert reference._first_patches(attempt) == (patches, seconds)
 
 
 def test_the_reference_is_scaled_with_the_error_of_its_blocks(
@@ -114,6 +235,7 @@ def test_the_reference_is_scaled_with_the_error_of_its_blocks(
     assert timed.standard_error == pytest.approx(expected)
     assert timed.patches == 6
     assert timed.overhead_seconds == 0.001
+    assert (timed.first_patches, timed.first_seconds) == (6, pytest.approx(2.1))
 
 
 def test_blocks_are_means_over_patches() -> None:

@@ -11,6 +11,8 @@ from flair_ingestion.limits import (
     exceeded,
     needs_another_attempt,
     read_limits,
+    scatter_problem,
+    shifted,
     stop_seconds,
     time_limits,
 )
@@ -28,7 +30,7 @@ def test_the_shipped_limits_are_flair_2s() -> None:
     assert (limits.ratio, limits.seconds, limits.calibration_patches) == (2.5, None, 512)
     assert (limits.load_seconds, limits.warmup_seconds, limits.request_seconds) == (120, 180, 60)
     assert (limits.wall_seconds, limits.submission_mib, limits.memory_gib) == (7200, 1024, 32)
-    assert limits.request_mib == 1024
+    assert (limits.request_mib, limits.scratch_gib) == (1024, 4)
 
 
 def test_a_file_and_options_replace_what_they_name(tmp_path: Path) -> None:
@@ -80,8 +82,22 @@ def test_both_limits_apply_with_their_own_grey_zones() -> None:
     assert stop_seconds(limits) == pytest.approx(21.6)
     assert exceeded(19.9, limits) is None
     assert exceeded(35.0, limits) is limits[0]
+    assert [limit.relative for limit in limits] == [True, False]
     assert time_limits(read_limits().with_options(0, None), None, 0.0) == []
     assert stop_seconds([]) == float("inf")
+
+
+def test_no_grey_zone_is_wider_than_ten_per_cent_and_a_wider_scatter_is_told() -> None:
+    (limit,) = time_limits(read_limits().with_options(2.0, None), reference_seconds=10.0, standard_error=0.06)
+    assert limit.grey == 0.10
+    assert scatter_problem(0.05) is None
+    assert "uncertain by 12% (two standard errors over its blocks)" in str(scatter_problem(0.06))
+
+
+def test_limits_move_with_the_reference() -> None:
+    limits = time_limits(read_limits().with_options(2.0, 30.0), reference_seconds=10.0, standard_error=0.0)
+    assert [limit.seconds for limit in shifted(limits, 1.1)] == [pytest.approx(22.0), 30.0]
+    assert shifted(limits, None) == limits
 
 
 def test_three_attempts_at_most_decide_by_their_median() -> None:

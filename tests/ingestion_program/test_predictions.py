@@ -25,26 +25,62 @@ def labels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 13, (3, 512, 512), dtype=np.uint8)
 
 
+def spool_of(labels: np.ndarray, *ids: str) -> Spool:
+    """A spool with one attempt."""
+    spool = Spool(len(ids), 1)
+    spool.begin_attempt()
+    spool.add(patches(*ids), labels)
+    return spool
+
+
 @pytest.mark.parametrize("platform", [False, True])
 def test_what_is_written_is_what_was_predicted(tmp_path: Path, labels: np.ndarray, platform: bool) -> None:
+    """Each attempt has its own labels, and the ids are in order, whatever the order of the run."""
     output = tmp_path / "a" / "output"
-    with Spool() as spool:
-        spool.add(patches("077413", "077414"), labels[:2])
-        spool.add(patches("077420"), labels[2:])
-        write_output(output, {"verdict": "within_limit"}, spool, None, platform)
-    assert (output / "ids.txt").read_text().split() == ["077413", "077414", "077420"]
-    for id, expected in zip(("077413", "077414", "077420"), labels, strict=True):
+    ids = ("077420", "077413", "077414")
+    with Spool(3, 3) as spool:
+        spool.begin_attempt()
+        spool.add(patches(*ids), np.zeros_like(labels))
+        spool.begin_attempt()
+        spool.add(patches(*ids[:2]), labels[:2])
+        spool.add(patches(*ids[2:]), labels[2:])
+        spool.begin_attempt()
+        spool.add(patches(*ids[:1]), labels[2:])
+        write_output(output, {"verdict": "within_limit"}, spool.files(1), None, platform)
+    assert (output / "ids.txt").read_text().split() == sorted(ids)
+    for id, expected in zip(ids, labels, strict=True):
         with rasterio.open(output / f"predictions/PRED_{id}.tif") as raster:
             np.testing.assert_array_equal(raster.read(1), expected)
     assert len(verify_manifest(output, None)["files"]) == 5
     assert os.listdir(tmp_path / "a") == ["output"]
 
 
+def test_many_predictions_come_in_their_order(labels: np.ndarray) -> None:
+    ids = [f"{number:06d}" for number in range(150)]
+    with Spool(len(ids), 1) as spool:
+        spool.begin_attempt()
+        for id in ids:
+            spool.add(patches(id), labels[int(id) % 3][None])
+        found = list(spool.files(0))
+    assert [id for id, _ in found] == ids
+    assert [encoded == found[int(id) % 3][1] for id, encoded in found] == [True] * len(ids)
+
+
+def test_the_room_for_all_attempts_is_taken_at_the_start() -> None:
+    with Spool(10, 3) as spool:
+        status = os.fstat(spool._file.fileno())
+        assert status.st_blocks * 512 >= status.st_size == 3 * 10 * 512 * 512 // 2
+
+
+def test_without_that_room_nothing_starts() -> None:
+    with pytest.raises(UsageError, match=r"no room for .* MiB of predictions .*; make room, or set TMPDIR"):
+        Spool(1 << 30, 3)
+
+
 def test_a_failure_replaces_the_predictions_of_an_earlier_run(tmp_path: Path, labels: np.ndarray) -> None:
     output = tmp_path / "output"
-    with Spool() as spool:
-        spool.add(patches("077413"), labels[:1])
-        write_output(output, {}, spool, None, False)
+    with spool_of(labels[:1], "077413") as spool:
+        write_output(output, {}, spool.files(0), None, False)
     (output / "scores.json").write_text("{}")
     check_output(output, [], platform=False)
     write_output(output, {"verdict": "failed"}, None, b"key", False)

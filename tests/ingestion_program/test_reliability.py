@@ -115,7 +115,7 @@ def test_without_room_for_predictions_the_run_ends_and_output_stays(
     small = lay_out("honest_constant", tmp_path)  # its predictions fit in a buffer
     done = run_with(trouble, tmp_path, flair_tree, output, small)
     assert done.returncode == 2, done.stderr
-    assert "no room for predictions (File too large); set TMPDIR" in done.stderr
+    assert "MiB of predictions (File too large)" in done.stderr
     assert content(output.parent) == {f"output/{name}": file for name, file in before.items()}
 
 
@@ -253,16 +253,20 @@ kind = open(json.loads(control.recv(1 << 16))["load"] + "/model.py").read()
 if kind == "hangs":
     time.sleep(99)
 send(loaded={"batch_size": 2, "superpatch_size": 10})
-_, descriptors, _, _ = socket.recv_fds(control, 1, 2)
-labels = mmap.mmap(descriptors[1], 0)
+_, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+labels = mmap.mmap(descriptors[0], 0)
 if kind == "stays" and os.fork() == 0:
     os.setsid()
     time.sleep(99)
-while control.recv(1) == b"g":
+while True:
+    message, descriptors, _, _ = socket.recv_fds(control, 17, 1)
+    if message[:1] != b"g":
+        break
+    os.close(descriptors[0])
     if kind == "dies":
         os._exit(1)
     labels[:] = bytes(len(labels))
-    control.send(b"d")
+    control.send(b"d" + message[1:])
 send(ended={})
 """
 MANY_RUNS = """

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from flair_ingestion import session as session_module
+from flair_ingestion import standstill
+from flair_ingestion.child import Child
 from flair_ingestion.devices import Device
-from flair_ingestion.exchange import Exchange, Layout, synthetic_request
-from flair_ingestion.limits import read_limits
+from flair_ingestion.exchange import Request, synthetic_request, write_request
+from flair_ingestion.limits import Limits, read_limits
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 from flair_scoring.errors import SubmissionError
@@ -21,32 +30,55 @@ from zoo import lay_out
 
 CPU = Device("cpu", "a processor", None, {"cores": 2})
 GAP = 0.5  # seconds
+WRITES_INTO_ITS_TENSORS = """
+import torch
+class Model:
+    batch_size = 2
+    def __init__(self, submission_dir, device): ...
+    def predict(self, batch):
+        seen = batch["aerial"][:, 0] % 13
+        seen = (seen + sum(int(series.sum()) for series in batch["sentinel"]) % 13) % 13
+        lists = [batch[name] for name in ("sentinel", "sentinel_masks", "sentinel_dates")]
+        for tensor in (batch["aerial"], *sum(lists, [])):
+            tensor.fill_(1)
+        return seen
+"""
 
 
-def run_with_gaps(animal: str, folder: Path, requests: int = 4) -> None:
-    """Load, warm up and ask, with pauses in between as if reading were slow."""
-    with Session(
-        open_submission(lay_out(animal, folder), 100), CPU, read_limits(), time.monotonic() + 300
-    ) as session:
+def write_model(folder: Path, source: str) -> Path:
+    folder.mkdir()
+    (folder / "model.py").write_text(source)
+    return folder
+
+
+@contextmanager
+def started(submission: Path, limits: Limits | None = None) -> Iterator[Session]:
+    """A session of this submission that has been loaded and warmed up."""
+    limits = limits or read_limits()
+    with Session(open_submission(submission, 100), CPU, limits, time.monotonic() + 300) as session:
         session.start("none")
-        if session.cage_level != "full":
-            pytest.skip("requests are copied under the clock here")
         session.load()
-        session.warm_up([1], [5])
+        session.warm_up([session.batch_size], [5])
+        yield session
+
+
+def ask(session: Session, request: Request, step: str = "request") -> tuple[np.ndarray, float]:
+    return session.predict(write_request(request), session.budget(step, "request_seconds"))
+
+
+def run_with_gaps(animal: str, folder: Path, requests: int = 4) -> Session:
+    """Ask several times, with pauses in between as if reading were slow."""
+    with started(lay_out(animal, folder)) as session:
         for number in range(requests):
             time.sleep(GAP)
-            budget = session.budget(f"request {number}", "request_seconds")
-            session.predict(synthetic_request([5], 40, seed=number + 1), budget)
+            ask(session, synthetic_request([5], 40, seed=number + 1), f"request {number}")
         session.end()
-
-
-def publish_slowly(exchange: Exchange, layout: Layout, publish: Any = Exchange.publish) -> None:
-    publish(exchange, layout)
-    time.sleep(GAP)
+    return session
 
 
 def test_a_submission_stands_still_between_requests(tmp_path: Path) -> None:
-    run_with_gaps("works_in_gaps", tmp_path)
+    gaps = run_with_gaps("works_in_gaps", tmp_path).child.gaps
+    assert (gaps.total, gaps.restless, gaps.accounted) == (5, 0, True)
 
 
 def test_without_that_it_would_work_off_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,31 +87,117 @@ def test_without_that_it_would_work_off_the_clock(tmp_path: Path, monkeypatch: p
         run_with_gaps("works_in_gaps", tmp_path)
 
 
-def test_no_process_of_it_sees_a_request_before_the_clock_runs(
+def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something has continued the submission in the middle of its first gap."""
+    end_gap = Child.end_gap
+
+    def wake_and_end(child: Child) -> None:
+        if child.gaps.total == 0 and child._stop:
+            os.killpg(child.pid, signal.SIGCONT)
+            time.sleep(0.05)
+            os.killpg(child.pid, signal.SIGSTOP)
+        end_gap(child)
+
+    monkeypatch.setattr(Child, "end_gap", wake_and_end)
+    with started(lay_out("honest_busy_thread", tmp_path)) as session:
+        ask(session, synthetic_request([5], 40))
+        session.end()
+    gaps = session.child.gaps
+    assert (gaps.total, gaps.active, gaps.restless, gaps.unconfirmed) == (2, 1, 1, 0)
+
+
+def test_a_stop_without_effect_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that no signal stops, as where something continues it again and again."""
+    monkeypatch.setattr(standstill, "CONFIRM_SECONDS", 0.1)
+    killpg = os.killpg
+    monkeypatch.setattr(os, "killpg", lambda pid, signum: signum == signal.SIGSTOP or killpg(pid, signum))
+    monkeypatch.setattr(standstill._libc, "tgkill", lambda *_: 0)
+    with started(lay_out("honest_busy_thread", tmp_path)) as session:
+        ask(session, synthetic_request([5], 40))
+        session.end()
+    gaps = session.child.gaps
+    assert (gaps.total, gaps.unconfirmed, gaps.restless) == (2, 2, 2)
+
+
+def test_the_submission_has_no_request_before_the_clock_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Exchange, "publish", publish_slowly)
-    run_with_gaps("looks_ahead", tmp_path)
+    """Not even one that stays awake: the request is there and waits, and the clock does not run yet."""
+    send = Child.send
 
+    def send_late(child: Child, message: bytes, descriptors: Any = ()) -> None:
+        if descriptors and child.gaps.total:
+            time.sleep(GAP)
+        send(child, message, descriptors)
 
-def test_one_that_does_not_stand_still_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exchange, "publish", publish_slowly)
+    monkeypatch.setattr(Child, "send", send_late)
     monkeypatch.setattr("flair_ingestion.child.Child.freeze", lambda child: None)
-    with pytest.raises(SubmissionError, match=r"CHEATED: saw the request .* s before it was asked"):
-        run_with_gaps("looks_ahead", tmp_path)
+    run_with_gaps("looks_ahead", tmp_path, requests=2)
 
 
-def test_outside_of_the_full_cage_a_request_is_copied_under_the_clock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_tensors_can_be_changed_in_place_and_no_request_shows_another_ones_pages(tmp_path: Path) -> None:
+    with started(write_model(tmp_path / "model", WRITES_INTO_ITS_TENSORS)) as session:
+        for seed in range(6):
+            request = synthetic_request([5, 3], 40, seed)
+            expected = request.aerial[:, 0] % 13
+            expected = (expected + sum(int(series.sum()) for series in request.sentinel) % 13) % 13
+            np.testing.assert_array_equal(ask(session, request)[0], expected)
+        session.end()
+
+
+def replace_message(change: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the parent receive this in place of the answers to all requests but those of the warm-up."""
+    receive = Child.receive
+
+    def receive_changed(child: Child, budget: Any) -> bytes:
+        message = receive(child, budget)
+        return change(message) if budget.step == "request" else message
+
+    monkeypatch.setattr(Child, "receive", receive_changed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda done: done[:1], lambda done: done[:-1] + bytes([done[-1] ^ 1]), lambda done: done + b"x"],
+    ids=["none", "another", "more"],
+)
+def test_an_answer_without_the_number_of_its_request_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
 ) -> None:
-    monkeypatch.setattr("flair_ingestion.cage.reached_level", lambda *_: "files")
-    monkeypatch.setattr(Exchange, "publish", publish_slowly)
-    with Session(
-        open_submission(lay_out("honest_constant", tmp_path), 100), CPU, read_limits(), time.monotonic() + 300
-    ) as session:
-        session.start("none")
-        session.load()
-        session.warm_up([1], [5])
-        budget = session.budget("request", "request_seconds")
-        assert session.predict(synthetic_request([5], 40), budget)[1] >= GAP
+    replace_message(change, monkeypatch)
+    with (
+        started(lay_out("honest_constant", tmp_path)) as session,
+        pytest.raises(SubmissionError, match="request: the submission spoke out of protocol"),
+    ):
+        ask(session, synthetic_request([5], 40))
+
+
+def test_numbers_do_not_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+    send = socket.send_fds
+
+    def keep(channel: socket.socket, buffers: Any, *rest: Any) -> int:
+        seen.extend(buffers)
+        return send(channel, buffers, *rest)
+
+    monkeypatch.setattr(socket, "send_fds", keep)
+    with started(lay_out("honest_constant", tmp_path)) as session:
+        for _ in range(3):
+            ask(session, synthetic_request([5], 40))
+        session.end()
+    numbers = [message[1:] for message in seen if message[:1] == session_module.GO]
+    assert len(set(numbers)) == len(numbers) == 4
+    assert {len(number) for number in numbers} == {16}
+
+
+def test_labels_are_copied_before_the_clock_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = session_module.LabelMemory.copy_away
+
+    def copy_slowly(memory: Any, count: int) -> np.ndarray:
+        time.sleep(GAP)
+        return copy(memory, count)
+
+    monkeypatch.setattr(session_module.LabelMemory, "copy_away", copy_slowly)
+    with started(lay_out("honest_constant", tmp_path)) as session:
+        assert ask(session, synthetic_request([5], 40))[1] >= GAP
         session.end()

@@ -1,0 +1,144 @@
+"""Requests, read from the disk and sealed off the clock: by this process in the gaps, or by others meanwhile.
+
+On the CPU this process reads while the submission stands still, so that nothing of ours runs beside it. On
+CUDA other processes read ahead, on processors of their own: a thread would share the interpreter's lock with
+the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import flair_scoring
+from flair_ingestion import cage
+from flair_ingestion.dataset import Patch, SuperArea, read_ahead
+from flair_ingestion.exchange import SealedRequest, read_request, write_request
+from flair_ingestion.ordering import areas_to_open
+from flair_scoring.errors import DataError, UsageError
+
+AHEAD = 2  # requests that a reader may have ready
+_PROCESSORS_EACH = 8  # of the machine, for one that reads
+_PATCHES_THAT_PAY = 8  # of one area: for fewer, the windows alone are read sooner than the whole series
+_MESSAGE_BYTES = 1 << 16
+_PACKAGES = [str(Path(place).resolve().parents[1]) for place in (__file__, str(flair_scoring.__file__))]
+_PROGRAM = f"import sys; sys.path[:0] = {_PACKAGES!r}; from flair_ingestion.reading import serve; serve()"
+
+Groups = Sequence[Sequence[Patch]]
+Requests = Generator[SealedRequest, None, None]
+
+
+def read_here(groups: Groups, superpatch_size: int) -> Requests:
+    """The requests in their order, each read when it is asked for; raises DataError."""
+    for group, opened in zip(groups, _areas_to_read(groups), strict=True):
+        for area in opened:
+            read_ahead(area)
+        yield write_request(read_request(group, superpatch_size))
+
+
+def _areas_to_read(groups: Groups) -> Iterator[list[SuperArea]]:
+    """For each group the areas whose series are to be read whole before it, as far as that pays."""
+    patches = [patch for group in groups for patch in group]
+    counts = Counter(patch.super_area for patch in patches)
+    openings = iter(areas_to_open(patches))
+    for group in groups:
+        opened = [area for _ in group for area in next(openings)]
+        yield [area for area in opened if counts[area] >= _PATCHES_THAT_PAY]
+
+
+class Readers:
+    """Processes that read; made before a submission starts, so that they are not taken for its own."""
+
+    def __init__(self, count: int, processors: set[int] | None) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._channels: list[socket.socket] = []
+        for _ in range(count):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._channels.append(ours)
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-B", "-c", _PROGRAM, str(theirs.fileno())],
+                    stdin=subprocess.PIPE,
+                    pass_fds=[theirs.fileno()],
+                )
+            self._processes.append(process)
+            if processors:
+                os.sched_setaffinity(process.pid, processors)
+
+    def read(self, groups: Groups, superpatch_size: int) -> Requests:
+        """The requests in their order, read ahead of time; raises DataError. To be called once."""
+        for place, process in enumerate(self._processes):
+            share = groups[place :: len(self._processes)]
+            assert process.stdin
+            with process.stdin as stream:
+                pickle.dump((share, superpatch_size), stream)
+        for place in range(len(groups)):
+            yield self._take(self._channels[place % len(self._channels)])
+
+    def _take(self, channel: socket.socket) -> SealedRequest:
+        try:
+            message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
+            channel.send(b"+")
+        except OSError:
+            message = b""
+        if not message:
+            raise UsageError("a process that reads the data has ended; perhaps the machine ran out of memory")
+        told = json.loads(message)
+        if "error" in told:
+            raise DataError(told["error"])
+        return SealedRequest(descriptors[0], told["count"])
+
+    def close(self) -> None:
+        """End them."""
+        for channel in self._channels:
+            channel.close()
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def start_readers() -> Iterator[Readers]:
+    """Readers with processors of their own, which this process and its children leave to them meanwhile."""
+    processors = sorted(os.sched_getaffinity(0))
+    count = max(1, len(processors) // _PROCESSORS_EACH)
+    theirs = set(processors[-count:]) if len(processors) > 2 * count else None
+    with ExitStack() as stack:
+        readers = Readers(count, theirs)
+        stack.callback(readers.close)
+        if theirs:
+            stack.callback(os.sched_setaffinity, 0, processors)
+            os.sched_setaffinity(0, set(processors) - theirs)
+        yield readers
+
+
+def serve() -> None:
+    """The reader's side: read and seal each request, AHEAD of those that were taken."""
+    cage.shield_parent()
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    groups, superpatch_size = pickle.load(sys.stdin.buffer)
+    with suppress(ConnectionError):  # the other side has closed: it needs no more
+        _send_all(channel, read_here(groups, superpatch_size), len(groups))
+        while channel.recv(1):  # to close first would take what has not been received yet
+            pass
+
+
+def _send_all(channel: socket.socket, requests: Requests, count: int) -> None:
+    for place in range(count):
+        if place >= AHEAD and not channel.recv(1):
+            return
+        try:
+            request = next(requests)
+        except DataError as error:
+            channel.send(json.dumps({"error": str(error)}).encode())
+            return
+        socket.send_fds(channel, [json.dumps({"count": request.count}).encode()], [request.descriptor])
+        request.close()

@@ -1,0 +1,119 @@
+"""Whether a submission stands still between two requests: its stop, looked at and counted.
+
+The kernel gives a signal to stop to one thread of a process, and that thread passes it on. One that is busy
+in the kernel does so late, and the others would go on meanwhile. So each thread that still moves gets a
+signal of its own, and the processor time is compared from the moment at which the clock has stopped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flair_ingestion.processes import Family, processor_seconds
+
+CONFIRM_SECONDS = 1.0  # within which every thread must be seen to stand still
+STOPPING_SECONDS = 0.01  # of processor time, all threads together, until they stand still
+ALLOWED_GAPS, ALLOWED_SHARE = 3, 0.01  # a run is refused beyond both
+_STILL = frozenset("TZX")  # stopped, ended, ending
+_WAITING = "D"  # in the kernel, for a disk or a driver; such a thread stops before it computes again
+_PAUSES = (0.0001, 0.02)  # seconds between two looks: the first, the longest
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Look = Callable[[], Sequence[Family]]
+
+
+@dataclass
+class Gaps:
+    """The times between two requests: how many there were, and in how many of them what was seen.
+
+    `unconfirmed`: a thread was not seen to stop within CONFIRM_SECONDS. `active`: processor time was used,
+    after the stop or more than STOPPING_SECONDS before it. `restless`: one or both. `accounted`: whether the
+    kernel tells the processor time.
+    """
+
+    total: int = 0
+    unconfirmed: int = 0
+    active: int = 0
+    restless: int = 0
+    accounted: bool = True
+
+    def count(self, confirmed: bool, active: bool | None) -> None:
+        """One more gap; `active` is None where the kernel does not tell."""
+        self.total += 1
+        self.unconfirmed += not confirmed
+        self.active += bool(active)
+        self.restless += not confirmed or bool(active)
+        self.accounted &= active is not None
+
+    def too_many(self, requests: int) -> bool:
+        """Whether more gaps were restless than a run of this many requests may have."""
+        return self.restless > max(ALLOWED_GAPS, math.floor(ALLOWED_SHARE * requests))
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A stop of the processes `pids`.
+
+    `confirmed`: every thread was seen to stand still. `seconds`: each process's processor time then, and
+    `used`, what all have used until then; None where the kernel does not tell.
+    """
+
+    pids: list[int]
+    confirmed: bool
+    seconds: dict[int, float] | None
+    used: float | None
+
+
+def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
+    """Stop a process group and wait until all its threads stand still, CONFIRM_SECONDS at most.
+
+    `known` are the processes that were there before; what a new one has used counts whole.
+    """
+    _signal_group(group)
+    before = processor_seconds(known)
+    deadline = time.monotonic() + CONFIRM_SECONDS
+    pause, longest = _PAUSES
+    while moving := _moving_threads(family := look()):
+        if time.monotonic() > deadline:
+            break
+        _signal_group(group)  # one that continues the group would have taken back the signal before it
+        for tid, pid, _ in moving:
+            _libc.tgkill(pid, tid, signal.SIGSTOP)
+        time.sleep(pause)
+        pause = min(2 * pause, longest)
+    pids = [process.pid for process in family]
+    seconds = processor_seconds(pids)
+    used = None
+    if seconds is not None and before is not None:
+        used = math.fsum(now - before.get(pid, 0.0) for pid, now in seconds.items())
+    return Stop(pids, all(state == _WAITING for _, _, state in moving), seconds, used)
+
+
+def was_active(stop: Stop, pids: Iterable[int]) -> bool | None:
+    """Whether these processes have used processor time that they may not; None if that is not known."""
+    now = processor_seconds(pids)
+    if stop.used is None or stop.seconds is None or now is None:
+        return None
+    return stop.used > STOPPING_SECONDS or any(now[pid] != stop.seconds.get(pid) for pid in now)
+
+
+def _moving_threads(family: Iterable[Family]) -> list[tuple[int, int, str]]:
+    """Thread, process and state of all that do not stand still."""
+    return [
+        (tid, process.pid, state)
+        for process in family
+        for tid, state in process.states.items()
+        if state not in _STILL
+    ]
+
+
+def _signal_group(group: int) -> None:
+    with suppress(ProcessLookupError):  # a death is noticed where an answer is awaited
+        os.killpg(group, signal.SIGSTOP)

@@ -1,0 +1,100 @@
+"""A whole run over real requests: what it does about a submission, or a machine, that is not still."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flair_ingestion.dataset import Patch, index_patches
+from flair_ingestion.devices import Device
+from flair_ingestion.limits import read_limits
+from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
+from flair_ingestion.reading import start_readers
+from flair_ingestion.scheduling import current_scheduling, restore_scheduling
+from flair_ingestion.standstill import Gaps, Stop, was_active
+from flair_ingestion.submission import open_submission
+from flair_scoring.errors import SubmissionError
+
+sys.path.append(str(Path(__file__).parents[1] / "submissions"))
+from zoo import lay_out
+
+CPU = Device("cpu", "a processor", None, {"cores": 2})
+
+
+def run(animal: str, folder: Path, data: Path, **options: Any) -> Attempt:
+    """A run over all 6 test patches, one per request unless the submission says otherwise."""
+    patches, attempt = index_patches(data, "test"), Attempt()
+    conditions = Conditions(CPU, read_limits(), math.inf, "none", series_lengths(patches))
+    measure(open_submission(lay_out(animal, folder), 100), patches, conditions, attempt, **options)
+    return attempt
+
+
+def test_a_submission_that_is_often_not_still_is_refused(
+    flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = Gaps.count
+    monkeypatch.setattr(Gaps, "count", lambda gaps, confirmed, active: count(gaps, confirmed, True))
+    with pytest.raises(
+        SubmissionError, match=r"request 4 of 6: the submission did not stand still in 4 of 4 gaps"
+    ):
+        run("honest_constant", tmp_path, flair_tree)
+
+
+@pytest.mark.parametrize(
+    ("restless", "requests", "refused"),
+    [(3, 6, False), (4, 6, True), (4, 400, False), (5, 400, True), (160, 16050, False), (161, 16050, True)],
+)
+def test_three_gaps_or_one_per_cent_may_be_restless(restless: int, requests: int, refused: bool) -> None:
+    assert Gaps(total=requests, restless=restless).too_many(requests) is refused
+
+
+def test_what_is_counted_of_a_gap() -> None:
+    gaps = Gaps()
+    for confirmed, active in ((True, False), (False, False), (True, True), (False, True), (True, None)):
+        gaps.count(confirmed, active)
+    assert (gaps.total, gaps.unconfirmed, gaps.active, gaps.restless) == (5, 2, 2, 3)
+    assert gaps.accounted is False
+
+
+def test_processor_time_counts_from_the_moment_the_clock_has_stopped() -> None:
+    mine = {os.getpid(): 10**9 * 1.0}  # not what this process has used, so the gap has changed it
+    assert was_active(Stop([os.getpid()], True, mine, 0.0), [os.getpid()]) is True
+    assert was_active(Stop([], True, {}, 0.02), []) is True
+    assert was_active(Stop([], True, {}, 0.009), []) is False
+    assert was_active(Stop([], True, None, None), []) is None
+
+
+def test_what_has_slowed_the_clock_down_is_put_back_and_told(
+    flair_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = current_scheduling()
+
+    def slow_down(patches: list[Patch], labels: np.ndarray) -> None:
+        os.setpriority(os.PRIO_PROCESS, os.getpid(), min(before.nice + 3, 19))
+
+    try:
+        run("honest_constant", tmp_path, flair_tree, deliver=slow_down)
+    finally:
+        restore_scheduling(before)
+    assert "warning: another process has slowed this one down: its nice had become" in capsys.readouterr().err
+
+
+def test_labels_are_the_same_whoever_reads(
+    flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA, where other processes read."""
+
+    def labels(folder: str) -> np.ndarray:
+        found: list[np.ndarray] = []
+        run("honest_numpy", tmp_path / folder, flair_tree, deliver=lambda _, new: found.append(new.copy()))
+        return np.concatenate(found)
+
+    expected = labels("here")
+    monkeypatch.setattr("flair_ingestion.measurement.nullcontext", start_readers)
+    np.testing.assert_array_equal(labels("beside"), expected)

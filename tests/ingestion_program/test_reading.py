@@ -1,0 +1,138 @@
+"""Requests read by this process, and ahead of time by others: the same ones; and what becomes of faults."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flair_ingestion import reading
+from flair_ingestion.dataset import Patch, index_patches, read_image
+from flair_ingestion.exchange import SealedRequest
+from flair_ingestion.processes import children
+from flair_ingestion.reading import AHEAD, Readers, read_here, start_readers
+from flair_ingestion.runner import map_request, read_batch
+from flair_scoring.errors import DataError, UsageError
+
+
+def images(requests: Iterator[SealedRequest]) -> list[np.ndarray]:
+    return [read_batch(map_request(request.descriptor))["aerial"].numpy() for request in requests]
+
+
+def split(patches: list[Patch], size: int) -> list[list[Patch]]:
+    return [patches[start : start + size] for start in range(0, len(patches), size)]
+
+
+@pytest.fixture
+def patches(flair_tree: Path) -> list[Patch]:
+    return index_patches(flair_tree, "test")
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_readers_give_the_same_requests_in_the_same_order(patches: list[Patch], size: int) -> None:
+    groups = split(patches, size)
+    readers = Readers(2, None)
+    try:
+        found = [images(read_here(groups, 10)), images(readers.read(groups, 10))]
+    finally:
+        readers.close()
+    for one, other, group in zip(*found, groups, strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, np.stack([read_image(patch) for patch in group]))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_damage_is_told_when_its_request_comes(flair_tree: Path, tmp_path: Path, count: int) -> None:
+    shutil.copytree(flair_tree, tmp_path / "data")
+    patches = index_patches(tmp_path / "data", "test")
+    Path(patches[3].image).write_bytes(b"II*\0")
+    readers = Readers(count, None)
+    try:
+        requests = readers.read(split(patches, 1), 10)
+        for _ in range(3):
+            next(requests).close()
+        with pytest.raises(DataError, match=Path(patches[3].image).name):
+            next(requests)
+    finally:
+        readers.close()
+
+
+def test_a_reader_that_dies_ends_the_run_with_a_sentence(patches: list[Patch]) -> None:
+    readers = Readers(1, None)
+    try:
+        requests = readers.read(split(patches, 1), 10)
+        next(requests).close()
+        readers._processes[0].kill()
+        with pytest.raises(UsageError, match="a process that reads the data has ended"):
+            images(requests)
+    finally:
+        readers.close()
+
+
+def test_readers_read_a_few_requests_ahead_and_no_more(patches: list[Patch]) -> None:
+    readers = Readers(1, None)
+    waiting = 0
+    try:
+        requests = readers.read(split(patches, 1), 10)
+        next(requests).close()
+        time.sleep(1)
+        readers._channels[0].setblocking(False)
+        with suppress(BlockingIOError):
+            while socket.recv_fds(readers._channels[0], 100, 1)[0]:  # received, but not reported as taken
+                waiting += 1
+    finally:
+        readers.close()
+    assert waiting == AHEAD < len(patches) - 1
+
+
+def test_nothing_is_left_of_them(patches: list[Patch]) -> None:
+    before, processors, files = (
+        children(os.getpid()),
+        os.sched_getaffinity(0),
+        len(os.listdir("/proc/self/fd")),
+    )
+    with start_readers() as readers:
+        requests = readers.read(split(patches, 1), 10)
+        next(requests).close()
+    assert children(os.getpid()) == before
+    assert os.sched_getaffinity(0) == processors
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_readers_have_processors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many as this machine has, and with none to spare."""
+    given: dict[int, set[int]] = {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: given.update({pid: set(processors)}))
+    with start_readers() as readers:
+        pids = [process.pid for process in readers._processes]
+        assert {pid: given[pid] for pid in pids} == {pid: {14, 15} for pid in pids}
+        assert given[0] == set(range(14))
+    assert given[0] == set(range(16))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    given.clear()
+    with start_readers() as readers:
+        assert len(readers._processes) == 1
+    assert given == {}
+
+
+def test_series_are_read_whole_only_where_many_patches_need_them(
+    patches: list[Patch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    monkeypatch.setattr(reading, "read_ahead", read.append)
+    monkeypatch.setattr(reading, "_PATCHES_THAT_PAY", 2)
+    for request in read_here(split(patches, 4), 10):
+        request.close()
+    assert sorted(map(repr, read)) == sorted({repr(patch.super_area) for patch in patches})
+    read.clear()
+    for request in read_here(split(patches[:1] + patches[2:3], 1), 10):
+        request.close()
+    assert read == []
