@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from flair_ingestion.ingestion import MAX_CHANGED_PIXELS, MAX_TIME_RATIO
 from flair_ingestion.limits import MAX_ATTEMPTS, MAX_GREY_ZONE, MIN_GREY_ZONE, read_limits
 from flair_ingestion.reference import DRIFT_PATCHES
 from flair_ingestion.session import BATCH_SIZES, SUPERPATCH_SIZES
@@ -60,6 +61,8 @@ def page_values(competition: dict[str, Any]) -> dict[str, str]:
         "grey_zone": f"{MIN_GREY_ZONE:.0%}".replace("%", " %"),
         "max_grey_zone": f"{MAX_GREY_ZONE:.0%}".replace("%", " %"),
         "drift_patches": str(DRIFT_PATCHES),
+        "max_time_change": f"{MAX_TIME_RATIO - 1:.0%}".replace("%", " %"),
+        "max_changed_pixels": f"{MAX_CHANGED_PIXELS:.0%}".replace("%", " %"),
         "max_attempts": str(MAX_ATTEMPTS),
         "max_files": f"{MAX_FILES:,}",
         "max_zip_ratio": str(MAX_RATIO),

@@ -26,6 +26,9 @@ from flair_ingestion.submission import Submission, open_submission
 from flair_ingestion.timing import Record, describe
 from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
 
+# What attempts of one submission may differ by: rounding and a busy machine, but not other work
+MAX_TIME_RATIO, MAX_CHANGED_PIXELS = 1.25, 0.05
+
 # Writes OUTPUT: timing.json's content, and the predictions unless the run has failed
 Write = Callable[[dict[str, Any], Predictions | None], None]
 
@@ -108,6 +111,28 @@ def _attempt_until_decided(
     seconds = record.counted.seconds
     if limit := exceeded(seconds, limits):
         raise TimeLimitError(f"{seconds:.4g} s of inference; the limit is {limit.sentence}")
+    _require_same_work(record, spool)
+
+
+def _require_same_work(record: Record, spool: Spool) -> None:
+    """Raises SubmissionError if the attempts differ in time or labels by more than chance explains.
+
+    An attempt can leave notes for the next one, in what the kernel has read from the disk. So attempts must
+    do the same work: then such notes are worth nothing.
+    """
+    seconds = [attempt.seconds for attempt in record.attempts]
+    if max(seconds) > MAX_TIME_RATIO * min(seconds):
+        raise SubmissionError(
+            f"its attempts took {', '.join(f'{one:.4g}' for one in seconds)} s; the same patches must take "
+            f"the same time, within {MAX_TIME_RATIO - 1:.0%}. If another program was in the way, submit again"
+        )
+    whole = [place for place, attempt in enumerate(record.attempts) if attempt.completed]
+    changed = max((spool.difference(record.counted_place, place) for place in whole), default=0.0)
+    if changed > MAX_CHANGED_PIXELS:
+        raise SubmissionError(
+            f"its attempts differ in {changed:.1%} of the pixels; the same patches must get the same labels, "
+            f"within {MAX_CHANGED_PIXELS:.0%}"
+        )
 
 
 def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:

@@ -76,9 +76,21 @@ class Spool:
                 some = range(start, min(start + _ENCODED_TOGETHER, len(ids)))
                 yield from zip(ids[start:], pool.map(encode, some), strict=False)
 
+    def difference(self, one: int, other: int) -> float:
+        """Share of the pixels in which two whole attempts, counted from 0, differ."""
+        count = len(self._ids[one])
+        pixels = 0
+        for place in range(count) if one != other else ():
+            unequal = self._packed(one, place) ^ self._packed(other, place)
+            pixels += int(np.count_nonzero(unequal >> 4) + np.count_nonzero(unequal & 15))
+        return pixels / (count * PATCH_SIZE**2)
+
+    def _packed(self, attempt: int, place: int) -> np.ndarray:
+        content = os.pread(self._file.fileno(), _PACKED_BYTES, self._offset(attempt, place))
+        return np.frombuffer(content, np.uint8)
+
     def _encode(self, attempt: int, place: int) -> bytes:
-        packed = os.pread(self._file.fileno(), _PACKED_BYTES, self._offset(attempt, place))
-        both = np.frombuffer(packed, np.uint8)
+        both = self._packed(attempt, place)
         return encode_labels(np.concatenate([both >> 4, both & 15]).reshape(PATCH_SIZE, PATCH_SIZE))
 
     def _offset(self, attempt: int, place: int) -> int:

@@ -22,9 +22,10 @@ from flair_ingestion.measurement import Conditions
 from flair_ingestion.predictions import Predictions
 from flair_ingestion.reference import time_reference
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import FlairError, TimeLimitError, UsageError
+from flair_scoring.errors import FlairError, SubmissionError, TimeLimitError, UsageError
 
 CPU = Device("cpu", "a processor", None, {"cores": 2})
+CORNER = 50  # pixels
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def conditions(**options: Any) -> Conditions:
 def measure_as(*runs: list[float]) -> Callable[..., None]:
     """A stand-in for `measure` with given latencies; one patch per request. The harness takes 1 ms.
 
-    The labels of the attempt number n, from 0, are n everywhere.
+    The labels of the attempt number n, from 0, are n in a corner and 12 elsewhere.
     """
     remaining = iter(enumerate(runs))
 
@@ -57,14 +58,16 @@ def measure_as(*runs: list[float]) -> Callable[..., None]:
         attempt.counts += [1] * len(attempt.latencies)
         attempt.completed = True
         if deliver := (rest[1] if len(rest) > 1 else None):
-            deliver(patches, np.full((len(patches), 512, 512), number, np.uint8))
+            labels = np.full((len(patches), 512, 512), 12, np.uint8)
+            labels[:, :CORNER, :CORNER] = number
+            deliver(patches, labels)
 
     return measure
 
 
 def labels_of(predictions: Predictions) -> set[int]:
-    """The labels that occur in them."""
-    return {int(np.unique(rasterio.open(io.BytesIO(encoded)).read(1)).item()) for _, encoded in predictions}
+    """The labels in their corners."""
+    return {int(rasterio.open(io.BytesIO(encoded)).read(1)[0, 0]) for _, encoded in predictions}
 
 
 Written = list[tuple[dict[str, Any], "set[int] | None"]]
@@ -122,13 +125,36 @@ def test_a_time_in_the_grey_zone_is_measured_again_and_the_median_counts_with_it
     assert labels == ({counted} if verdict == "within_limit" else None)
 
 
-def test_labels_of_a_slow_attempt_are_not_scored_with_the_time_of_a_fast_one(
-    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path
+@pytest.mark.parametrize(
+    ("seconds", "corner", "reason"),
+    [
+        ([10.1, 0.004, 0.006], CORNER, "its attempts took 10.1, 0.004, 0.006 s; the same patches must take"),
+        ([9.9, 7.8], CORNER, "its attempts took 9.9, 7.8 s; the same patches must take the same time"),
+        ([9.9, 8.0], CORNER, None),
+        ([9.9, 9.9], 200, "its attempts differ in 15.3% of the pixels; the same patches must get"),
+        ([9.9, 9.9], 110, None),
+    ],
+)
+def test_attempts_that_do_other_work_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    submission: Path,
+    flair_tree: Path,
+    seconds: list[float],
+    corner: int,
+    reason: str | None,
 ) -> None:
-    """The first attempt is right and near the limit; the later ones answer something at once."""
-    monkeypatch.setattr(ingestion, "measure", measure_as([10.1], [0.004], [0.006]))
-    ((timing, labels),) = ingest(submission, flair_tree, conditions(ratio=0, seconds=10.0))
-    assert (timing["inference_seconds"], labels) == (0.006, {2})
+    """The first attempt is near the limit; later ones that can tell answer something else, or at once."""
+    monkeypatch.setattr(f"{__name__}.CORNER", corner)
+    monkeypatch.setattr(ingestion, "measure", measure_as(*([one] for one in seconds)))
+    limited = conditions(ratio=0, seconds=10.0)
+    if reason is None:
+        ((timing, _),) = ingest(submission, flair_tree, limited)
+        assert timing["verdict"] == "within_limit"
+        return
+    with pytest.raises(SubmissionError, match=reason) as caught:
+        ingest(submission, flair_tree, limited)
+    ((timing, labels),) = caught.value.written  # type: ignore[attr-defined]
+    assert (timing["verdict"], labels) == ("failed", None)
 
 
 def test_all_attempts_get_the_patches_in_one_order_which_the_seed_repeats(

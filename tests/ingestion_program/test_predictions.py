@@ -66,6 +66,18 @@ def test_many_predictions_come_in_their_order(labels: np.ndarray) -> None:
     assert [encoded == found[int(id) % 3][1] for id, encoded in found] == [True] * len(ids)
 
 
+def test_the_share_of_pixels_in_which_attempts_differ(labels: np.ndarray) -> None:
+    other = labels.copy()
+    other[0, :100] = (other[0, :100] + 1) % 13
+    other[1, :, :37] = 12 - other[1, :, :37]
+    with Spool(3, 2) as spool:
+        for attempt in (labels, other):
+            spool.begin_attempt()
+            spool.add(patches("077413", "077414", "077420"), attempt)
+        assert spool.difference(0, 1) == spool.difference(1, 0) == pytest.approx((labels != other).mean())
+        assert spool.difference(1, 1) == 0
+
+
 def test_the_room_for_all_attempts_is_taken_at_the_start() -> None:
     with Spool(10, 3) as spool:
         status = os.fstat(spool._file.fileno())
