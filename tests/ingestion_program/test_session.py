@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from flair_ingestion.devices import Device
 from flair_ingestion.exchange import Request, synthetic_request, write_request
 from flair_ingestion.limits import Limits, read_limits
 from flair_ingestion.session import Session
+from flair_ingestion.standstill import Gaps
 from flair_ingestion.submission import open_submission
 from flair_scoring.errors import SubmissionError
 
@@ -85,6 +87,45 @@ def test_without_that_it_would_work_off_the_clock(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("flair_ingestion.child.Child.freeze", lambda child: None)
     with pytest.raises(SubmissionError, match=r"CHEATED: .* s of work in .* s off the clock"):
         run_with_gaps("works_in_gaps", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "animal",
+    [
+        *("wakes_by_timer", "wakes_by_descriptor", "wakes_by_exit_signal", "cancels_the_stop"),
+        "deaf_to_the_stop",
+        pytest.param("wakes_by_death_signal", marks=pytest.mark.long),
+        pytest.param("late_to_stop", marks=pytest.mark.long),
+        pytest.param("forks_in_storms", marks=pytest.mark.long),
+    ],
+)
+def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, animal: str) -> None:
+    """Either it stands still, or its gaps are counted and a run would end, see test_measurement.py."""
+    gaps, said = Gaps(), ""
+    try:
+        with started(lay_out(animal, tmp_path)) as session:
+            gaps = session.child.gaps
+            for number in range(6):
+                time.sleep(GAP)
+                ask(session, synthetic_request([5], 40, seed=number + 1), f"request {number}")
+            session.end()
+    except SubmissionError as error:
+        said = str(error)
+    assert (said == "") or ("CHEATED" in said and gaps.too_many(6))
+
+
+def keep_requests(session: Session) -> None:
+    for number in range(9):
+        ask(session, synthetic_request([62] * 8, 110, seed=number))
+
+
+def test_requests_that_a_submission_keeps_are_its_memory(tmp_path: Path) -> None:
+    limits = replace(read_limits(), memory_gib=1.2)
+    with (
+        started(lay_out("keeps_requests", tmp_path), limits) as session,
+        pytest.raises(SubmissionError, match=r"the submission holds .* GiB; memory_gib allows 1\.2"),
+    ):
+        keep_requests(session)
 
 
 def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

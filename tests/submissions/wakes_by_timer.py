@@ -1,0 +1,53 @@
+"""Cheating: timers send SIGCONT, which continues a stopped process, and a thread goes on computing.
+
+In a run on a few patches the gaps are too short to tell: test_session.py makes longer ones.
+"""
+
+import ctypes
+import hashlib
+import math
+import signal
+import threading
+import time
+
+import torch
+
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+MUCH = 0.05  # seconds of work
+EVERY = 500_000  # nanoseconds
+libc = ctypes.CDLL(None)
+
+
+class Event(ctypes.Structure):  # struct sigevent; to notify by a signal is 0
+    _fields_ = (("value", ctypes.c_void_p), ("signal", ctypes.c_int), ("rest", ctypes.c_int * 13))
+
+
+def start_timer(clock):
+    event, handle = Event(None, signal.SIGCONT), ctypes.c_void_p()
+    if libc.timer_create(clock, ctypes.byref(event), ctypes.byref(handle)) == 0:
+        libc.timer_settime(handle, 0, (ctypes.c_long * 4)(0, EVERY, 0, EVERY), None)
+
+
+class Model:
+    def __init__(self, submission_dir, device):
+        self.left, self.worked = math.inf, 0.0
+        signal.signal(signal.SIGCONT, lambda *_: None)  # a timer whose signal is ignored goes to sleep
+        for clock in (time.CLOCK_MONOTONIC, time.CLOCK_REALTIME, time.CLOCK_BOOTTIME):
+            start_timer(clock)
+        threading.Thread(target=self.compute, daemon=True).start()
+
+    def compute(self):
+        while True:
+            before = time.thread_time()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # without Python's lock
+            if BEGIN < time.monotonic() - self.left < END:
+                self.worked += time.thread_time() - before
+
+    def predict(self, batch):
+        gap, self.left = time.monotonic() - self.left, math.inf
+        if gap > GAP and self.worked > MUCH:
+            raise RuntimeError(f"CHEATED: {self.worked:.3f} s of work off the clock")
+        self.worked = 0.0
+        labels = torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)
+        self.left = time.monotonic()
+        return labels
