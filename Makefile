@@ -54,6 +54,7 @@ bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/scoring.py
 	$(PY) benchmarks/scoring.py --scale full
 	$(PY) benchmarks/ingestion.py
+	$(PY) benchmarks/reading_order.py
 	$(PY) benchmarks/loading.py
 	$(PY) benchmarks/inference.py
 	$(PY) benchmarks/training_step.py

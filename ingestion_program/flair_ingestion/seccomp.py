@@ -102,6 +102,8 @@ def _weighed_by_arguments() -> dict[str, list[_Step]]:
         ],
         "madvise": [*_if(2, [_MADV_REMOVE]), *_if(2, [_MADV_COLD, _MADV_PAGEOUT], _NOTHING)],
         "fallocate": _unless(1, [0], _ANY_BIT, _UNSUPPORTED),  # plain room only: the other modes punch holes
+        # who ignores its end leaves a process no trace of the processor time that it has used
+        "rt_sigaction": _when(0, _SIGCHLD, _if_given(1, _NOTHING)),
         "preadv2": flags,
         "pwritev2": flags,
         "close_range": _unless(2, [0], _CLOSE_RANGE_UNSHARE),
@@ -172,6 +174,13 @@ def _unless(index: int, values: Sequence[int], mask: int = _ANY_BIT, verdict: in
     """Return the verdict unless these bits of the argument are one of the values."""
     tests = [(_EQUALS, len(values) - at, 0, value) for at, value in enumerate(values)]
     return [*_argument(index, mask), *tests, _returns(verdict)]
+
+
+def _if_given(index: int, verdict: int) -> list[_Step]:
+    """Return the verdict if the argument, an address, is not null."""
+    place = _ARGUMENTS + 8 * index
+    low, high = (_LOAD, 0, 0, place), (_LOAD, 0, 0, place + 4)
+    return [low, (_EQUALS, 0, 2, 0), high, (_EQUALS, 1, 0, 0), _returns(verdict)]
 
 
 def _when(index: int, value: int, steps: list[_Step]) -> list[_Step]:

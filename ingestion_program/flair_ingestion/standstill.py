@@ -74,13 +74,16 @@ class Stop:
 def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
     """Stop a process group and wait until all its threads stand still, CONFIRM_SECONDS at most.
 
-    `known` are the processes that were there before; what a new one has used counts whole.
+    `known` are the processes that were there before; what a new one has used counts whole. One that ends
+    meanwhile, and is not even a zombie, could have used anything.
     """
     _signal_group(group)
     before = processor_seconds(known)
     deadline = time.monotonic() + CONFIRM_SECONDS
     pause, longest = _PAUSES
+    seen: set[int] = set()
     while moving := _moving_threads(family := look()):
+        seen.update(process.pid for process in family)
         if time.monotonic() > deadline:
             break
         _signal_group(group)  # one that continues the group would have taken back the signal before it
@@ -93,6 +96,7 @@ def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
     used = None
     if seconds is not None and before is not None:
         used = math.fsum(now - before.get(pid, 0.0) for pid, now in seconds.items())
+        used = used if seen <= seconds.keys() else math.inf
     return Stop(pids, all(state == _WAITING for _, _, state in moving), seconds, used)
 
 

@@ -203,3 +203,18 @@ def test_calls_of_another_architecture_kill() -> None:
         # SIGSEGV where the kernel knows no 32-bit programs
         assert filtered.run(code).returncode in (-signal.SIGSYS, -signal.SIGSEGV)
     assert filtered.run("").returncode == 0
+
+
+def leave_a_zombie() -> None:
+    """Whether a child that ends stays a zombie although its end is ignored."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)  # raises ChildProcessError where it has vanished by itself
+
+
+def test_no_child_vanishes_without_a_trace_of_its_processor_time() -> None:
+    assert filtered.outcome(leave_a_zombie, True) == "done"
+    assert filtered.outcome(leave_a_zombie, False) == "ECHILD"
+    assert filtered.outcome(lambda: signal.getsignal(signal.SIGCHLD), True) == "done"

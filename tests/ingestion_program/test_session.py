@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flair_ingestion import cage, standstill
 from flair_ingestion import session as session_module
-from flair_ingestion import standstill
 from flair_ingestion.child import Child
 from flair_ingestion.devices import Device
 from flair_ingestion.exchange import Request, synthetic_request, write_request
@@ -97,6 +97,7 @@ def test_without_that_it_would_work_off_the_clock(tmp_path: Path, monkeypatch: p
         pytest.param("wakes_by_death_signal", marks=pytest.mark.long),
         pytest.param("late_to_stop", marks=pytest.mark.long),
         pytest.param("forks_in_storms", marks=pytest.mark.long),
+        pytest.param("gone_before_counted", marks=pytest.mark.long),
     ],
 )
 def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, animal: str) -> None:
@@ -112,6 +113,23 @@ def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, an
     except SubmissionError as error:
         said = str(error)
     assert (said == "") or ("CHEATED" in said and gaps.too_many(6))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "animal",
+    [
+        *("wakes_by_timer", "wakes_by_descriptor", "wakes_by_exit_signal", "wakes_by_death_signal"),
+        *("cancels_the_stop", "late_to_stop", "deaf_to_the_stop"),
+    ],
+)
+def test_with_a_mere_signal_and_no_filter_it_would_succeed(
+    animal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cage, "system_call_filter", lambda *_: None)
+    monkeypatch.setattr(Child, "freeze", lambda child: os.killpg(child.pid, signal.SIGSTOP))
+    with pytest.raises(SubmissionError, match="CHEATED"):
+        run_with_gaps(animal, tmp_path, 12)
 
 
 def keep_requests(session: Session) -> None:

@@ -12,7 +12,7 @@ import time
 import torch
 
 BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
-MUCH = 0.05  # seconds of work
+MUCH = 0.02  # seconds of work
 LEFT, WORKED = range(2)  # in memory that is shared
 
 

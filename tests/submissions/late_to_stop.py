@@ -1,7 +1,7 @@
 """Cheating: a helper whose main thread is deaf to SIGSTOP for a while, so that its other thread works on.
 
-The kernel tells one thread of a process to stop, which then tells the others. Here that one is copying
-zeros, in one call that no stop interrupts. test_session.py makes gaps that are long enough to tell.
+The kernel tells one thread of a process to stop, which then tells the others. Here that one maps empty
+pages, in one call that no stop interrupts. test_session.py makes gaps that are long enough to tell.
 """
 
 import ctypes
@@ -15,10 +15,10 @@ import time
 import torch
 
 BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
-MUCH = 0.05  # seconds of work
+MUCH = 0.02  # seconds of work
 DEAF = 0.4  # seconds
 MOST, PAGE = 32 << 30, 4096  # bytes of address space, which hold nothing
-MADV_DONTNEED, MADV_POPULATE_READ = 4, 22
+MADV_DONTNEED, MADV_POPULATE_READ, MAP_NORESERVE = 4, 22, 0x4000
 LEFT, WORKED, DEAF_NOW = range(3)  # in memory that is shared
 libc = ctypes.CDLL(None)
 libc.madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -26,7 +26,7 @@ libc.madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
 def map_nothing(size):
     libc.mmap.restype = ctypes.c_void_p
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
     return libc.mmap(None, ctypes.c_size_t(size), mmap.PROT_READ, flags, -1, ctypes.c_long(0))
 
 

@@ -15,7 +15,7 @@ import time
 import torch
 
 BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
-MUCH = 0.05  # seconds of work
+MUCH = 0.02  # seconds of work
 O_ASYNC, F_SETSIG, F_NOTIFY, ALWAYS = 0o20000, 10, 1026, 0x3F - (1 << 31)
 
 

@@ -13,7 +13,7 @@ import time
 import torch
 
 BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
-MUCH = 0.05  # seconds of work
+MUCH = 0.02  # seconds of work
 EVERY = 500_000  # nanoseconds
 libc = ctypes.CDLL(None)
 
