@@ -37,7 +37,7 @@ def draw_order(patches: Iterable[Patch], seed: int, open_areas: int = OPEN_AREAS
         late = _opened_too_late(order, areas[open_areas:])
         if late is None:
             break
-        areas.remove(late)
+        areas.remove(late)  # and open it first: then its patches can be spread among the others
         areas.insert(0, late)
     return order
 

@@ -43,6 +43,7 @@ _IOCTL = (0x5401, 0x5411, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5460, 0x802C
 # To remove pages stalls whoever writes to them; to give pages of a file back tells the next attempt something
 _MADV_REMOVE, _MADV_COLD, _MADV_PAGEOUT = 9, 20, 21
 _RWF = 0x77  # not RWF_NOWAIT, which tells what is in memory, RWF_DONTCACHE, which evicts it, and later ones
+_MAP_HUGETLB, _MFD_HUGETLB = 0x40000, 4
 _CLOSE_RANGE_UNSHARE = 2  # a thread's descriptors would be its own, and not be seen
 
 _Step = tuple[int, int, int, int]  # operation, steps to skip if true, if false, operand
@@ -104,6 +105,9 @@ def _weighed_by_arguments() -> dict[str, list[_Step]]:
         "fallocate": _unless(1, [0], _ANY_BIT, _UNSUPPORTED),  # plain room only: the other modes punch holes
         # who ignores its end leaves a process no trace of the processor time that it has used
         "rt_sigaction": _when(0, _SIGCHLD, _if_given(1, _NOTHING)),
+        # huge pages that a machine has set aside count as no process's memory
+        "mmap": _unless(3, [0], _MAP_HUGETLB, _ERRNO | errno.ENOMEM),
+        "memfd_create": _unless(1, [0], _MFD_HUGETLB, _UNKNOWN),
         "preadv2": flags,
         "pwritev2": flags,
         "close_range": _unless(2, [0], _CLOSE_RANGE_UNSHARE),

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from flair_ingestion.processes import Family, processor_seconds
 
 CONFIRM_SECONDS = 1.0  # within which every thread must be seen to stand still
-STOPPING_SECONDS = 0.01  # of processor time, all threads together, until they stand still
+# Processor seconds until all threads stand still: in any case, for each thread, and for each processor, on
+# which a thread may be computing when the signal comes
+STOPPING_SECONDS, _PER_THREAD, _PER_PROCESSOR = 0.01, 2e-5, 5e-4
 ALLOWED_GAPS, ALLOWED_SHARE = 3, 0.01  # a run is refused beyond both
 _STILL = frozenset("TZX")  # stopped, ended, ending
 _WAITING = "D"  # in the kernel, for a disk or a driver; such a thread stops before it computes again
@@ -34,7 +36,7 @@ class Gaps:
     """The times between two requests: how many there were, and in how many of them what was seen.
 
     `unconfirmed`: a thread was not seen to stop within CONFIRM_SECONDS. `active`: processor time was used,
-    after the stop or more than STOPPING_SECONDS before it. `restless`: one or both. `accounted`: whether the
+    after the stop, or more before it than stopping takes. `restless`: one or both. `accounted`: whether the
     kernel tells the processor time.
     """
 
@@ -62,13 +64,14 @@ class Stop:
     """A stop of the processes `pids`.
 
     `confirmed`: every thread was seen to stand still. `seconds`: each process's processor time then, and
-    `used`, what all have used until then; None where the kernel does not tell.
+    `used`, what all have used until then; None where the kernel does not tell. `allowed`: what they may use.
     """
 
     pids: list[int]
     confirmed: bool
     seconds: dict[int, float] | None
     used: float | None
+    allowed: float = STOPPING_SECONDS
 
 
 def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
@@ -97,7 +100,8 @@ def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
     if seconds is not None and before is not None:
         used = math.fsum(now - before.get(pid, 0.0) for pid, now in seconds.items())
         used = used if seen <= seconds.keys() else math.inf
-    return Stop(pids, all(state == _WAITING for _, _, state in moving), seconds, used)
+    confirmed = all(state == _WAITING for _, _, state in moving)
+    return Stop(pids, confirmed, seconds, used, _allowed_seconds(family))
 
 
 def was_active(stop: Stop, pids: Iterable[int]) -> bool | None:
@@ -105,7 +109,13 @@ def was_active(stop: Stop, pids: Iterable[int]) -> bool | None:
     now = processor_seconds(pids)
     if stop.used is None or stop.seconds is None or now is None:
         return None
-    return stop.used > STOPPING_SECONDS or any(now[pid] != stop.seconds.get(pid) for pid in now)
+    return stop.used > stop.allowed or any(now[pid] != stop.seconds.get(pid) for pid in now)
+
+
+def _allowed_seconds(family: Iterable[Family]) -> float:
+    """Even a thread that does nothing takes microseconds to stop, and one that computes takes longer."""
+    threads = sum(len(process.states) for process in family)
+    return STOPPING_SECONDS + threads * _PER_THREAD + len(os.sched_getaffinity(0)) * _PER_PROCESSOR
 
 
 def _moving_threads(family: Iterable[Family]) -> list[tuple[int, int, str]]:

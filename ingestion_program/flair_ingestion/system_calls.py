@@ -86,4 +86,5 @@ WEIGHED = _table(
     "socket 41 198, socketpair 53 199, clone 56 220, prctl 157 167, prlimit64 302 261, fcntl 72 25",
     "ioctl 16 29, kill 62 129, tkill 200 130, tgkill 234 131, madvise 28 233, fallocate 285 47",
     "preadv2 327 286, pwritev2 328 287, close_range 436 436, rt_sigaction 13 134",
+    "mmap 9 222, memfd_create 319 279",
 )

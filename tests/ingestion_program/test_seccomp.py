@@ -218,3 +218,15 @@ def test_no_child_vanishes_without_a_trace_of_its_processor_time() -> None:
     assert filtered.outcome(leave_a_zombie, True) == "done"
     assert filtered.outcome(leave_a_zombie, False) == "ECHILD"
     assert filtered.outcome(lambda: signal.getsignal(signal.SIGCHLD), True) == "done"
+
+
+def map_huge_pages() -> None:
+    mmap.mmap(-1, 1 << 21, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000).close()  # MAP_HUGETLB
+
+
+def test_no_memory_comes_from_pages_that_count_for_nobody() -> None:
+    attempt = lambda: os.close(os.memfd_create("huge", os.MFD_HUGETLB))  # noqa: E731
+    assert filtered.outcome(attempt, True) == "EINVAL"
+    assert filtered.outcome(attempt, False) == "done"
+    assert filtered.outcome(map_huge_pages, True) == "ENOMEM"  # as where a machine has set none aside
+    assert filtered.outcome(lambda: mmap.mmap(-1, 1 << 21).close(), True) == "done"
