@@ -86,10 +86,10 @@ def measure(
     beside = start_readers() if conditions.device.kind == "cuda" else nullcontext()
     with beside as readers:
         session = Session(submission, conditions.device, conditions.limits, conditions.wall)
-        attempt.gaps = session.child.gaps
         try:
             with session:
                 session.start(conditions.cage_level)
+                attempt.gaps = session.child.gaps
                 attempt.cage, attempt.software = session.cage_level, session.software
                 attempt.load_seconds = session.load()
                 size = session.batch_size
@@ -103,6 +103,7 @@ def measure(
                 ):
                     _predict_groups(session, groups, requests, attempt, limits, deliver, progress)
                 attempt.accelerator_mib = session.end()
+                _require_rest(attempt.gaps, len(groups), "end")
                 attempt.completed = True
         finally:
             attempt.host_mib = session.child.peak_mib
