@@ -31,7 +31,8 @@ _FIELDS = {  # as nvidia-smi calls them, and as timing.json does
 _BUSY_PERCENT = 10  # utilisation by others that makes a timing worthless
 _BUSY_CHECKS = 5  # one per second: the load of a run that has just ended must fade first
 _NODES, _GPU_TABLE = Path("/dev"), Path("/proc/driver/nvidia/gpus")
-_SHARED_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")  # one for all GPUs
+# One for all GPUs
+_SHARED_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps")
 _CAREFULLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # whatever lies there, opening it does not wait
 _REMEDY = "remove it, or set TMPDIR to a folder that you may write"
 _KINDS = (

@@ -12,6 +12,7 @@ from flair_ingestion.child import clock
 from flair_ingestion.dataset import Patch
 from flair_ingestion.limits import (
     MAX_ATTEMPTS,
+    MAX_GREY_ZONE,
     exceeded,
     needs_another_attempt,
     scatter_problem,
@@ -28,6 +29,8 @@ from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitErro
 
 # What attempts of one submission may differ by: rounding and a busy machine, but not other work
 MAX_TIME_RATIO, MAX_CHANGED_PIXELS = 1.25, 0.05
+
+_STEADY = "free the machine of other work, and run again"
 
 # Writes OUTPUT: timing.json's content, and the predictions unless the run has failed
 Write = Callable[[dict[str, Any], Predictions | None], None]
@@ -70,6 +73,11 @@ def run_ingestion(
             write(describe(record, error), None)
             raise
         _check_drift(record, plan, patches, conditions)
+        try:
+            _require_same_work(record, spool)
+        except SubmissionError as error:
+            write(describe(record, error), None)
+            raise
         timing = describe(record, None)
         write(timing, spool.files(record.counted_place))
     return timing
@@ -111,27 +119,30 @@ def _attempt_until_decided(
     seconds = record.counted.seconds
     if limit := exceeded(seconds, limits):
         raise TimeLimitError(f"{seconds:.4g} s of inference; the limit is {limit.sentence}")
-    _require_same_work(record, spool)
 
 
 def _require_same_work(record: Record, spool: Spool) -> None:
     """Raises SubmissionError if the attempts differ in time or labels by more than chance explains.
 
     An attempt can leave notes for the next one, in what the kernel has read from the disk. So attempts must
-    do the same work: then such notes are worth nothing.
+    do the same work: then such notes are worth little. UsageError if the reference says that it was the
+    machine.
     """
     seconds = [attempt.seconds for attempt in record.attempts]
     if max(seconds) > MAX_TIME_RATIO * min(seconds):
+        told = f"the submission's attempts took {', '.join(f'{one:.4g}' for one in seconds)} s"
+        if record.drift is not None and abs(record.drift - 1) > MAX_GREY_ZONE:
+            raise UsageError(f"{told}, and the reference has changed as well: {_STEADY}")
         raise SubmissionError(
-            f"its attempts took {', '.join(f'{one:.4g}' for one in seconds)} s; the same patches must take "
-            f"the same time, within {MAX_TIME_RATIO - 1:.0%}. If another program was in the way, submit again"
+            f"{told}; the same patches must take the same time, within {MAX_TIME_RATIO - 1:.0%}. If another "
+            "program was in the way, submit again"
         )
     whole = [place for place, attempt in enumerate(record.attempts) if attempt.completed]
     changed = max((spool.difference(record.counted_place, place) for place in whole), default=0.0)
     if changed > MAX_CHANGED_PIXELS:
         raise SubmissionError(
-            f"its attempts differ in {changed:.1%} of the pixels; the same patches must get the same labels, "
-            f"within {MAX_CHANGED_PIXELS:.0%}"
+            f"the submission's attempts differ in {changed:.1%} of the pixels; the same patches must get the "
+            f"same labels, within {MAX_CHANGED_PIXELS:.0%}"
         )
 
 
@@ -145,14 +156,14 @@ def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], condition
     if not (plan.reference and record.reference and limit) or clock() > conditions.wall:
         return
     record.drift = time_drift(plan.reference, record.reference, patches, conditions)
+    if record.drift is None:
+        print("warning: no time was left (wall_seconds) to time the reference once more", file=sys.stderr)
+        return
     if abs(record.drift - 1) <= limit.grey:
         return
     told = f"the reference takes {record.drift:.3g} times as long after the submission as before it"
     before, after = record.time_limits, shifted(record.time_limits, record.drift)
     seconds = record.counted.seconds
     if (exceeded(seconds, before) is None) != (exceeded(seconds, after) is None):
-        raise UsageError(
-            f"{told}, and with that time the verdict would be another one; free the machine of other work "
-            "and run again"
-        )
+        raise UsageError(f"{told}, and with that time the verdict would be another one: {_STEADY}")
     print(f"warning: {told}; the verdict would be the same with that time", file=sys.stderr)

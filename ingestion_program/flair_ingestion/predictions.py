@@ -30,8 +30,9 @@ Predictions = Iterable[tuple[str, bytes]]  # ids with encoded labels
 class Spool:
     """The labels of every attempt, in a file without a name, where no other process finds them.
 
-    A pixel takes half a byte. The room for all attempts is reserved at the start, so that a submission that
-    fills the disk cannot take it. A context manager; raises UsageError where there is no room.
+    A pixel takes half a byte. The room for all attempts is reserved at the start, so that on most file
+    systems a submission that fills the disk cannot take it. A context manager; raises UsageError where there
+    is no room.
     """
 
     def __init__(self, patches: int, attempts: int) -> None:

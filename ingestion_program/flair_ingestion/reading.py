@@ -29,6 +29,7 @@ AHEAD = 2  # requests that a reader may have ready
 _PROCESSORS_EACH = 8  # of the machine, for one that reads
 _PATCHES_THAT_PAY = 8  # of one area: for fewer, the windows alone are read sooner than the whole series
 _MESSAGE_BYTES = 1 << 16
+_ENDED = "a process that reads the data has ended; its error stands above, or the machine ran out of memory"
 _PACKAGES = [str(Path(place).resolve().parents[1]) for place in (__file__, str(flair_scoring.__file__))]
 _PROGRAM = f"import sys; sys.path[:0] = {_PACKAGES!r}; from flair_ingestion.reading import serve; serve()"
 
@@ -60,26 +61,37 @@ class Readers:
     def __init__(self, count: int, processors: set[int] | None) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._channels: list[socket.socket] = []
-        for _ in range(count):
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._channels.append(ours)
-            with theirs:
-                process = subprocess.Popen(
-                    [sys.executable, "-I", "-B", "-c", _PROGRAM, str(theirs.fileno())],
-                    stdin=subprocess.PIPE,
-                    pass_fds=[theirs.fileno()],
-                )
-            self._processes.append(process)
-            if processors:
-                os.sched_setaffinity(process.pid, processors)
+        try:
+            for _ in range(count):
+                self._start(processors)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, processors: set[int] | None) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channels.append(ours)
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-B", "-c", _PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for us: we end them
+            )
+        self._processes.append(process)
+        if processors:
+            os.sched_setaffinity(process.pid, processors)
 
     def read(self, groups: Groups, superpatch_size: int) -> Requests:
         """The requests in their order, read ahead of time; raises DataError. To be called once."""
         for place, process in enumerate(self._processes):
             share = groups[place :: len(self._processes)]
             assert process.stdin
-            with process.stdin as stream:
-                pickle.dump((share, superpatch_size), stream)
+            try:
+                with process.stdin as stream:
+                    pickle.dump((share, superpatch_size), stream)
+            except OSError:
+                raise UsageError(_ENDED) from None
         for place in range(len(groups)):
             yield self._take(self._channels[place % len(self._channels)])
 
@@ -90,7 +102,7 @@ class Readers:
         except OSError:
             message = b""
         if not message:
-            raise UsageError("a process that reads the data has ended; perhaps the machine ran out of memory")
+            raise UsageError(_ENDED)
         told = json.loads(message)
         if "error" in told:
             raise DataError(told["error"])
@@ -102,12 +114,13 @@ class Readers:
             channel.close()
         for process in self._processes:
             process.kill()
-            process.communicate()
+            with suppress(OSError):  # what it was to read, if it has ended before
+                process.communicate()
 
 
 @contextmanager
 def start_readers() -> Iterator[Readers]:
-    """Readers with processors of their own, which this process and its children leave to them meanwhile."""
+    """Readers. On more than two processors they have some of their own, which all others leave to them."""
     processors = sorted(os.sched_getaffinity(0))
     count = max(1, len(processors) // _PROCESSORS_EACH)
     theirs = set(processors[-count:]) if len(processors) > 2 * count else None
@@ -124,7 +137,10 @@ def serve() -> None:
     """The reader's side: read and seal each request, AHEAD of those that were taken."""
     cage.shield_parent()
     channel = socket.socket(fileno=int(sys.argv[1]))
-    groups, superpatch_size = pickle.load(sys.stdin.buffer)
+    try:
+        groups, superpatch_size = pickle.load(sys.stdin.buffer)
+    except EOFError:  # nobody wants anything read any more
+        return
     with suppress(ConnectionError):  # the other side has closed: it needs no more
         _send_all(channel, read_here(groups, superpatch_size), len(groups))
         while channel.recv(1):  # to close first would take what has not been received yet

@@ -97,13 +97,20 @@ def time_reference(
 
 def time_drift(
     submission: Submission, reference: Reference, patches: Sequence[Patch], conditions: Conditions
-) -> float:
+) -> float | None:
     """How many times as long as before the reference takes now, on the first patches of its sample.
 
-    Raises UsageError if it fails.
+    None if the time for the whole run is over before that is known. Raises UsageError if it fails.
     """
     sample = _draw_sample(patches, conditions)[: reference.first_patches]
-    return _time(submission, sample, conditions, "reference").seconds / reference.first_seconds
+    attempt = Attempt()
+    try:
+        measure(submission, sample, conditions, attempt, title="reference")
+    except TimeLimitError:
+        return None
+    except (SubmissionError, PredictionError) as error:
+        raise UsageError(f"{submission.source}: the reference cannot be timed again: {error}") from None
+    return attempt.seconds / reference.first_seconds
 
 
 def time_harness(patches: Sequence[Patch], conditions: Conditions) -> float:

@@ -21,6 +21,7 @@ _IOPRIO_CALLS = {
 _IOPRIO_WHO_PROCESS = 1
 _POLICIES = {0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE"}
 _POLICIES |= {6: "SCHED_DEADLINE", 7: "SCHED_EXT"}
+_NAMES = {"nice": "niceness", "io_priority": "I/O priority"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -59,7 +60,7 @@ def restore_scheduling(expected: Scheduling) -> list[str]:
         found, wanted = getattr(current_scheduling(), name), getattr(expected, name)
         if found == wanted:
             continue
-        words = f"{name.replace('_', ' ')} had become {_tell(name, found)}, not {_tell(name, wanted)}"
+        words = f"{_NAMES.get(name, name)} became {_tell(name, found)} instead of {_tell(name, wanted)}"
         try:
             restore(expected)
             reason = "it does not stay"

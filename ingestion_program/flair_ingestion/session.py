@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -80,7 +81,8 @@ class Session:
             self._enter_cage(required_level, hide_files=False)
         if cuda and not self.software["accelerator"]:
             raise UsageError(
-                "torch sees no CUDA device: driver and torch build do not fit; --device cpu works"
+                "torch sees no CUDA device: the driver does not fit this torch, or device files in /dev are "
+                "missing; --device cpu works"
             )
         if not self.child.sees_memory():
             raise UsageError(
@@ -174,11 +176,7 @@ class Session:
         try:
             nodes = gpu_nodes(self._device)
             if nodes is None:
-                print(
-                    "warning: the driver does not tell which device file is this GPU's; the cage opens those "
-                    "of all GPUs",
-                    file=sys.stderr,
-                )
+                _warn_of_all_gpus()
                 nodes = all_gpu_nodes()
             orders = cage.orders(self.child.pid, self._copy, self._scratch, nodes, hide_files)
             self._tell(**orders, device=self._device.torch_name)
@@ -190,6 +188,15 @@ class Session:
 
     def _tell(self, **message: Any) -> None:
         self.child.send(json.dumps(message).encode())
+
+
+@functools.cache
+def _warn_of_all_gpus() -> None:
+    """Once, not for each process."""
+    print(
+        "warning: the driver does not tell which device file is this GPU's; the cage opens those of all GPUs",
+        file=sys.stderr,
+    )
 
 
 def _setting(settings: dict[str, Any], name: str, allowed: range, wording: str) -> int:

@@ -2,7 +2,8 @@
 
 The kernel gives a signal to stop to one thread of a process, and that thread passes it on. One that is busy
 in the kernel does so late, and the others would go on meanwhile. So each thread that still moves gets a
-signal of its own, and the processor time is compared from the moment at which the clock has stopped.
+signal of its own, and processor time is compared from the moment at which the first signal was sent, right
+after the clock has stopped.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ CONFIRM_SECONDS = 1.0  # within which every thread must be seen to stand still
 # Processor seconds until all threads stand still: in any case, for each thread, and for each processor, on
 # which a thread may be computing when the signal comes
 STOPPING_SECONDS, _PER_THREAD, _PER_PROCESSOR = 0.01, 2e-5, 5e-4
+_COUNTED_THREADS = 200  # a submission that starts more of them gains nothing
 ALLOWED_GAPS, ALLOWED_SHARE = 3, 0.01  # a run is refused beyond both
 _STILL = frozenset("TZX")  # stopped, ended, ending
 _WAITING = "D"  # in the kernel, for a disk or a driver; such a thread stops before it computes again
@@ -84,7 +86,7 @@ def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
     before = processor_seconds(known)
     deadline = time.monotonic() + CONFIRM_SECONDS
     pause, longest = _PAUSES
-    seen: set[int] = set()
+    seen = set(before or ())
     while moving := _moving_threads(family := look()):
         seen.update(process.pid for process in family)
         if time.monotonic() > deadline:
@@ -114,7 +116,7 @@ def was_active(stop: Stop, pids: Iterable[int]) -> bool | None:
 
 def _allowed_seconds(family: Iterable[Family]) -> float:
     """Even a thread that does nothing takes microseconds to stop, and one that computes takes longer."""
-    threads = sum(len(process.states) for process in family)
+    threads = min(sum(len(process.states) for process in family), _COUNTED_THREADS)
     return STOPPING_SECONDS + threads * _PER_THREAD + len(os.sched_getaffinity(0)) * _PER_PROCESSOR
 
 

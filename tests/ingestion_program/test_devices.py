@@ -205,7 +205,7 @@ def driver(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_only_the_device_files_of_the_gpu_that_is_timed_are_given(driver: tuple[Path, Path]) -> None:
     nodes, _ = driver
-    shared = [str(nodes / name) for name in ("nvidiactl", "nvidia-uvm")]
+    shared = [str(nodes / name) for name in ("nvidiactl", "nvidia-uvm", "nvidia-caps")]
     for uuid, own in [("GPU-aaaa", "nvidia2"), ("GPU-cccc", "nvidia0")]:
         assert gpu_nodes(Device("cuda", "NVIDIA H200", uuid, {}), *driver) == [str(nodes / own), *shared]
     assert gpu_nodes(CPU, *driver) == []

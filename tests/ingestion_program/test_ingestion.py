@@ -128,10 +128,22 @@ def test_a_time_in_the_grey_zone_is_measured_again_and_the_median_counts_with_it
 @pytest.mark.parametrize(
     ("seconds", "corner", "reason"),
     [
-        ([10.1, 0.004, 0.006], CORNER, "its attempts took 10.1, 0.004, 0.006 s; the same patches must take"),
-        ([9.9, 7.8], CORNER, "its attempts took 9.9, 7.8 s; the same patches must take the same time"),
+        (
+            [10.1, 0.004, 0.006],
+            CORNER,
+            "the submission's attempts took 10.1, 0.004, 0.006 s; the same patches must take",
+        ),
+        (
+            [9.9, 7.8],
+            CORNER,
+            "the submission's attempts took 9.9, 7.8 s; the same patches must take the same time",
+        ),
         ([9.9, 8.0], CORNER, None),
-        ([9.9, 9.9], 200, "its attempts differ in 15.3% of the pixels; the same patches must get"),
+        (
+            [9.9, 9.9],
+            200,
+            "the submission's attempts differ in 15.3% of the pixels; the same patches must get",
+        ),
         ([9.9, 9.9], 110, None),
     ],
 )
@@ -210,6 +222,36 @@ def test_a_reference_that_has_shifted_voids_a_verdict_that_would_turn(
         ((timing, labels),) = written
         assert labels is None
     assert timing["reference_drift"] == pytest.approx(after[0][0])
+
+
+def test_without_time_left_for_the_reference_the_verdict_stands(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in = measure_as([1.0] * 6)
+
+    def measure(*arguments: Any, **options: Any) -> None:
+        try:
+            stand_in(*arguments, **options)
+        except StopIteration:  # the second time
+            raise TimeLimitError("the time for the whole run is over") from None
+
+    monkeypatch.setattr(reference, "measure", measure)
+    monkeypatch.setattr(ingestion, "measure", measure_as([14.0]))
+    opened, relative = open_submission(submission, 1), conditions(ratio=2.5, seconds=None)
+    ((timing, _),) = ingest(submission, flair_tree, relative, reference=opened)
+    assert (timing["verdict"], timing["reference_drift"]) == ("within_limit", None)
+    assert "no time was left (wall_seconds) to time the reference once more" in capsys.readouterr().err
+
+
+def test_attempts_that_differ_because_the_machine_does_are_nobodys_fault(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path
+) -> None:
+    monkeypatch.setattr(reference, "measure", measure_as([1.0] * 6, [1.4] * 6))
+    monkeypatch.setattr(ingestion, "measure", measure_as([14.9], [9.0]))
+    opened, relative = open_submission(submission, 1), conditions(ratio=2.5, seconds=None)
+    with pytest.raises(UsageError, match=r"took 14\.9, 9 s, and the reference has changed as well") as caught:
+        ingest(submission, flair_tree, relative, reference=opened)
+    assert caught.value.written == []  # type: ignore[attr-defined]
 
 
 def test_a_reference_that_scatters_too_much_ends_the_run_on_the_platform_and_warns_at_home(

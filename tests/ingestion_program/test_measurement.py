@@ -82,7 +82,7 @@ def test_what_has_slowed_the_clock_down_is_put_back_and_told(
         run("honest_constant", tmp_path, flair_tree, deliver=slow_down)
     finally:
         restore_scheduling(before)
-    assert "warning: another process has slowed this one down: its nice had become" in capsys.readouterr().err
+    assert "warning: another process has slowed this one down: its niceness became" in capsys.readouterr().err
 
 
 def test_labels_are_the_same_whoever_reads(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -76,15 +75,25 @@ def test_a_reader_that_dies_ends_the_run_with_a_sentence(patches: list[Patch]) -
         readers.close()
 
 
+def test_a_reader_that_is_dead_from_the_start_ends_the_run_with_a_sentence(patches: list[Patch]) -> None:
+    readers = Readers(1, None)
+    try:
+        readers._processes[0].kill()
+        readers._processes[0].wait()
+        with pytest.raises(UsageError, match="a process that reads the data has ended"):
+            images(readers.read(split(patches * 10_000, 1), 10))  # more than a pipe holds
+    finally:
+        readers.close()
+
+
 def test_readers_read_a_few_requests_ahead_and_no_more(patches: list[Patch]) -> None:
     readers = Readers(1, None)
     waiting = 0
     try:
         requests = readers.read(split(patches, 1), 10)
         next(requests).close()
-        time.sleep(1)
-        readers._channels[0].setblocking(False)
-        with suppress(BlockingIOError):
+        readers._channels[0].settimeout(5)
+        with suppress(TimeoutError):
             while socket.recv_fds(readers._channels[0], 100, 1)[0]:  # received, but not reported as taken
                 waiting += 1
     finally:

@@ -22,19 +22,19 @@ IOPRIO_SET = {"x86_64": 251, "aarch64": 30}[platform.machine()]
 
 # What another process does to the one whose number is in `clock`, and the word that must be told of it
 CHANGES = {
-    "renice": ("os.setpriority(os.PRIO_PROCESS, clock, 15)", "nice had become 15, not "),
+    "renice": ("os.setpriority(os.PRIO_PROCESS, clock, 15)", "niceness became 15 instead of "),
     "idle": (
         "os.sched_setscheduler(clock, os.SCHED_IDLE, os.sched_param(0))",
-        "policy had become SCHED_IDLE, not ",
+        "policy became SCHED_IDLE instead of ",
     ),
     "batch": (
         "os.sched_setscheduler(clock, os.SCHED_BATCH, os.sched_param(0))",
-        "policy had become SCHED_BATCH, not ",
+        "policy became SCHED_BATCH instead of ",
     ),
-    "one processor": ("os.sched_setaffinity(clock, {min(os.sched_getaffinity(clock))})", "processors had"),
+    "one processor": ("os.sched_setaffinity(clock, {min(os.sched_getaffinity(clock))})", "processors became"),
     "idle I/O": (
         f"assert ctypes.CDLL(None).syscall({IOPRIO_SET}, 1, clock, 3 << 13) == 0",
-        "io priority had become 24576, not ",
+        "I/O priority became 24576 instead of ",
     ),
 }
 

@@ -22,6 +22,7 @@ from flair_ingestion.child import Child
 from flair_ingestion.devices import Device
 from flair_ingestion.exchange import Request, synthetic_request, write_request
 from flair_ingestion.limits import Limits, read_limits
+from flair_ingestion.processes import processor_seconds
 from flair_ingestion.session import Session
 from flair_ingestion.standstill import Gaps
 from flair_ingestion.submission import open_submission
@@ -111,7 +112,10 @@ def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, an
             session.end()
     except SubmissionError as error:
         said = str(error)
-    assert "CHEATED" not in said or gaps.too_many(6)
+    if "CHEATED" in said:
+        assert gaps.too_many(6)
+    else:
+        assert said == "" or "before it was asked" in said or "out of protocol" in said
 
 
 def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
@@ -169,8 +173,10 @@ def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def wake_and_end(child: Child) -> None:
         if child.gaps.total == 0 and child._stop:
+            before = processor_seconds([child.pid])
             os.killpg(child.pid, signal.SIGCONT)
-            time.sleep(0.05)
+            while processor_seconds([child.pid]) == before:
+                time.sleep(0.01)
             os.killpg(child.pid, signal.SIGSTOP)
         end_gap(child)
 
