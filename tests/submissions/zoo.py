@@ -74,8 +74,6 @@ ANIMALS = (
     Animal("answers_twice", 3, "request 1 of 6: the submission"),
     Animal("changes_the_request", 0, "within_limit"),
     Animal("punches_holes", 0, "within_limit"),
-    Animal("slow_then_empty", 3, "the same patches must take the same time", "seconds: 10"),
-    Animal("hands_on_hints", 3, "the same patches must take the same time", "seconds: 10"),
     Animal("slows_the_parent", 0, "within_limit", level="full"),
     Animal("kills_the_parent_by_descriptor", 3, "Operation not permitted", level="full"),
     Animal("tunes_itself", 0, "within_limit"),
