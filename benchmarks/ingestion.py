@@ -155,24 +155,28 @@ def compare_with_bare_loop(
     submission: Submission, data: Path, patches: Sequence[Patch], conditions: Conditions, blocks: int
 ) -> list[str]:
     """Blocks of the same patches, in turn through a session and through a plain loop in another process."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Session(submission, conditions.device, conditions.limits, conditions.wall) as session,
-    ):
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "submission").mkdir()
+        unpack(submission, folder / "submission")
+        # Before the session: what is started later is taken for the submission's, and stopped
+        bare = stack.enter_context(start_bare_loop(folder, data, conditions))
+        session = stack.enter_context(
+            Session(submission, conditions.device, conditions.limits, conditions.wall)
+        )
         session.start("none")
         session.load()
         size = session.batch_size
         groups = [patches[start : start + size] for start in range(0, len(patches), size)]
         session.warm_up(sorted({len(group) for group in groups}, reverse=True), conditions.series_lengths)
-        unpack(submission, Path(folder, "submission"))
-        with start_bare_loop(Path(folder), data, conditions) as bare:
-            contestants = [lambda: time_clocked(session, groups), lambda: ask(bare, groups)]
-            contestants[1]()  # its warm-up
-            seconds: list[list[float]] = [[], []]
-            for block in range(blocks):
-                for which in (0, 1) if block % 2 == 0 else (1, 0):
-                    seconds[which].append(contestants[which]())
-            bare.stdin.close()  # type: ignore[union-attr]
+        contestants = [lambda: time_clocked(session, groups), lambda: ask(bare, groups)]
+        contestants[1]()  # its warm-up
+        seconds: list[list[float]] = [[], []]
+        for block in range(blocks):
+            for which in (0, 1) if block % 2 == 0 else (1, 0):
+                seconds[which].append(contestants[which]())
+        assert bare.stdin
+        bare.stdin.close()
     ratios = [clocked / plain for clocked, plain in zip(*seconds, strict=True)]
     error = statistics.stdev(ratios) / math.sqrt(len(ratios))
     plain_ms = 1000 * statistics.median(seconds[1]) / len(patches)
