@@ -157,7 +157,8 @@ def _require_rest(gaps: Gaps, requests: int, step: str) -> None:
 def _tell_of_gaps(gaps: Gaps) -> None:
     if gaps.restless:
         print(
-            f"note: {gaps.restless} of {gaps.total} gaps between requests were not still; a few may be so",
+            f"note: the submission did not stand still in {gaps.restless} of {gaps.total} gaps between two "
+            f"requests; {ALLOWED_GAPS}, or {ALLOWED_SHARE:.0%} of all, are allowed",
             file=sys.stderr,
         )
 
