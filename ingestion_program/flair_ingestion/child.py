@@ -30,7 +30,7 @@ from flair_scoring.errors import FlairError, SubmissionError, TimeLimitError
 
 RUNNER = Path(__file__).with_name("runner.py")
 MAX_PROCESSES, MAX_THREADS = 256, 4096  # of one submission; a library may start a thread per core, for itself
-# How often the child's memory and life are looked at: at least, times of what that takes, at most
+# Seconds between two checks of the child: usually; as a multiple of what a check takes; at most
 _WATCH_SECONDS, _WATCH_SHARE, _WATCH_SELDOM = 1.0, 4, 10.0
 _DEATH_SECONDS = 2.0  # for the exit code, once the channel has closed
 _LOG_BYTES, _LOG_LINES = 1 << 14, 20
@@ -96,7 +96,7 @@ class Child:
             self.gaps.count(self._stop.confirmed, was_active(self._stop, self._known))
 
     def thaw(self) -> None:
-        """Let them run again, also those that have left the group, where the cage could not prevent that."""
+        """Let them run again, also those that have left the group, which a weak cage does not prevent."""
         with suppress(ProcessLookupError):  # a death is noticed where an answer is awaited
             os.killpg(self.pid, signal.SIGCONT)
         for pid in self._stop.pids if self._stop else ():

@@ -31,9 +31,9 @@ _FIELDS = {  # as nvidia-smi calls them, and as timing.json does
 _BUSY_PERCENT = 10  # utilisation by others that makes a timing worthless
 _BUSY_CHECKS = 5  # one per second: the load of a run that has just ended must fade first
 _NODES, _GPU_TABLE = Path("/dev"), Path("/proc/driver/nvidia/gpus")
-# One for all GPUs
+# Device files that all GPUs share
 _SHARED_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps")
-_CAREFULLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # whatever lies there, opening it does not wait
+_CAREFULLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe or a device does not wait
 _REMEDY = "remove it, or set TMPDIR to a folder that you may write"
 _KINDS = (
     (stat.S_ISLNK, "a link"),
@@ -182,7 +182,7 @@ def _lock_folder() -> Path:
 
 
 def _found(path: Path, error: OSError | None = None) -> str:
-    """What stands in the way of a lock: something else by its name, or else the error."""
+    """Why a lock cannot be taken: something else has its name, or the error says so."""
     expected = "a file" if path.suffix == ".lock" else "a folder"
     with suppress(OSError):
         kind = next((kind for test, kind in _KINDS if test(path.lstat().st_mode)), "a device")

@@ -27,7 +27,7 @@ from flair_ingestion.submission import Submission, open_submission
 from flair_ingestion.timing import Record, describe
 from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
 
-# What attempts of one submission may differ by: rounding and a busy machine, but not other work
+# By how much attempts of one submission may differ. Rounding and a busy machine stay below that
 MAX_TIME_RATIO, MAX_CHANGED_PIXELS = 1.25, 0.05
 
 _STEADY = "free the machine of other work, and run again"

@@ -12,10 +12,10 @@ from types import TracebackType
 
 from flair_ingestion.threads import GONE, place, thread_ids
 
-UNSEEN = "?"  # the state of what could not be seen: it changes faster than it can be read, or it hides
+UNSEEN = "?"  # the state of a thread or process that changes faster than it can be read, or that hides
 _TRIES = 5
 _PAGE = 4096  # the kernel answers a longer list in pieces of at most this size
-_MOST_KEPT, _SPARE = 640, 384  # descriptors: kept open here at most, left to everything else
+_MOST_KEPT, _SPARE = 640, 384  # the most descriptors that are kept open; how many are left to other things
 
 
 class KeptFiles:

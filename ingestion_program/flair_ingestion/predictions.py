@@ -52,7 +52,7 @@ class Spool:
         self._file.close()
 
     def begin_attempt(self) -> None:
-        """What is added from now on belongs to the next attempt, the first one at the first call."""
+        """Begin the next attempt: labels that are added from now on belong to it."""
         self._ids.append([])
 
     def add(self, patches: Sequence[Patch], labels: np.ndarray) -> None:

@@ -26,8 +26,8 @@ from flair_ingestion.ordering import areas_to_open
 from flair_scoring.errors import DataError, UsageError
 
 AHEAD = 2  # requests that a reader may have ready
-_PROCESSORS_EACH = 8  # of the machine, for one that reads
-_PATCHES_THAT_PAY = 8  # of one area: for fewer, the windows alone are read sooner than the whole series
+_PROCESSORS_EACH = 8  # the machine has one reader for so many processors
+_PATCHES_THAT_PAY = 8  # for fewer patches of an area, reading their windows alone is quicker
 _MESSAGE_BYTES = 1 << 16
 _ENDED = "a process that reads the data has ended; its error stands above, or the machine ran out of memory"
 _PACKAGES = [str(Path(place).resolve().parents[1]) for place in (__file__, str(flair_scoring.__file__))]
@@ -46,7 +46,7 @@ def read_here(groups: Groups, superpatch_size: int) -> Requests:
 
 
 def _areas_to_read(groups: Groups) -> Iterator[list[SuperArea]]:
-    """For each group the areas whose series are to be read whole before it, as far as that pays."""
+    """For each group, the areas whose whole series are read before it; not those with few patches."""
     patches = [patch for group in groups for patch in group]
     counts = Counter(patch.super_area for patch in patches)
     openings = iter(areas_to_open(patches))
@@ -76,7 +76,7 @@ class Readers:
                 [sys.executable, "-I", "-B", "-c", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for us: we end them
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the readers
             )
         self._processes.append(process)
         if processors:
@@ -109,18 +109,22 @@ class Readers:
         return SealedRequest(descriptors[0], told["count"])
 
     def close(self) -> None:
-        """End them."""
+        """End the readers."""
         for channel in self._channels:
             channel.close()
         for process in self._processes:
             process.kill()
-            with suppress(OSError):  # what it was to read, if it has ended before
+            with suppress(OSError):  # its input cannot be flushed if it has ended before
                 process.communicate()
 
 
 @contextmanager
 def start_readers() -> Iterator[Readers]:
-    """Readers. On more than two processors they have some of their own, which all others leave to them."""
+    """Start the readers, and end them afterwards.
+
+    On more than two processors the readers have some for themselves: this process, and the submission that it
+    starts, use the others.
+    """
     processors = sorted(os.sched_getaffinity(0))
     count = max(1, len(processors) // _PROCESSORS_EACH)
     theirs = set(processors[-count:]) if len(processors) > 2 * count else None
@@ -134,16 +138,16 @@ def start_readers() -> Iterator[Readers]:
 
 
 def serve() -> None:
-    """The reader's side: read and seal each request, AHEAD of those that were taken."""
+    """The program of a reader: read and seal its requests, at most AHEAD more than were taken."""
     cage.shield_parent()
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
         groups, superpatch_size = pickle.load(sys.stdin.buffer)
-    except EOFError:  # nobody wants anything read any more
+    except EOFError:  # the other side has ended before it said what to read
         return
     with suppress(ConnectionError):  # the other side has closed: it needs no more
         _send_all(channel, read_here(groups, superpatch_size), len(groups))
-        while channel.recv(1):  # to close first would take what has not been received yet
+        while channel.recv(1):  # closing first would throw away what the other side has not received yet
             pass
 
 

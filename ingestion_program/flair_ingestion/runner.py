@@ -98,7 +98,7 @@ def enter_cage(
     """Give up what a submission does not need, as cage.py has worked it out; says what is true afterwards."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # and so it stays, once the filter is there
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the filter keeps it so
     with suppress(OSError):  # where memory runs out, the kernel ends this process and not the parent
         Path("/proc/self/oom_score_adj").write_text("1000")
     for name, value in rlimits.items():

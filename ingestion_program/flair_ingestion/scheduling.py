@@ -49,7 +49,7 @@ def current_scheduling() -> Scheduling:
 
 
 def restore_scheduling(expected: Scheduling) -> list[str]:
-    """Put back what has been changed since, and say it, a sentence each; an empty list is the usual answer.
+    """Put back what another process has changed; one sentence for each change, usually none.
 
     Raises UsageError if something cannot be put back.
     """

@@ -14,7 +14,7 @@ from flair_ingestion import holdings
 from flair_ingestion.threads import HiddenError
 
 MAX_ENTRIES = 100_000  # files and folders; of more than that, not all are looked at
-_MAX_SECONDS = 1.0  # far more than it takes, so that not the speed of a disk decides
+_MAX_SECONDS = 1.0  # ample, so that MAX_ENTRIES decides and not the speed of a disk
 _LEAST_STEP = 1 / 16  # of the limit: a disk fills up further by as much before all is looked at again
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -116,7 +116,7 @@ def private_folder() -> Iterator[Path]:
 
 
 def _free(folder: Path) -> tuple[float, float]:
-    """Free space in MiB and free entries; none where that cannot be told, so that the folder is looked at."""
+    """Free space in MiB and free entries; 0 of both if they are unknown, so that the folder is looked at."""
     try:
         return free_mib(folder), float(os.statvfs(folder).f_favail)
     except OSError:

@@ -22,7 +22,7 @@ _FARTHEST = 255  # steps that a condition can skip
 _ANY_BIT = 0xFFFFFFFF
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _REFUSE, _NOTHING, _ABSENT = _ERRNO | errno.EPERM, _ERRNO, _ERRNO | errno.ENOSYS
-# As kernels and file systems answer that cannot do it: honest code takes another way
+# The answers of kernels and file systems that cannot do it: honest code then takes another way
 _UNKNOWN, _UNSUPPORTED = _ERRNO | errno.EINVAL, _ERRNO | errno.EOPNOTSUPP
 
 _SIGCHLD, _SIGCONT = 17, 18
@@ -40,7 +40,7 @@ _IOCTL_FAMILIES = (0x54, 0x4B, 0x56, 0x89, 0x58, 0x66, 0x76, 0x94, 0xAA)
 # What passes of them: TCGETS, TIOCOUTQ, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOQSIZE, TCGETS2,
 # FICLONE, FICLONERANGE
 _IOCTL = (0x5401, 0x5411, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5460, 0x802C542A, 0x40049409, 0x4020940D)
-# To remove pages stalls whoever writes to them; to give pages of a file back tells the next attempt something
+# Removing pages stalls whoever writes to them. Giving back pages of a file is a message to the next attempt
 _MADV_REMOVE, _MADV_COLD, _MADV_PAGEOUT = 9, 20, 21
 _RWF = 0x77  # not RWF_NOWAIT, which tells what is in memory, RWF_DONTCACHE, which evicts it, and later ones
 _MAP_HUGETLB, _MFD_HUGETLB = 0x40000, 4
@@ -74,7 +74,7 @@ def system_call_filter(only_signalled: int | None, machine: str | None = None) -
 
 
 def _weighed_by_arguments() -> dict[str, list[_Step]]:
-    """What decides on a call by its arguments; a call for which nothing speaks against it passes."""
+    """For each call that is judged by its arguments, the steps that may refuse it; else it passes."""
     sockets = _unless(0, [int(socket.AF_UNIX)]) + _unless(1, [_STREAM, _SEQPACKET], _TYPE_OF_SOCKET)
     threads = [0, _CLONE_FILES, _CLONE_FILES | _CLONE_THREAD]  # no thread with descriptors of its own
     flags = _unless(5, [0], _ANY_BIT & ~_RWF, _UNSUPPORTED)
@@ -103,7 +103,7 @@ def _weighed_by_arguments() -> dict[str, list[_Step]]:
         ],
         "madvise": [*_if(2, [_MADV_REMOVE]), *_if(2, [_MADV_COLD, _MADV_PAGEOUT], _NOTHING)],
         "fallocate": _unless(1, [0], _ANY_BIT, _UNSUPPORTED),  # plain room only: the other modes punch holes
-        # who ignores its end leaves a process no trace of the processor time that it has used
+        # a parent that ignores the end of its children would make their processor time vanish
         "rt_sigaction": _when(0, _SIGCHLD, _if_given(1, _NOTHING)),
         # huge pages that a machine has set aside count as no process's memory
         "mmap": _unless(3, [0], _MAP_HUGETLB, _ERRNO | errno.ENOMEM),
@@ -115,7 +115,7 @@ def _weighed_by_arguments() -> dict[str, list[_Step]]:
 
 
 def _signals(only_signalled: int | None) -> dict[str, list[_Step]]:
-    """Signals now: none continues a process, for that would undo a stop that is about to come."""
+    """Signals that a process may send. Never SIGCONT: it would undo a stop that has just been sent."""
     if only_signalled is None:
         return {name: _if(place, [_SIGCONT]) for name, place in (("kill", 1), ("tkill", 1), ("tgkill", 2))}
     addressed = _unless(0, [0, only_signalled])

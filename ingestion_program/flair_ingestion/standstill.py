@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from flair_ingestion.processes import Family, processor_seconds
 
 CONFIRM_SECONDS = 1.0  # within which every thread must be seen to stand still
-# Processor seconds until all threads stand still: in any case, for each thread, and for each processor, on
-# which a thread may be computing when the signal comes
+# Processor seconds that stopping may take, all threads together: a fixed part, a part for each thread, and a
+# part for each processor, since a thread may be computing there when the signal comes
 STOPPING_SECONDS, _PER_THREAD, _PER_PROCESSOR = 0.01, 2e-5, 5e-4
-_COUNTED_THREADS = 200  # a submission that starts more of them gains nothing
-ALLOWED_GAPS, ALLOWED_SHARE = 3, 0.01  # a run is refused beyond both
+_COUNTED_THREADS = 200  # so that a submission gains nothing by starting thousands
+ALLOWED_GAPS, ALLOWED_SHARE = 3, 0.01  # a run with more restless gaps than both is refused
 _STILL = frozenset("TZX")  # stopped, ended, ending
 _WAITING = "D"  # in the kernel, for a disk or a driver; such a thread stops before it computes again
 _PAUSES = (0.0001, 0.02)  # seconds between two looks: the first, the longest
@@ -35,7 +35,7 @@ Look = Callable[[], Sequence[Family]]
 
 @dataclass
 class Gaps:
-    """The times between two requests: how many there were, and in how many of them what was seen.
+    """Counts of the gaps between two requests: all of them, and those in which something was wrong.
 
     `unconfirmed`: a thread was not seen to stop within CONFIRM_SECONDS. `active`: processor time was used,
     after the stop, or more before it than stopping takes. `restless`: one or both. `accounted`: whether the
