@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flair_ingestion import standstill
 from flair_ingestion.dataset import Patch, index_patches
 from flair_ingestion.devices import Device
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
+from flair_ingestion.processes import Family, family
 from flair_ingestion.reading import start_readers
 from flair_ingestion.scheduling import current_scheduling, restore_scheduling
-from flair_ingestion.standstill import Gaps, Stop, was_active
+from flair_ingestion.standstill import Gaps, Stop, stop_group, was_active
 from flair_ingestion.submission import open_submission
 from flair_scoring.errors import SubmissionError
 
@@ -62,8 +66,32 @@ def test_what_is_counted_of_a_gap() -> None:
     assert gaps.accounted is False
 
 
-def test_processor_time_counts_from_the_moment_the_clock_has_stopped() -> None:
-    mine = {os.getpid(): 10**9 * 1.0}  # not what this process has used, so the gap has changed it
+def test_processor_time_counts_from_the_moment_the_clock_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is deaf to the signal for its group and works on while the parent looks."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+
+    def look() -> list[Family]:
+        before = time.clock_gettime(~process.pid << 3 | 2)
+        while not process.poll() and time.clock_gettime(~process.pid << 3 | 2) < before + 0.03:
+            if family(process.pid)[0].states[process.pid] == "T":
+                break
+            time.sleep(0.005)
+        return family(process.pid)
+
+    try:
+        monkeypatch.setattr(standstill, "_signal_group", lambda group: None)
+        stop = stop_group(process.pid, look, [process.pid])
+        assert stop.confirmed
+        assert stop.used is not None
+        assert stop.used >= 0.03
+        assert was_active(stop, [process.pid]) is True
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_makes_a_gap_active() -> None:
+    mine = {os.getpid(): 1e9}  # not what this process has used, so the gap has changed it
     assert was_active(Stop([os.getpid()], True, mine, 0.0), [os.getpid()]) is True
     assert was_active(Stop([], True, {}, 0.02), []) is True
     assert was_active(Stop([], True, {}, 0.009), []) is False
