@@ -26,6 +26,7 @@ import numpy as np
 
 from flair_ingestion.dataset import BANDS, Patch, read_image, read_superpatch
 from flair_scoring.errors import DataError
+from flair_scoring.files import write_all
 from flair_scoring.raster import PATCH_SIZE
 
 # Fills the labels before each request: a pixel that still holds it was not predicted
@@ -142,7 +143,7 @@ def write_request(request: Request) -> SealedRequest:
     descriptor = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         for offset, content in [(0, np.frombuffer(layout.header, np.uint8)), *layout.arrays]:
-            _write_all(descriptor, memoryview(content), offset)  # type: ignore[arg-type]
+            write_all(descriptor, memoryview(content), offset)  # type: ignore[arg-type]
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _FIXED_SIZE | fcntl.F_SEAL_WRITE)
     except BaseException:
         os.close(descriptor)
@@ -178,9 +179,3 @@ class LabelMemory:
     def close(self) -> None:
         """Close the descriptor; the mapping goes with this object."""
         os.close(self.descriptor)
-
-
-def _write_all(descriptor: int, content: memoryview, offset: int) -> None:
-    while content:  # one call writes 2 GiB at most
-        written = os.pwrite(descriptor, content, offset)
-        content, offset = content[written:], offset + written

@@ -16,6 +16,7 @@ import numpy as np
 
 from flair_ingestion.dataset import Patch
 from flair_scoring.errors import UsageError
+from flair_scoring.files import write_all
 from flair_scoring.interrupts import held_signals
 from flair_scoring.manifest import write_manifest
 from flair_scoring.raster import PATCH_SIZE, encode_labels
@@ -59,12 +60,9 @@ class Spool:
         """Keep the labels uint8 (B, 512, 512), values 0..15, of these patches."""
         for patch, patch_labels in zip(patches, labels, strict=True):
             upper, lower = np.split(patch_labels.reshape(-1), 2)
-            rest = memoryview(upper << 4 | lower)
-            offset = self._offset(len(self._ids) - 1, len(self._ids[-1]))
+            place = self._offset(len(self._ids) - 1, len(self._ids[-1]))
             try:
-                while rest:  # writes may be short
-                    written = os.pwrite(self._file.fileno(), rest, offset)
-                    rest, offset = rest[written:], offset + written
+                write_all(self._file.fileno(), memoryview(upper << 4 | lower), place)
             except OSError as error:
                 raise _no_room(_PACKED_BYTES, error) from None
             self._ids[-1].append(patch.id)

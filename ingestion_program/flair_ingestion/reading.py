@@ -16,9 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
-import flair_scoring
 from flair_ingestion import cage
 from flair_ingestion.dataset import Patch, SuperArea, read_ahead
 from flair_ingestion.exchange import SealedRequest, read_request, write_request
@@ -30,8 +28,8 @@ _PROCESSORS_EACH = 8  # the machine has one reader for so many processors
 _PATCHES_THAT_PAY = 8  # for fewer patches of an area, reading their windows alone is quicker
 _MESSAGE_BYTES = 1 << 16
 _ENDED = "a process that reads the data has ended; its error stands above, or the machine ran out of memory"
-_PACKAGES = [str(Path(place).resolve().parents[1]) for place in (__file__, str(flair_scoring.__file__))]
-_PROGRAM = f"import sys; sys.path[:0] = {_PACKAGES!r}; from flair_ingestion.reading import serve; serve()"
+
+_PROGRAM = "from flair_ingestion.reading import serve; serve()"
 
 Groups = Sequence[Sequence[Patch]]
 Requests = Generator[SealedRequest, None, None]
@@ -73,9 +71,10 @@ class Readers:
         self._channels.append(ours)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-c", _PROGRAM, str(theirs.fileno())],
+                [sys.executable, "-P", "-B", "-c", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it finds what we have found
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the readers
             )
         self._processes.append(process)

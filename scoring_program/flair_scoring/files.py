@@ -31,6 +31,13 @@ def write_file(path: Path, content: str | bytes) -> None:
         raise UsageError(f"{path}: cannot be written ({reason}); make room or choose another place") from None
 
 
+def write_all(descriptor: int, content: memoryview, offset: int) -> None:
+    """Write all of it at `offset` bytes; one call of the system may write less. May raise OSError."""
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder` and those above it if they are missing; UsageError when it takes no files."""
     try:
