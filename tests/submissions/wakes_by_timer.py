@@ -14,7 +14,7 @@ import torch
 
 BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
 MUCH = 0.02  # seconds of work
-EVERY = 500_000  # nanoseconds
+FIRST, EVERY = 100_000_000, 500_000  # nanoseconds after an answer, and from then on
 libc = ctypes.CDLL(None)
 
 
@@ -22,18 +22,22 @@ class Event(ctypes.Structure):  # struct sigevent; to notify by a signal is 0
     _fields_ = (("value", ctypes.c_void_p), ("signal", ctypes.c_int), ("rest", ctypes.c_int * 13))
 
 
-def start_timer(clock):
+def create_timer(clock):
     event, handle = Event(None, signal.SIGCONT), ctypes.c_void_p()
-    if libc.timer_create(clock, ctypes.byref(event), ctypes.byref(handle)) == 0:
-        libc.timer_settime(handle, 0, (ctypes.c_long * 4)(0, EVERY, 0, EVERY), None)
+    return [handle] if libc.timer_create(clock, ctypes.byref(event), ctypes.byref(handle)) == 0 else []
+
+
+def arm(timer):
+    """Let it fire only after the stop: a stop deletes a signal that is waiting, and its timer with it."""
+    libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, EVERY, 0, FIRST), None)
 
 
 class Model:
     def __init__(self, submission_dir, device):
         self.left, self.worked = math.inf, 0.0
         signal.signal(signal.SIGCONT, lambda *_: None)  # a timer whose signal is ignored goes to sleep
-        for clock in (time.CLOCK_MONOTONIC, time.CLOCK_REALTIME, time.CLOCK_BOOTTIME):
-            start_timer(clock)
+        clocks = (time.CLOCK_MONOTONIC, time.CLOCK_REALTIME, time.CLOCK_BOOTTIME)
+        self.timers = [timer for clock in clocks for timer in create_timer(clock)]
         threading.Thread(target=self.compute, daemon=True).start()
 
     def compute(self):
@@ -49,5 +53,7 @@ class Model:
             raise RuntimeError(f"CHEATED: {self.worked:.3f} s of work off the clock")
         self.worked = 0.0
         labels = torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)
+        for timer in self.timers:
+            arm(timer)
         self.left = time.monotonic()
         return labels
