@@ -88,10 +88,33 @@ for line in sys.stdin:
         spent += time.perf_counter() - start
     print(spent, flush=True)
 """
+# What the child does for the null submission, here without a session around it: no stop, no cage, no parent
+ALONE = """
+import mmap, os, statistics, sys, time
+sys.path[:0] = sys.argv[2:]
+import torch
+from flair_ingestion.exchange import synthetic_request, write_request
+from flair_ingestion.runner import map_request, read_batch, write_labels
+from null_submission.model import Model
+model, pause = Model(None, None), float(sys.argv[1])
+request = write_request(synthetic_request([{dates}], 40))
+target = torch.frombuffer(mmap.mmap(-1, 512 * 512), dtype=torch.uint8).reshape(1, 512, 512)
+seconds = []
+for _ in range({requests}):
+    time.sleep(pause)
+    descriptor = os.dup(request.descriptor)
+    start = time.perf_counter()
+    batch = read_batch(map_request(descriptor))
+    write_labels(model.predict(batch), target)
+    del batch
+    seconds.append(time.perf_counter() - start)
+print(statistics.mean(seconds))
+"""
+READING_SECONDS = 0.016  # about what reading a patch of the benchmark's data takes
 
 
 def time_null(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
-    """The null submission, in fresh processes."""
+    """The null submission, in fresh processes, beside its steps alone: what a pause costs on this machine."""
     source = (NULL_SUBMISSION / "model.py").read_text()
     told = []
     with tempfile.TemporaryDirectory() as folder:
@@ -107,10 +130,22 @@ def time_null(patches: Sequence[Patch], conditions: Conditions, runs: int) -> li
             told.append(
                 f"{statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f}) at batch {batch}"
             )
+    rested, busy = (1000 * time_alone(pause, runs, len(patches)) for pause in (READING_SECONDS, 0))
     return [
         f"null submission, ms per patch inside the clock, {DATES} dates, 40 x 40, median of {runs} runs: "
-        f"{', '.join(told)}"
+        f"{', '.join(told)}; the child's steps alone, in a process without stops, at batch 1: {rested:.3f} "
+        f"after pauses of {1000 * READING_SECONDS:g} ms, {busy:.3f} without pauses"
     ]
+
+
+def time_alone(pause: float, runs: int, requests: int) -> float:
+    """Seconds a request of one patch takes without a session, in fresh processes; the median of `runs`."""
+    program = ALONE.format(dates=DATES, requests=requests)
+    programs = [str(KIT / name) for name in ("ingestion_program", "scoring_program")]
+    command = [sys.executable, "-c", program, str(pause), *programs]
+    return statistics.median(
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(runs)
+    )
 
 
 def time_stops(threads: int, stops: int) -> str:
