@@ -6,6 +6,7 @@ Data: the toy set's images with series of 55 dates, FLAIR #2's mean, in windows 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import statistics
 import subprocess
@@ -187,15 +188,38 @@ def time_stops(threads: int, stops: int) -> str:
 
 
 def compare_with_bare_loop(
-    submission: Submission, data: Path, patches: Sequence[Patch], conditions: Conditions, blocks: int
+    submission: Submission, data: Path, patches: Sequence[Patch], conditions: Conditions, runs: int
 ) -> list[str]:
-    """Blocks of the same patches, in turn through a session and through a plain loop in another process."""
+    """The same patches through a session and through two plain loops, each in a fresh process each time.
+
+    One process can be slower than another that does the same. The two loops show by how much.
+    """
+    times = [
+        time_beside_bare_loops(submission, data, patches, conditions, first=run)
+        for run in tqdm(range(runs), "bare", mininterval=1)
+    ]
+    clocked, plain, again = zip(*times, strict=True)
+    told = [
+        f"{statistics.mean(ratios):.4f} of that (standard error {standard_error(ratios):.4f})"
+        for ratios in (divide(clocked, plain), divide(again, plain))
+    ]
+    return [
+        f"{submission.source.name}: {1000 * statistics.median(plain) / len(patches):.1f} ms per patch in a "
+        f"bare loop; clocked {told[0]}; a second bare loop {told[1]}; means of {runs} runs of "
+        f"{len(patches)} patches, each in fresh processes"
+    ]
+
+
+def time_beside_bare_loops(
+    submission: Submission, data: Path, patches: Sequence[Patch], conditions: Conditions, first: int
+) -> list[float]:
+    """Seconds in a session, in a bare loop and in another one, in turn; `first` says where to begin."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "submission").mkdir()
         unpack(submission, folder / "submission")
         # Before the session: what is started later is taken for the submission's, and stopped
-        bare = stack.enter_context(start_bare_loop(folder, data, conditions))
+        loops = [stack.enter_context(start_bare_loop(folder, data, conditions)) for _ in range(2)]
         session = stack.enter_context(
             Session(submission, conditions.device, conditions.limits, conditions.wall)
         )
@@ -203,23 +227,32 @@ def compare_with_bare_loop(
         session.load()
         size = session.batch_size
         groups = [patches[start : start + size] for start in range(0, len(patches), size)]
-        session.warm_up(sorted({len(group) for group in groups}, reverse=True), conditions.series_lengths)
-        contestants = [lambda: time_clocked(session, groups), lambda: ask(bare, groups)]
-        contestants[1]()  # its warm-up
-        seconds: list[list[float]] = [[], []]
-        for block in range(blocks):
-            for which in (0, 1) if block % 2 == 0 else (1, 0):
-                seconds[which].append(contestants[which]())
-        assert bare.stdin
-        bare.stdin.close()
-    ratios = [clocked / plain for clocked, plain in zip(*seconds, strict=True)]
-    error = statistics.stdev(ratios) / math.sqrt(len(ratios))
-    plain_ms = 1000 * statistics.median(seconds[1]) / len(patches)
-    return [
-        f"{submission.source.name}: {plain_ms:.1f} ms per patch in a bare loop, clocked "
-        f"{statistics.median(ratios):.4f} of that (median of {blocks} alternating blocks of {len(patches)} "
-        f"patches, standard error {error:.4f})"
-    ]
+        counts = sorted({len(group) for group in groups}, reverse=True)
+        session.warm_up(counts, conditions.series_lengths)
+        for loop in loops:
+            ask(loop, groups)  # its warm-up
+        measure_block = [
+            lambda: time_clocked(session, groups),
+            *(functools.partial(ask, loop, groups) for loop in loops),
+        ]
+        seconds = [0.0] * len(measure_block)
+        for turn in range(len(measure_block)):
+            which = (first + turn) % len(measure_block)
+            seconds[which] = measure_block[which]()
+        for loop in loops:
+            assert loop.stdin
+            loop.stdin.close()
+    return seconds
+
+
+def divide(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """Ratios of pairs."""
+    return [above / below for above, below in zip(numerators, denominators, strict=True)]
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of independent values."""
+    return statistics.stdev(values) / math.sqrt(len(values))
 
 
 def start_bare_loop(folder: Path, data: Path, conditions: Conditions) -> subprocess.Popen[str]:
