@@ -37,10 +37,11 @@ _ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
 _KNOWN_RIGHTS = (0, 13, 14, 15, 15, 16)
 _MIN_VERSION, _TCP_VERSION, _SCOPE_VERSION = 3, 4, 6  # before 3, files outside could be truncated
 _CREATE_RULESET = 444
-_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sys")
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/sys")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nsswitch.conf", "passwd", "group")
+_LOADER = [Path("/etc/ld.so.conf"), *sorted(Path("/etc/ld.so.conf.d").glob("*.conf"))]
 _PROC = ("self", "cpuinfo", "meminfo", "stat")
-_PROC_CUDA = ("devices", "driver/nvidia")
+_PROC_CUDA = ("devices", "driver/nvidia", "driver/nvidia-caps", "sys/vm/mmap_min_addr")
 _DEVICES = ("null", "zero", "random", "urandom")
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _CACHES = (
@@ -166,4 +167,21 @@ def require_level(reached: str, required: str) -> None:
 def _code_paths() -> list[str]:
     """Where the interpreter, its packages and the system's libraries are."""
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    return [sys.prefix, sys.base_prefix, *_SYSTEM, *filter(os.path.isabs, libraries)]
+    libraries += [folder for path in _LOADER for folder in _loader_folders(path)]
+    packages = [_package(folder) for folder in libraries if os.path.isabs(folder)]
+    return list(dict.fromkeys([sys.prefix, sys.base_prefix, *_SYSTEM, *packages]))
+
+
+def _loader_folders(configuration: Path) -> list[str]:
+    """The folders that a file of the dynamic loader's configuration names."""
+    try:
+        lines = configuration.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.strip() for line in lines]
+
+
+def _package(folder: str) -> str:
+    """The whole package if the folder belongs to one in /opt: its libraries are links, and read its files."""
+    parts = Path(os.path.normpath(folder)).parts
+    return str(Path(*parts[:3])) if parts[:2] == ("/", "opt") and len(parts) > 2 else folder

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,23 +13,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flair_ingestion import nvidia
 from flair_scoring.errors import UsageError
 
-_FIELDS = {  # as nvidia-smi calls them, and as timing.json does
-    "uuid": "uuid",
-    "index": "index",
-    "name": "name",
-    "driver_version": "driver_version",
-    "memory.total": "memory_mib",
-    "clocks.sm": "clock_mhz",
-    "temperature.gpu": "temperature_celsius",
-}
 _BUSY_PERCENT = 10  # utilisation by others that makes a timing worthless
 _BUSY_CHECKS = 5  # one per second: the load of a run that has just ended must fade first
+_TOOL_SECONDS = 60
 _NODES, _GPU_TABLE = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 # Device files that all GPUs share
 _SHARED_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps")
@@ -66,40 +59,51 @@ def choose_device(kind: str) -> Device:
     """
     facts: dict[str, Any] = {"cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0))}
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
-    gpus = [] if kind == "cpu" or chosen == "-1" else _query("--query-gpu=" + ",".join(_FIELDS))
+    gpus = [] if kind == "cpu" or chosen == "-1" else nvidia.list_gpus()
     unlisted = kind != "cpu" and not gpus and chosen != "-1" and Path("/dev/nvidiactl").exists()
     if kind == "cuda" and not gpus and not unlisted:
         raise UsageError(
-            "--device cuda: nvidia-smi lists no GPU; use --device cpu or give the container a GPU"
+            "--device cuda: the driver lists no GPU; use --device cpu or give the container a GPU"
         )
     if gpus:
-        found = [gpu for gpu in gpus if chosen in ("", gpu[1]) or gpu[0].startswith(chosen)]
+        found = [gpu for gpu in gpus if chosen in ("", str(gpu.index)) or gpu.uuid.startswith(chosen)]
         if not found:
             raise UsageError(
-                f"CUDA_VISIBLE_DEVICES={chosen}: no such GPU; nvidia-smi lists {[g[0] for g in gpus]}"
+                f"CUDA_VISIBLE_DEVICES={chosen}: no such GPU; the driver lists {[gpu.uuid for gpu in gpus]}"
             )
-        facts |= dict(zip(_FIELDS.values(), found[0], strict=True))
-        return Device("cuda", found[0][2], found[0][0], facts)
+        return Device("cuda", found[0].name, found[0].uuid, facts | asdict(found[0]))
     if unlisted:
         return Device("cuda", None, chosen or "0", facts)
     return Device("cpu", facts["cpu"], None, facts)
 
 
-def require_idle(device: Device) -> None:
-    """Raises UsageError if another process computes on the GPU. The CPU is not checked: it is never idle."""
-    if device.kind == "cpu" or "uuid" not in device.facts:
+def require_idle(device: Device, told: str = "a time measured now would be worthless") -> None:
+    """Raises UsageError, with `told`, if another process computes on the GPU.
+
+    The CPU is not checked: it is never idle.
+    """
+    if device.visible_gpu is None or "uuid" not in device.facts:
         return
     for _ in range(_BUSY_CHECKS):
-        load = _query("--query-gpu=utilization.gpu", f"--id={device.visible_gpu}")
-        others = _query("--query-compute-apps=pid", f"--id={device.visible_gpu}")
-        percent = int(load[0][0]) if load and load[0][0].isdecimal() else 0
-        if not others and percent <= _BUSY_PERCENT:
+        use = nvidia.read_use(device.visible_gpu)
+        if not use.pids and (use.percent or 0) <= _BUSY_PERCENT:
             return
         time.sleep(1)
-    pids = ", ".join(row[0] for row in others) or "not listed"
-    raise UsageError(
-        f"{device.name} is busy ({percent} %, processes {pids}); a time measured now would be worthless"
-    )
+    pids = ", ".join(map(str, use.pids)) or "not listed"
+    percent = "an unknown share" if use.percent is None else f"{use.percent} %"
+    raise UsageError(f"{device.name or 'the GPU'} is busy ({percent}, processes {pids}); {told}")
+
+
+def create_gpu_nodes(device: Device, nodes: Path = _NODES) -> None:
+    """Let the driver's own tool make the device file for unified memory where it is missing.
+
+    CUDA makes it when it is first used, by a program that runs as root. A submission cannot: it gains no
+    rights by starting a program.
+    """
+    tool = shutil.which("nvidia-modprobe")
+    if device.kind == "cuda" and tool and not (nodes / "nvidia-uvm").exists():
+        with suppress(OSError, subprocess.SubprocessError):  # then torch finds no GPU, and that is told
+            subprocess.run([tool, "-u", "-c", "0"], capture_output=True, timeout=_TOOL_SECONDS, check=False)
 
 
 def gpu_nodes(device: Device, nodes: Path = _NODES, table: Path = _GPU_TABLE) -> list[str] | None:
@@ -189,16 +193,6 @@ def _found(path: Path, error: OSError | None = None) -> str:
         if kind != expected:
             return f"is {kind}, and {expected} with locks of this kit is expected there"
     return f"cannot be opened for a lock ({error.strerror if error else 'it has just changed'})"
-
-
-def _query(*options: str) -> list[list[str]]:
-    """Rows of nvidia-smi's answer; none where it is absent or fails."""
-    command = ["nvidia-smi", *options, "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [[cell.strip() for cell in row] for row in csv.reader(answer.splitlines()) if row]
 
 
 def _cpu_name() -> str | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from flair_ingestion.child import clock
 from flair_ingestion.dataset import Patch
+from flair_ingestion.devices import require_idle
+from flair_ingestion.gpu_states import describe_difference
 from flair_ingestion.limits import (
     MAX_ATTEMPTS,
     MAX_GREY_ZONE,
@@ -67,12 +69,14 @@ def run_ingestion(
             _attempt_until_decided(record, plan, patches, conditions, spool)
         except TimeLimitError as error:
             _check_drift(record, plan, patches, conditions)
+            _check_gpu(record)
             write(describe(record, error), None)
             raise
         except (SubmissionError, PredictionError) as error:
             write(describe(record, error), None)
             raise
         _check_drift(record, plan, patches, conditions)
+        _check_gpu(record)
         try:
             _require_same_work(record, spool)
         except SubmissionError as error:
@@ -167,3 +171,11 @@ def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], condition
     if (exceeded(seconds, before) is None) != (exceeded(seconds, after) is None):
         raise UsageError(f"{told}, and with that time the verdict would be another one: {_STEADY}")
     print(f"warning: {told}; the verdict would be the same with that time", file=sys.stderr)
+
+
+def _check_gpu(record: Record) -> None:
+    """Tell of a clock that has changed; raises UsageError if somebody else uses the GPU by now."""
+    before = record.reference.gpu if record.reference else None
+    if told := describe_difference(before, record.counted.gpu):
+        print(f"warning: {told}", file=sys.stderr)
+    require_idle(record.device, "perhaps it was during the run: run again when it is free")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,9 @@ from tqdm import tqdm
 from flair_ingestion.child import Budget, clock
 from flair_ingestion.dataset import Patch, read_dates
 from flair_ingestion.devices import Device
+from flair_ingestion.gpu_states import GpuState, GpuWatch, watch_gpu
 from flair_ingestion.limits import Limits, TimeLimit, stop_seconds
-from flair_ingestion.reading import Groups, Requests, read_here, start_readers
+from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers
 from flair_ingestion.scheduling import Scheduling, current_scheduling, restore_scheduling
 from flair_ingestion.session import Session
 from flair_ingestion.standstill import ALLOWED_GAPS, ALLOWED_SHARE, Gaps
@@ -42,7 +43,8 @@ class Attempt:
     """One run in a fresh process, filled while it runs, so that an aborted one tells how far it came.
 
     `latencies` in seconds, one per request, of an aborted run the last one until it was stopped; `counts` are
-    the patches of each answered request; `gaps` the times between two requests, also those of the warm-up.
+    the patches of each answered request; `gaps` the times between two requests, also those of the warm-up;
+    `gpu` how it ran during the requests.
     """
 
     load_seconds: float | None = None
@@ -53,6 +55,7 @@ class Attempt:
     gaps: Gaps = field(default_factory=Gaps)
     host_mib: float | None = None
     accelerator_mib: float | None = None
+    gpu: GpuState | None = None
     cage: str | None = None
     software: dict[str, Any] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)  # the last lines that it printed
@@ -83,8 +86,7 @@ def measure(
     The labels are valid until `deliver` returns. Raises what Session raises, TimeLimitError as soon as the
     inference is beyond a limit's grey zone, and SubmissionError if too many gaps were not still.
     """
-    beside = start_readers() if conditions.device.kind == "cuda" else nullcontext()
-    with beside as readers:
+    with _helpers(conditions.device) as (readers, watch):
         session = Session(submission, conditions.device, conditions.limits, conditions.wall)
         try:
             with session:
@@ -101,7 +103,11 @@ def measure(
                     tqdm(total=len(patches), desc=title, unit="patch", mininterval=1) as progress,
                     closing(read(groups, session.superpatch_size)) as requests,
                 ):
-                    _predict_groups(session, groups, requests, attempt, limits, deliver, progress)
+                    begin = clock()
+                    try:
+                        _predict_groups(session, groups, requests, attempt, limits, deliver, progress)
+                    finally:
+                        attempt.gpu = watch.between(begin, clock()) if watch else None
                 attempt.accelerator_mib = session.end()
                 _require_rest(attempt.gaps, len(groups), "end")
                 _tell_of_gaps(attempt.gaps)
@@ -109,6 +115,16 @@ def measure(
         finally:
             attempt.host_mib = session.child.peak_mib
             attempt.output = session.child.last_output()
+
+
+@contextmanager
+def _helpers(device: Device) -> Iterator[tuple[Readers | None, GpuWatch | None]]:
+    """On CUDA, processes that read and one that looks at the GPU; on the CPU nothing runs beside."""
+    if device.kind == "cpu":
+        yield None, None
+        return
+    with start_readers() as readers, watch_gpu(device.visible_gpu or "", readers.processors) as watch:
+        yield readers, watch
 
 
 def _predict_groups(

@@ -54,9 +54,13 @@ def _areas_to_read(groups: Groups) -> Iterator[list[SuperArea]]:
 
 
 class Readers:
-    """Processes that read; made before a submission starts, so that they are not taken for its own."""
+    """Processes that read, on `processors` (None: on all).
+
+    Made before a submission starts, so that they are not taken for its own.
+    """
 
     def __init__(self, count: int, processors: set[int] | None) -> None:
+        self.processors = processors
         self._processes: list[subprocess.Popen[bytes]] = []
         self._channels: list[socket.socket] = []
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from flair_ingestion.dataset import Patch, sample_patches
+from flair_ingestion.gpu_states import GpuState
 from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.submission import Submission, open_submission
 from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
@@ -35,7 +36,7 @@ class Reference:
     """Mean seconds per patch, its standard error as a fraction of it, and how many patches they come from.
 
     `overhead_seconds` per patch are the harness's own, inside the clock. The first `first_patches` took
-    `first_seconds`; on them the reference is timed once more at the end.
+    `first_seconds`; on them the reference is timed once more at the end. `gpu`: how it ran meanwhile.
     """
 
     sha256: str
@@ -45,6 +46,7 @@ class Reference:
     overhead_seconds: float
     first_patches: int
     first_seconds: float
+    gpu: GpuState | None = None
 
 
 def open_reference(given: Path | None, max_mib: float) -> Submission:
@@ -89,7 +91,7 @@ def time_reference(
     overhead = time_harness(sample, conditions)
     mean = _mean_and_error(attempt)
     first = _first_patches(attempt)
-    reference = Reference(submission.sha256, *mean, len(sample), overhead, *first)
+    reference = Reference(submission.sha256, *mean, len(sample), overhead, *first, attempt.gpu)
     if entry:
         write_file(entry, json.dumps({**stamp(), **key, "reference": asdict(reference)}, indent=1) + "\n")
     return reference
@@ -141,8 +143,10 @@ def _time(submission: Submission, patches: Sequence[Patch], conditions: Conditio
 def _read_cache(entry: Path) -> Reference | None:
     """A time that was kept; None if there is none, or a damaged one."""
     try:
-        kept = Reference(**json.loads(entry.read_text())["reference"])
-        whole = all(isinstance(value, int | float) for value in list(asdict(kept).values())[1:])
+        told = json.loads(entry.read_text())["reference"]
+        gpu = told.pop("gpu")
+        kept = Reference(**told, gpu=gpu and GpuState(**gpu))
+        whole = all(isinstance(value, int | float) for name, value in told.items() if name != "sha256")
         return kept if whole and min(kept.seconds_per_patch, kept.first_seconds) > 0 else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

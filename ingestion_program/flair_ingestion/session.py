@@ -15,7 +15,7 @@ import numpy as np
 
 from flair_ingestion import cage
 from flair_ingestion.child import Budget, Child, clock
-from flair_ingestion.devices import Device, all_gpu_nodes, gpu_nodes
+from flair_ingestion.devices import Device, all_gpu_nodes, create_gpu_nodes, gpu_nodes
 from flair_ingestion.exchange import (
     UNWRITTEN,
     LabelMemory,
@@ -174,6 +174,7 @@ class Session:
         failure = UsageError(f"the child process is not ready after {_START_SECONDS:g} s")
         budget = Budget("start", _START_SECONDS, failure)
         try:
+            create_gpu_nodes(self._device)
             nodes = gpu_nodes(self._device)
             if nodes is None:
                 _warn_of_all_gpus()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flair_ingestion.devices import Device
+from flair_ingestion.gpu_states import GpuState
 from flair_ingestion.limits import Limits, TimeLimit
 from flair_ingestion.measurement import Attempt
 from flair_ingestion.reference import Reference, harness_sha256
@@ -68,6 +69,7 @@ def describe(record: Record, error: FlairError | None) -> dict[str, Any]:
         "limit_seconds": record.limits.seconds,
         "grey_zone": max((limit.grey for limit in record.time_limits), default=None),
         "reference_drift": record.drift,
+        "reference_gpu": _describe_gpu(record.reference.gpu if record.reference else None),
         "attempts": [_describe_attempt(attempt) for attempt in record.attempts],
         "order_seed": record.order_seed,
         "patches": record.patches,
@@ -115,4 +117,9 @@ def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
         "load_seconds": attempt.load_seconds,
         "warmup_seconds": attempt.warmup_seconds,
         "gaps": asdict(attempt.gaps),
+        "gpu": _describe_gpu(attempt.gpu),
     }
+
+
+def _describe_gpu(state: GpuState | None) -> dict[str, Any] | None:
+    return None if state is None else asdict(state)

@@ -17,6 +17,7 @@ DOCKERFILE = (KIT / "bundle/Dockerfile").read_text()
 BASE = {"torch", "torchvision"}  # in the base image
 DISTRIBUTION = {
     "PIL": "pillow",
+    "pynvml": "nvidia-ml-py",
     "yaml": "pyyaml",
     "segmentation_models_pytorch": "segmentation-models-pytorch",
 }

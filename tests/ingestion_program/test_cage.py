@@ -191,6 +191,31 @@ def test_data_where_a_submission_may_read_are_refused(place: Path, tmp_path: Pat
         cage.require_hidden(place)
 
 
+def test_libraries_that_the_loader_finds_are_open_with_their_whole_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in images where torch's own libraries lie in /opt."""
+    configuration = tmp_path / "cluster.conf"
+    configuration.write_text("# comment\ninclude other/*.conf\n/opt/cluster/mpi/lib\n/srv/libraries \n")
+    monkeypatch.setattr(cage, "_LOADER", [configuration, tmp_path / "absent.conf"])
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/driver/lib64::relative:/opt")
+    before = {sys.prefix, sys.base_prefix, *cage._SYSTEM}
+    assert set(cage._code_paths()) - before == {"/opt/cluster", "/srv/libraries", "/opt/driver", "/opt"}
+    with pytest.raises(UsageError, match="below /opt, which"):
+        cage.require_hidden(Path("/opt/cluster/data"))
+
+
+def test_what_the_driver_reads_is_open_with_a_gpu_only(tmp_path: Path) -> None:
+    if not cage.landlock_version():
+        pytest.skip("no Landlock")
+    for gpu in ([], ["/dev/null"]):
+        orders = cage.landlock(tmp_path, tmp_path, gpu)
+        assert orders
+        opened = {path for path, _ in orders["rules"]}
+        assert ("/proc/sys/vm/mmap_min_addr" in opened) is bool(gpu)
+        assert "/proc/sys" not in opened
+
+
 def test_levels_are_ordered_and_none_is_claimed_without_all_of_its_parts() -> None:
     parts = ("own_session", "no_new_privileges", "root_hidden", "network_refused")
     report = dict.fromkeys(parts, True)

@@ -1,4 +1,4 @@
-"""Devices, with a stand-in for nvidia-smi that answers as the real one."""
+"""Devices, with a stand-in for NVIDIA's driver."""
 
 from __future__ import annotations
 
@@ -12,46 +12,42 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nvidia_driver import Driver
 
 from flair_ingestion import devices
-from flair_ingestion.devices import Device, choose_device, exclusive_use, gpu_nodes, require_idle
+from flair_ingestion.devices import (
+    Device,
+    choose_device,
+    create_gpu_nodes,
+    exclusive_use,
+    gpu_nodes,
+    require_idle,
+)
 from flair_scoring.errors import UsageError
 
 CPU, FOLDER = Device("cpu", None, None, {}), f"flair2-{os.geteuid()}"
-GPUS = "GPU-aaaa, 0, NVIDIA T4, 550.1, 15360, 585, 40\nGPU-bbbb, 1, NVIDIA H200, 550.1, 143771, 1980, [N/A]\n"
 
 
-@pytest.fixture
-def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folder where `load` and `apps` hold what nvidia-smi answers for the chosen GPU."""
-    program = tmp_path / "nvidia-smi"
-    program.write_text(
-        "#!/bin/sh\n"
-        f"case $1 in --query-gpu=utilization*) cat {tmp_path}/load;; --query-compute*) cat {tmp_path}/apps;; "
-        f"*) cat {tmp_path}/gpus;; esac\n"
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    for name, content in {"gpus": GPUS, "load": "0\n", "apps": ""}.items():
-        (tmp_path / name).write_text(content)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+@pytest.fixture(params=["library", "tool"])
+def two_gpus(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    return tmp_path
+    return Driver(tmp_path / "driver", monkeypatch, request.param)
 
 
 @pytest.mark.parametrize(
     ("visible", "uuid"), [("", "GPU-aaaa"), ("1", "GPU-bbbb"), ("1,0", "GPU-bbbb"), ("GPU-bb", "GPU-bbbb")]
 )
 def test_the_first_visible_gpu_is_taken(
-    smi: Path, monkeypatch: pytest.MonkeyPatch, visible: str, uuid: str
+    two_gpus: Driver, monkeypatch: pytest.MonkeyPatch, visible: str, uuid: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     device = choose_device("auto")
     assert (device.kind, device.visible_gpu, device.torch_name) == ("cuda", uuid, "cuda:0")
     assert device.facts["driver_version"] == "550.1"
+    assert device.facts["memory_mib"] == {"GPU-aaaa": 15360, "GPU-bbbb": 143771}[uuid]
 
 
-def test_gpus_can_be_hidden_or_not_asked_for(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_can_be_hidden_or_not_asked_for(two_gpus: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cpu").kind == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert choose_device("auto").kind == "cpu"
@@ -62,15 +58,39 @@ def test_gpus_can_be_hidden_or_not_asked_for(smi: Path, monkeypatch: pytest.Monk
         choose_device("auto")
 
 
-@pytest.mark.parametrize(("load", "apps", "says"), [("0", "4711\n", "4711"), ("85", "", "85 %")])
-def test_a_busy_gpu_is_not_timed(smi: Path, load: str, apps: str, says: str) -> None:
+@pytest.mark.parametrize(("load", "pids", "says"), [(0, [4711], "4711"), (85, [], "85 %")])
+def test_a_busy_gpu_is_not_timed(two_gpus: Driver, load: int, pids: list[int], says: str) -> None:
     device = choose_device("cuda")
     require_idle(device)
-    (smi / "load").write_text(load)
-    (smi / "apps").write_text(apps)
-    with pytest.raises(UsageError, match="is busy") as caught:
+    two_gpus.set(1, percent=100, pids=[4712])  # another GPU
+    require_idle(device)
+    two_gpus.set(0, percent=load, pids=pids)
+    with pytest.raises(UsageError, match=r"is busy .*; a time measured now would be worthless") as caught:
         require_idle(device)
     assert says in str(caught.value)
+
+
+def test_the_file_for_unified_memory_is_made_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, asked = tmp_path / "dev", tmp_path / "asked"
+    nodes.mkdir()
+    tool = tmp_path / "nvidia-modprobe"
+    tool.write_text(f"#!/bin/sh\necho $* >> {asked}\ntouch {nodes}/nvidia-uvm\n")
+    tool.chmod(0o755)
+    gpu = Device("cuda", None, "GPU-aaaa", {})
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    create_gpu_nodes(CPU, nodes)
+    assert not asked.exists()
+    for _ in range(2):
+        create_gpu_nodes(gpu, nodes)
+    assert asked.read_text() == "-u -c 0\n"
+    (nodes / "nvidia-uvm").unlink()
+    tool.write_text("#!/bin/absent\n")
+    create_gpu_nodes(gpu, nodes)
+    tool.unlink()
+    create_gpu_nodes(gpu, nodes)
+    assert not (nodes / "nvidia-uvm").exists()
 
 
 @pytest.fixture

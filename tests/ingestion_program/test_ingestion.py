@@ -6,6 +6,7 @@ import io
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 import rasterio
 
-from flair_ingestion import ingestion, reference
+from flair_ingestion import devices, ingestion, reference
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.devices import Device
+from flair_ingestion.gpu_states import GpuState
 from flair_ingestion.ingestion import Plan, run_ingestion
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Conditions
+from flair_ingestion.nvidia import Use
 from flair_ingestion.predictions import Predictions
 from flair_ingestion.reference import time_reference
 from flair_ingestion.submission import open_submission
@@ -241,6 +244,60 @@ def test_without_time_left_for_the_reference_the_verdict_stands(
     ((timing, _),) = ingest(submission, flair_tree, relative, reference=opened)
     assert (timing["verdict"], timing["reference_drift"]) == ("within_limit", None)
     assert "no time was left (wall_seconds) to time the reference once more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", [5.0, 99.0])
+def test_a_gpu_that_others_use_at_the_end_voids_the_run(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, seconds: float
+) -> None:
+    monkeypatch.setattr(ingestion, "measure", measure_as([seconds]))
+    monkeypatch.setattr(devices, "_BUSY_CHECKS", 1)
+    monkeypatch.setattr(devices.nvidia, "read_use", lambda uuid: Use(97, [4711]))
+    gpu = Device("cuda", "NVIDIA H200", "GPU-bbbb", {"cores": 2, "uuid": "GPU-bbbb"})
+    limited = replace(conditions(ratio=0, seconds=10.0), device=gpu)
+    with pytest.raises(
+        UsageError, match=r"H200 is busy \(97 %, processes 4711\); perhaps it was during"
+    ) as e:
+        ingest(submission, flair_tree, limited)
+    assert e.value.written == []  # type: ignore[attr-defined]
+
+
+def test_how_the_gpu_ran_is_told_of_reference_and_submission(
+    monkeypatch: pytest.MonkeyPatch,
+    submission: Path,
+    flair_tree: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also when the reference's time comes from the cache."""
+    fast, slow = GpuState(1980, 600.0, []), GpuState(1410, 500.0, ["heat"])
+
+    def measure_at(state: GpuState, *runs: list[float]) -> Callable[..., None]:
+        measure = measure_as(*runs)
+
+        def measure_and_look(
+            one: Any, patches: Any, given: Any, attempt: Any, *rest: Any, **options: Any
+        ) -> None:
+            measure(one, patches, given, attempt, *rest, **options)
+            attempt.gpu = state
+
+        return measure_and_look
+
+    monkeypatch.setattr(reference, "measure", measure_at(fast, *[[1.0] * 6] * 3))
+    monkeypatch.setattr(ingestion, "measure", measure_at(slow, [6.0], [6.0]))
+    baseline = open_submission(submission, 100)
+    for _ in range(2):
+        ((timing, _),) = ingest(
+            submission,
+            flair_tree,
+            conditions(ratio=2.0, seconds=None),
+            reference=baseline,
+            cache=tmp_path / "cache",
+        )
+        assert timing["reference_gpu"] == asdict(fast)
+        assert timing["attempts"][0]["gpu"] == asdict(slow)
+        told = "the GPU ran at 1410 MHz for the submission (heat) and at 1980 MHz for the reference"
+        assert f"warning: {told}\n" in capsys.readouterr().err
 
 
 def test_attempts_that_differ_because_the_machine_does_are_nobodys_fault(

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from flair_ingestion.devices import Device
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
 from flair_ingestion.processes import Family, family
-from flair_ingestion.reading import start_readers
+from flair_ingestion.reading import Readers, start_readers
 from flair_ingestion.scheduling import current_scheduling, restore_scheduling
 from flair_ingestion.standstill import Gaps, Stop, stop_group, was_active
 from flair_ingestion.submission import open_submission
@@ -113,6 +115,12 @@ def test_what_has_slowed_the_clock_down_is_put_back_and_told(
     assert "warning: another process has slowed this one down: its niceness became" in capsys.readouterr().err
 
 
+@contextmanager
+def read_beside(_: Device) -> Iterator[tuple[Readers, None]]:
+    with start_readers() as readers:
+        yield readers, None
+
+
 def test_labels_are_the_same_whoever_reads(
     flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,5 +132,5 @@ def test_labels_are_the_same_whoever_reads(
         return np.concatenate(found)
 
     expected = labels("here")
-    monkeypatch.setattr("flair_ingestion.measurement.nullcontext", start_readers)
+    monkeypatch.setattr("flair_ingestion.measurement._helpers", read_beside)
     np.testing.assert_array_equal(labels("beside"), expected)

@@ -1,0 +1,72 @@
+"""How the GPU runs during a run: looked at by another process, summarised, compared."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from nvidia_driver import Driver
+
+from flair_ingestion import gpu_states
+from flair_ingestion.child import clock
+from flair_ingestion.gpu_states import GpuState, GpuWatch, describe_difference, summarise, watch_gpu
+from flair_ingestion.nvidia import State
+from flair_ingestion.processes import children
+
+
+def wait_for_looks(watch: GpuWatch, begin: float, clock_mhz: float) -> GpuState:
+    """The state since `begin`, as soon as all looks since then have seen this clock."""
+    for _ in range(600):
+        state = watch.between(begin, clock())
+        if state and state.clock_mhz == clock_mhz:
+            return state
+        time.sleep(0.1)
+    raise AssertionError("the GPU was not looked at")
+
+
+def test_only_the_asked_time_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver(tmp_path / "driver", monkeypatch, "library")
+    with watch_gpu("GPU-bbbb", None) as watch:
+        first = clock()
+        assert wait_for_looks(watch, first, 1980) == GpuState(1980, 70.25, [])
+        assert watch.between(0, first - 1000) is None
+        driver.set(1, clock=1200, milliwatts=700_000, reasons=0x4)
+        time.sleep(1)  # a look that had begun before sees the old state
+        assert wait_for_looks(watch, clock(), 1200) == GpuState(1200, 700, ["power limit"])
+
+
+def test_nothing_is_left_of_the_process_that_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Driver(tmp_path / "driver", monkeypatch, "library")
+    before, files = children(os.getpid()), len(os.listdir("/proc/self/fd"))
+    with watch_gpu("GPU-bbbb", {min(os.sched_getaffinity(0))}) as watch:
+        wait_for_looks(watch, 0, 1980)
+    assert children(os.getpid()) == before
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_a_line_that_is_being_written_does_not_count(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    state = '{"clock_mhz": 100, "power_watts": null, "reasons": []}'
+    seen.write_text(f'[1.0, {state}]\n[2.0, {state}]\n[3.0, {{"clock_m')
+    with seen.open("rb") as stream:
+        assert GpuWatch(stream).between(0, 9) == GpuState(100, None, [])
+
+
+def test_medians_of_what_is_known_and_reasons_that_are_not_rare() -> None:
+    states = [State(100, None, []), State(None, 30, ["heat"]), State(300, 50, []), State(200, 40, [])]
+    assert summarise(states) == GpuState(200, 40, ["heat"])
+    assert summarise([*states * 3, *[State(200, 40, [])] * 30]) == GpuState(200, 40, [])
+    assert summarise([State(None, None, [])]) == GpuState(None, None, [])
+    assert summarise([]) is None
+
+
+def test_another_clock_for_the_submission_is_told() -> None:
+    fast, slow = GpuState(1980, 600, []), GpuState(1410, 500, ["heat", "power limit"])
+    assert describe_difference(fast, slow) == (
+        "the GPU ran at 1410 MHz for the submission (heat, power limit) and at 1980 MHz for the reference"
+    )
+    near = GpuState(1980 / (1 + gpu_states.MAX_CLOCK_DIFFERENCE) + 1, 600, [])
+    for pair in [(fast, near), (near, fast), (None, slow), (fast, None), (GpuState(None, None, []), slow)]:
+        assert describe_difference(*pair) is None

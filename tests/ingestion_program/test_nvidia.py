@@ -1,0 +1,51 @@
+"""What the driver tells, through its library and through nvidia-smi: the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from nvidia_driver import Driver
+
+from flair_ingestion.nvidia import Gpu, State, Use, list_gpus, read_state, read_use
+
+T4 = Gpu("GPU-aaaa", 0, "NVIDIA T4", "550.1", 15360, 585, 40)
+H200 = Gpu("GPU-bbbb", 1, "NVIDIA H200", "550.1", 143771, 1980, None)
+
+
+@pytest.fixture(params=["library", "tool"])
+def driver(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    return Driver(tmp_path / "driver", monkeypatch, request.param)
+
+
+def test_the_gpus_are_listed(driver: Driver) -> None:
+    assert list_gpus() == [T4, H200]
+
+
+def test_who_uses_a_gpu(driver: Driver) -> None:
+    assert read_use("GPU-bbbb") == Use(0, [])
+    driver.set(1, percent=85, pids=[4711, 4712])
+    assert read_use("GPU-bbbb") == Use(85, [4711, 4712])
+    assert read_use("GPU-aaaa") == Use(0, [])
+    driver.set(1, percent=None)
+    assert read_use("GPU-bbbb").percent is None
+
+
+def test_how_a_gpu_runs(driver: Driver) -> None:
+    assert read_state("GPU-aaaa") == State(585, 70.25, [])
+    driver.set(0, clock=300, milliwatts=None, reasons=0x4 | 0x20)
+    assert read_state("GPU-aaaa") == State(300, None, ["power limit", "heat"])
+    driver.set(0, clock=None, reasons=None)
+    assert read_state("GPU-aaaa") == State(None, None, [])
+
+
+def test_a_gpu_that_is_not_there_has_no_state(driver: Driver) -> None:
+    assert read_state("GPU-cccc") == State(None, None, [])
+    assert read_use("GPU-cccc") == Use(None, [])
+
+
+def test_without_library_and_tool_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Driver(tmp_path / "driver", monkeypatch, "neither")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert list_gpus() == []
+    assert read_state("GPU-aaaa") == State(None, None, [])
