@@ -3,12 +3,15 @@ PYTHON ?= python3
 PY := .venv/bin/python
 DEMO := runs/demo
 SEED := 2022
+WHEELS_PYTHON ?= 3.12
+PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 any
+WHEELS := segmentation-models-pytorch|imagecodecs|nvidia-ml-py|safetensors|timm|huggingface-hub
 # Two processes, each computing with one core: two that want all of them wait for each other
 PYTEST_OPTIONS := -n 2 --dist loadfile
 test test-all test-lowest: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-lowest lint reference bundle bench lock clean
+.PHONY: help demo test test-all test-lowest lint reference bundle bench gpu wheels lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +66,16 @@ bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/ranking.py
 	$(PY) benchmarks/full_scale.py
 	$(PY) benchmarks/demo.py
+
+# On a machine without network: `make wheels` elsewhere, install them there, then `make gpu PY=python3`
+gpu: $(if $(filter .venv/%,$(PY)),.venv/installed) ## all that needs a GPU, in 9 minutes; what it can on a CPU
+	$(PY) benchmarks/gpu.py
+
+# Of two versions in the lock, the second is for newer Pythons
+wheels: .venv/installed ## in wheels/, what the kit needs beside PyTorch's usual company, for Python $(WHEELS_PYTHON)
+	$(PY) -m pip download --quiet --no-deps --only-binary :all: --python-version $(WHEELS_PYTHON) \
+	  $(addprefix --platform ,$(PLATFORMS)) -d wheels \
+	  $$(grep -oE '^($(WHEELS))==[^ ]+' requirements.lock | tac | sort -u -t= -k1,1)
 
 lock: ## pin the newest versions that pyproject.toml allows
 	$(PY) -m pip install --quiet uv

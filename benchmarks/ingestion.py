@@ -12,8 +12,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,13 @@ from flair_ingestion import cage, measurement
 from flair_ingestion import child as child_module
 from flair_ingestion.child import Budget, Child, clock
 from flair_ingestion.dataset import Patch, index_patches, sample_patches
-from flair_ingestion.devices import choose_device, exclusive_use, require_idle
+from flair_ingestion.devices import Device, choose_device, exclusive_use, require_idle
 from flair_ingestion.exchange import read_request, write_request
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
 from flair_ingestion.predictions import Spool
 from flair_ingestion.processes import thread_states
-from flair_ingestion.reading import Groups, Requests, read_here
+from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers
 from flair_ingestion.reference import NULL_SUBMISSION, open_reference
 from flair_ingestion.session import Session
 from flair_ingestion.submission import Submission, open_submission, unpack
@@ -49,6 +49,21 @@ class Model:
         time.sleep({seconds})
         return self.labels
 """
+# Busy for so long, as a program that waits for a GPU
+FAKE_DEVICE = """
+import time, torch
+class Model:
+    batch_size = 10
+    def __init__(self, submission_dir, device):
+        self.labels = torch.zeros(self.batch_size, 512, 512, dtype=torch.uint8)
+    def predict(self, batch):
+        count = len(batch["metadata"])
+        end = time.perf_counter() + count * {seconds}
+        while time.perf_counter() < end:
+            pass
+        return self.labels[:count]
+"""
+FAKE_SECONDS = 0.002  # a patch
 # Answers at once; its other threads wake up a thousand times a second, as those of a library that polls
 STUB = """
 import socket, sys, threading, time
@@ -318,6 +333,38 @@ def compare_wall_time(submission: Submission, patches: Sequence[Patch], conditio
     ]
 
 
+def compare_readers(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
+    """The time of a device that takes 2 ms a patch, with readers beside it as on CUDA, and without."""
+    beside, here = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "model.py").write_text(FAKE_DEVICE.format(seconds=FAKE_SECONDS))
+        submission = open_submission(Path(folder), 1)
+        original = measurement.work_beside
+        for run in range(runs):
+            for found, replacement in [(beside, read_beside), (here, original)][:: 1 if run % 2 else -1]:
+                attempt = Attempt()
+                measurement.work_beside = replacement
+                try:
+                    measure(submission, patches, conditions, attempt)
+                finally:
+                    measurement.work_beside = original
+                found.append(attempt.seconds)
+    ratios = divide(beside, here)
+    clocked = 1000 * statistics.median(here) / len(patches)
+    return [
+        f"a device that takes {1000 * FAKE_SECONDS:g} ms a patch, {clocked:.2f} inside the clock: with "
+        f"readers beside {statistics.mean(ratios):.4f} of that (standard error "
+        f"{standard_error(ratios):.4f}, {runs} runs of {len(patches)} patches)"
+    ]
+
+
+@contextmanager
+def read_beside(_: Device) -> Iterator[tuple[Readers, None]]:
+    """The readers alone: there is no GPU to be looked at."""
+    with start_readers() as readers:
+        yield readers, None
+
+
 def scatter_of_sleepers(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
     """A sleeping submission against a sleeping reference."""
     with tempfile.TemporaryDirectory() as folder:
@@ -359,7 +406,7 @@ def scatter_of_ratio(
 def main() -> None:
     """Measure all of it, or what was named, and append each to the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ("null", "bare", "wall", "noise", "models", "stops")
+    names = ("null", "bare", "wall", "readers", "noise", "models", "stops")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--patches", type=int, default=60, help="at most 125 (default: %(default)s)")
     parser.add_argument(
@@ -394,6 +441,7 @@ def main() -> None:
                 submission, data, patches[: args.block], conditions, args.runs
             ),
             "wall": lambda: compare_wall_time(submission, patches, conditions),
+            "readers": lambda: compare_readers(patches, conditions, args.runs),
             "noise": lambda: scatter_of_sleepers(patches, conditions, args.runs),
             "models": lambda: scatter_of_models(submission, patches[: args.block], conditions, args.runs),
             "stops": lambda: [time_stops(threads, args.stops) for threads in (1, 8, 64)],

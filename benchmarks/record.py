@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 KIT = Path(__file__).resolve().parents[1]
-RECORD = KIT / "benchmarks" / "RECORD.md"
+RECORD = Path(os.environ.get("FLAIR_RECORD") or KIT / "benchmarks" / "RECORD.md")
 
 
 def cores() -> int:
@@ -30,11 +30,14 @@ def append_record(command: str, figures: Sequence[str], packages: Sequence[str] 
 
 
 def _commit() -> str:
-    """Short hash, with -dirty where tracked files but the record itself have changed."""
+    """Short hash, with -dirty where tracked files but the record itself have changed; unknown without git."""
     git = ["git", "-C", str(KIT)]
     changes = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/RECORD.md"]
-    dirty = "-dirty" if subprocess.check_output(changes, text=True).strip() else ""
-    return subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip() + dirty
+    try:
+        dirty = "-dirty" if subprocess.check_output(changes, text=True).strip() else ""
+        return subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip() + dirty
+    except (OSError, subprocess.CalledProcessError):  # a copy of the files alone
+        return "unknown commit"
 
 
 def _processor() -> str:

@@ -86,7 +86,7 @@ def measure(
     The labels are valid until `deliver` returns. Raises what Session raises, TimeLimitError as soon as the
     inference is beyond a limit's grey zone, and SubmissionError if too many gaps were not still.
     """
-    with _helpers(conditions.device) as (readers, watch):
+    with work_beside(conditions.device) as (readers, watch):
         session = Session(submission, conditions.device, conditions.limits, conditions.wall)
         try:
             with session:
@@ -118,7 +118,7 @@ def measure(
 
 
 @contextmanager
-def _helpers(device: Device) -> Iterator[tuple[Readers | None, GpuWatch | None]]:
+def work_beside(device: Device) -> Iterator[tuple[Readers | None, GpuWatch | None]]:
     """On CUDA, processes that read and one that looks at the GPU; on the CPU nothing runs beside."""
     if device.kind == "cpu":
         yield None, None

@@ -132,5 +132,5 @@ def test_labels_are_the_same_whoever_reads(
         return np.concatenate(found)
 
     expected = labels("here")
-    monkeypatch.setattr("flair_ingestion.measurement._helpers", read_beside)
+    monkeypatch.setattr("flair_ingestion.measurement.work_beside", read_beside)
     np.testing.assert_array_equal(labels("beside"), expected)

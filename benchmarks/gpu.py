@@ -1,0 +1,190 @@
+"""Everything of the kit that needs a GPU, in nine minutes, the most telling parts first.
+
+Each part is a program with its own time budget; one that fails does not keep the others from running. What
+they print is kept in runs/gpu, with a table at the end and lines for the record in record.md. Without a GPU
+the parts that have a smaller counterpart on the CPU run, and the table says which did not.
+
+Ends with exit code 1 if a part has failed or has not ended within its budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+KIT = Path(__file__).resolve().parents[1]
+OUTPUT = KIT / "runs" / "gpu"
+SEED = "2022"
+MINUTES = 9
+FINE, NOT_RUN = "done", "not run"
+DEVICE = """
+import json, torch
+gpu = torch.cuda.is_available()
+facts = {"torch": torch.__version__, "cuda": torch.version.cuda, "gpu": gpu and torch.cuda.get_device_name()}
+print(json.dumps(facts))
+"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A program and the seconds that it may take; `cpu` are its arguments without a GPU, None: not run."""
+
+    name: str
+    seconds: float
+    program: str
+    gpu: Sequence[str]
+    cpu: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a part, the seconds that it took, and the last line that it printed."""
+
+    name: str
+    state: str
+    seconds: float
+    said: str
+
+
+def list_parts(data: Path, output: Path) -> list[Part]:
+    """All parts, in their order."""
+    ingest = [str(data), "reference_submission", str(output / "run"), "--limit-ratio", "0"]
+    return [
+        Part(
+            *("toy data", 60, "starting_kit/make_toy_dataset.py"),
+            gpu=[str(data), "--size", "tiny", "--seed", SEED],
+            cpu=[str(data), "--size", "tiny", "--seed", SEED],
+        ),
+        Part("cage", 60, "ingestion_program/flair_ingestion/runner.py", gpu=["--probe"], cpu=["--probe"]),
+        Part(
+            *("timed run", 90, "ingestion_program/ingest.py"),
+            gpu=[*ingest, "--device", "cuda"],
+            cpu=[*ingest, "--device", "cpu", "--subset", "2"],
+        ),
+        Part(
+            *("harness", 60, "benchmarks/ingestion.py"),
+            gpu=["null", "--device", "cuda", "--runs", "3"],
+            cpu=["null", "--patches", "10", "--runs", "1"],
+        ),
+        Part(
+            *("bare loop", 120, "benchmarks/ingestion.py"),
+            gpu=["bare", "--device", "cuda", "--runs", "4", "--block", "60"],
+            cpu=["bare", "--runs", "2", "--block", "1"],
+        ),
+        Part(
+            *("scatter", 150, "benchmarks/ingestion.py"),
+            gpu=["models", "--device", "cuda", "--block", "60"],
+            cpu=None,
+        ),
+        Part(
+            *("inference", 120, "benchmarks/inference.py"),
+            gpu=["--batch", "1", "8", "32"],
+            cpu=["--dates", "12"],
+        ),
+        Part(
+            *("training step", 60, "benchmarks/training_step.py"),
+            gpu=["--batch", "10", "--dates", "55"],
+            cpu=["--batch", "1"],
+        ),
+    ]
+
+
+def run_parts(parts: Sequence[Part], gpu: bool, output: Path, seconds: float) -> list[Result]:
+    """Run one part after the other within `seconds` altogether, and print what became of each."""
+    end = time.monotonic() + seconds
+    results = []
+    for part in parts:
+        arguments = part.gpu if gpu else part.cpu
+        left = end - time.monotonic()
+        if arguments is None:
+            result = Result(part.name, NOT_RUN, 0, "needs a GPU")
+        elif left <= 0:
+            result = Result(part.name, NOT_RUN, 0, "no time was left")
+        else:
+            result = run_part(part, arguments, output, min(part.seconds, left))
+        print(describe(result), flush=True)
+        results.append(result)
+    return results
+
+
+def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float) -> Result:
+    """Run one part, and end all its processes when its time is over."""
+    log = output / f"{part.name.replace(' ', '_')}.log"
+    command = [sys.executable, str(KIT / part.program), *arguments]
+    begin = time.monotonic()
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment(output),
+            cwd=KIT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(seconds)
+            state = FINE if code == 0 else f"failed, exit {code}"
+        except subprocess.TimeoutExpired:
+            state = f"stopped after {seconds:.0f} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return Result(part.name, state, time.monotonic() - begin, last_line(log))
+
+
+def environment(output: Path) -> dict[str, str]:
+    """That of a part: it finds the kit, also where that is not installed, and where its figures go."""
+    programs = [str(KIT / name) for name in ("scoring_program", "ingestion_program", "starting_kit")]
+    paths = [*programs, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "FLAIR_RECORD": str(output / "record.md")}
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something; progress bars overwrite their line."""
+    lines = [line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
+
+
+def describe(result: Result) -> str:
+    """A line of the table."""
+    return f"{result.name:<14} {result.state:<20} {result.seconds:6.1f} s  {result.said}"
+
+
+def main() -> None:
+    """Run all parts, print the table, write it with the record's lines."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    begin = time.monotonic()
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir(parents=True)
+    command = [sys.executable, "-c", DEVICE]
+    facts = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    print(f"torch {facts['torch']}, CUDA {facts['cuda']}, {facts['gpu'] or 'no GPU'}", flush=True)
+    left = 60 * MINUTES - (time.monotonic() - begin)
+    parts = list_parts(OUTPUT / "data", OUTPUT)
+    results = run_parts(parts, bool(facts["gpu"]), OUTPUT, left)
+    table = "\n".join(describe(result) for result in results)
+    (OUTPUT / "table.txt").write_text(table + "\n")
+    print(f"\n{table}\n\n{time.monotonic() - begin:.0f} s; logs and record.md: {OUTPUT}")
+    if any(result.state not in (FINE, NOT_RUN) for result in results):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; logs of the parts that ran are in runs/gpu")

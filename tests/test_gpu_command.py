@@ -1,0 +1,84 @@
+"""`make gpu`: every part within its time, whatever the others do, and a table at the end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import gpu
+from gpu import FINE, NOT_RUN, Part, run_parts
+
+KIT = Path(__file__).parents[1]
+OUTLIVES = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def part(name: str, source: str, folder: Path, seconds: float = 60, on_cpu: bool = True) -> Part:
+    program = folder / f"{name}.py"
+    program.write_text(source)
+    return Part(name, seconds, str(program), ["on the GPU"], ["on the CPU"] if on_cpu else None)
+
+
+def test_a_part_that_fails_or_hangs_does_not_keep_the_others_from_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [
+        part("fails", "raise SystemExit('what is wrong')", tmp_path),
+        part("hangs", OUTLIVES, tmp_path, seconds=3),
+        part("needs", "print('never seen')", tmp_path, on_cpu=False),
+        part("works", "import sys; print('first'); print('a\\rlast, ' + sys.argv[1])", tmp_path),
+    ]
+    results = run_parts(parts, False, tmp_path, 60)
+    assert [(result.name, result.state, result.said) for result in results if result.name != "hangs"] == [
+        ("fails", "failed, exit 1", "what is wrong"),
+        ("needs", NOT_RUN, "needs a GPU"),
+        ("works", FINE, "last, on the CPU"),
+    ]
+    assert results[1].state == "stopped after 3 s"
+    assert not Path("/proc", results[1].said, "exe").exists()
+    assert len(capsys.readouterr().out.splitlines()) == len(parts)
+    (gpu_only,) = run_parts(parts[2:3], True, tmp_path, 60)
+    assert (gpu_only.state, gpu_only.said) == (FINE, "never seen")
+
+
+def test_no_part_begins_when_the_time_is_over(tmp_path: Path) -> None:
+    parts = [part(name, "import time; time.sleep(600)", tmp_path) for name in ("first", "second")]
+    begin = time.monotonic()
+    first, second = run_parts(parts, False, tmp_path, 2)
+    assert time.monotonic() - begin < 60
+    assert first.state == "stopped after 2 s"
+    assert (second.state, second.said) == (NOT_RUN, "no time was left")
+
+
+def test_parts_find_the_kit_and_write_no_line_into_the_record_itself(tmp_path: Path) -> None:
+    source = "import flair_ingestion, flair_baseline, flair_scoring; "
+    source += "import record; record.append_record('it', ['figure'])"
+    program = KIT / "benchmarks" / "record.py"
+    before = (KIT / "benchmarks/RECORD.md").read_bytes()
+    command = [sys.executable, "-c", f"import sys; sys.path.append({str(program.parent)!r}); {source}"]
+    subprocess.run(command, check=True, env=gpu.environment(tmp_path), cwd=tmp_path)
+    assert (KIT / "benchmarks/RECORD.md").read_bytes() == before
+    assert "| `it` |" in (tmp_path / "record.md").read_text()
+
+
+def test_every_part_is_a_program_of_the_kit(tmp_path: Path) -> None:
+    parts = gpu.list_parts(tmp_path, tmp_path)
+    assert all((KIT / part.program).is_file() for part in parts)
+    assert len({part.name for part in parts}) == len(parts)
+
+
+@pytest.mark.long
+def test_make_gpu_runs_here() -> None:
+    """On a machine without a GPU what has a counterpart on the CPU; four minutes on two quiet cores."""
+    done = subprocess.run(["make", "gpu"], cwd=KIT, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "record.md: " in done.stdout
