@@ -37,11 +37,10 @@ print(json.dumps(facts))
 
 @dataclass(frozen=True)
 class Part:
-    """A program and the seconds that it may take; `cpu` are its arguments without a GPU, None: not run."""
+    """What Python runs with a GPU and without (None: nothing), and the seconds that it may take."""
 
     name: str
     seconds: float
-    program: str
     gpu: Sequence[str]
     cpu: Sequence[str] | None
 
@@ -58,44 +57,39 @@ class Result:
 
 def list_parts(data: Path, output: Path) -> list[Part]:
     """All parts, in their order."""
-    ingest = [str(data), "reference_submission", str(output / "run"), "--limit-ratio", "0"]
+    toy = ["starting_kit/make_toy_dataset.py", str(data), "--size", "tiny", "--seed", SEED]
+    probe = ["ingestion_program/flair_ingestion/runner.py", "--probe"]
+    ingest = ["ingestion_program/ingest.py", str(data), "reference_submission", str(output / "run")]
+    ingest += ["--limit-ratio", "0"]
+    clock = "benchmarks/ingestion.py"
+    tests = ["-m", "pytest", "-m", "cuda", "tests/test_cuda.py"]
     return [
+        Part("toy data", 60, toy, toy),
+        Part("cage", 60, probe, probe),
+        Part("timed run", 90, [*ingest, "--device", "cuda"], [*ingest, "--device", "cpu", "--subset", "2"]),
+        Part("submissions", 120, ["tests/submissions/run_zoo.py", "--device", "cuda"], None),
         Part(
-            *("toy data", 60, "starting_kit/make_toy_dataset.py"),
-            gpu=[str(data), "--size", "tiny", "--seed", SEED],
-            cpu=[str(data), "--size", "tiny", "--seed", SEED],
+            *("harness", 60),
+            [clock, "null", "--device", "cuda", "--runs", "3"],
+            [clock, "null", "--patches", "10", "--runs", "1"],
         ),
-        Part("cage", 60, "ingestion_program/flair_ingestion/runner.py", gpu=["--probe"], cpu=["--probe"]),
+        Part("tests", 150, tests, tests),
         Part(
-            *("timed run", 90, "ingestion_program/ingest.py"),
-            gpu=[*ingest, "--device", "cuda"],
-            cpu=[*ingest, "--device", "cpu", "--subset", "2"],
-        ),
-        Part(
-            *("harness", 60, "benchmarks/ingestion.py"),
-            gpu=["null", "--device", "cuda", "--runs", "3"],
-            cpu=["null", "--patches", "10", "--runs", "1"],
-        ),
-        Part(
-            *("bare loop", 120, "benchmarks/ingestion.py"),
-            gpu=["bare", "--device", "cuda", "--runs", "4", "--block", "60"],
-            cpu=["bare", "--runs", "2", "--block", "1"],
+            *("bare loop", 90),
+            [clock, "bare", "--device", "cuda", "--runs", "3", "--block", "60"],
+            [clock, "bare", "--runs", "2", "--block", "1"],
         ),
         Part(
-            *("scatter", 150, "benchmarks/ingestion.py"),
-            gpu=["models", "--device", "cuda", "--block", "60"],
-            cpu=None,
+            *("inference", 90),
+            ["benchmarks/inference.py", "--batch", "1", "8", "32"],
+            ["benchmarks/inference.py", "--dates", "12"],
         ),
         Part(
-            *("inference", 120, "benchmarks/inference.py"),
-            gpu=["--batch", "1", "8", "32"],
-            cpu=["--dates", "12"],
+            *("training step", 60),
+            ["benchmarks/training_step.py", "--batch", "10", "--dates", "55"],
+            ["benchmarks/training_step.py", "--batch", "1"],
         ),
-        Part(
-            *("training step", 60, "benchmarks/training_step.py"),
-            gpu=["--batch", "10", "--dates", "55"],
-            cpu=["--batch", "1"],
-        ),
+        Part("scatter", 150, [clock, "models", "--device", "cuda", "--block", "60"], None),
     ]
 
 
@@ -120,11 +114,10 @@ def run_parts(parts: Sequence[Part], gpu: bool, output: Path, seconds: float) ->
 def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float) -> Result:
     """Run one part, and end all its processes when its time is over."""
     log = output / f"{part.name.replace(' ', '_')}.log"
-    command = [sys.executable, str(KIT / part.program), *arguments]
     begin = time.monotonic()
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command,
+            [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

@@ -11,8 +11,8 @@ from pathlib import Path
 INGEST = Path(__file__).resolve().parents[2] / "ingestion_program" / "ingest.py"
 
 
-def ingest_command(*arguments: object, program: Path = INGEST) -> list[str]:
-    return [sys.executable, "-B", str(program), *map(str, arguments), "--device", "cpu"]
+def ingest_command(*arguments: object, program: Path = INGEST, device: str = "cpu") -> list[str]:
+    return [sys.executable, "-B", str(program), *map(str, arguments), "--device", device]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -22,10 +22,12 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(temporary)}
 
 
-def run_ingest(folder: Path, *arguments: object, program: Path = INGEST) -> subprocess.CompletedProcess[str]:
+def run_ingest(
+    folder: Path, *arguments: object, program: Path = INGEST, device: str = "cpu"
+) -> subprocess.CompletedProcess[str]:
     """Run it with temporary files in `folder`; asserts that neither they nor processes are left."""
     done = subprocess.run(
-        ingest_command(*arguments, program=program),
+        ingest_command(*arguments, program=program, device=device),
         capture_output=True,
         text=True,
         timeout=300,

@@ -72,4 +72,5 @@ def test_the_judgement(expected: int, kind: str, code: int, stderr: str, result:
 
 
 def test_every_animal_says_what_it_is() -> None:
-    assert {run_zoo.read_kind(animal) for animal in zoo.ANIMALS} == {"Honest", "Broken", "Cheating"}
+    animals = (*zoo.ANIMALS, *zoo.GPU_ANIMALS)
+    assert {run_zoo.read_kind(animal) for animal in animals} == {"Honest", "Broken", "Cheating"}

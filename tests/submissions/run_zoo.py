@@ -23,20 +23,18 @@ import zoo
 from ingest_command import run_ingest
 from zoo import Animal
 
-from flair_files import write_flair_tree
-
 FINE = ("PASSED", "CAUGHT")
 WIDTH = 72  # of a sentence in the table
 
 
 def observe(
-    animal: Animal, data: Path, folder: Path
+    animal: Animal, data: Path, folder: Path, device: str = "cpu"
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run ingestion on it in `folder`; the ended process, and timing.json, empty if there is none."""
     submission, output = zoo.lay_out(animal.name, folder), folder / "output"
     (folder / "limits.yaml").write_text(animal.limits or "load_seconds: 120")
     options = ["--limits", folder / "limits.yaml", "--limit-ratio", 0]
-    done = run_ingest(folder, data, submission, output, *options)
+    done = run_ingest(folder, data, submission, output, *options, device=device)
     timing = output / "timing.json"
     return done, json.loads(timing.read_text()) if timing.is_file() else {}
 
@@ -58,15 +56,27 @@ def read_kind(animal: Animal) -> str:
     return (ast.get_docstring(ast.parse(source.read_text())) or "").partition(" ")[0].rstrip(":,")
 
 
-def visit(animal: Animal, data: Path) -> tuple[str, str]:
+def visit(animal: Animal, data: Path, device: str) -> tuple[str, str]:
     """The result for one animal, and what was observed in a sentence."""
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         try:
-            done, timing = observe(animal, data, Path(folder))
+            done, timing = observe(animal, data, Path(folder), device)
         except (AssertionError, subprocess.TimeoutExpired) as error:  # something is left, or does not end
             return "UNEXPECTED", repr(error)
     last = (done.stderr.strip().splitlines() or [""])[-1]
     return judge(animal, read_kind(animal), done), f"exit {done.returncode}: {timing.get('reason', last)}"
+
+
+def draw_data(folder: Path, device: str) -> Path:
+    """A few patches; on a machine with a GPU the toy set's, which need no further package."""
+    if device == "cuda":
+        from flair_baseline.toy import make_toy_dataset
+
+        make_toy_dataset(folder / "toy", "tiny", 2022)
+        return folder / "toy"
+    from flair_files import write_flair_tree
+
+    return write_flair_tree(folder)
 
 
 def main() -> None:
@@ -75,19 +85,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="submissions of zoo.py; default: all")
-    names = parser.parse_args().names
-    known = {animal.name: animal for animal in zoo.ANIMALS}
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: those that are meant for a GPU"
+    )
+    args = parser.parse_args()
+    names = args.names
+    known = {animal.name: animal for animal in (zoo.ANIMALS if args.device == "cpu" else zoo.GPU_ANIMALS)}
     if unknown := [name for name in names if name not in known]:
         parser.error(f"not in the zoo: {', '.join(unknown)}; there are: {', '.join(known)}")
     counts: Counter[str] = Counter()
     wide = max(map(len, known))
     print(f"{'submission':{wide}}  {'expected':{WIDTH}}  {'observed':{WIDTH}}  seconds  result")
     with tempfile.TemporaryDirectory(prefix="zoo-data-") as folder:
-        data = write_flair_tree(Path(folder))
+        data = draw_data(Path(folder), args.device)
         for name in names or known:
             animal = known[name]
             begin = time.monotonic()
-            result, observed = visit(animal, data)
+            result, observed = visit(animal, data, args.device)
             seconds = time.monotonic() - begin
             counts[result] += 1
             expected = f"exit {animal.exit_code}: {animal.says}"[:WIDTH]

@@ -31,6 +31,7 @@ ANIMALS = (
     Animal("honest_batch_7", 0, "within_limit"),
     Animal("honest_batch_32", 0, "within_limit"),
     Animal("honest_numpy", 0, "within_limit"),
+    Animal("honest_gpu", 0, "within_limit"),
     Animal("floods_stdout", 0, "within_limit"),
     Animal("stays", 0, "within_limit"),
     Animal("no_model_class", 3, "model.py defines no class Model"),
@@ -85,6 +86,18 @@ ANIMALS = (
     Animal("litters", 0, "within_limit"),
     Animal("ships_predictions", 3, "'predictions/PRED_077413.tif' is a result"),
     Animal("metadata_command", 3, "'metadata.yaml' has a command"),
+)
+
+# Those that are run on a GPU too, and those that need one
+GPU_ANIMALS = (
+    Animal("honest_gpu", 0, "within_limit"),
+    Animal("honest_numpy", 0, "within_limit"),
+    Animal("raises_in_predict", 3, "warm-up (batch of 1): KeyError: 'arial'"),
+    Animal("returns_unfinished", 3, "were not predicted"),
+    Animal("queues_on_the_gpu", 3, "were not predicted"),
+    Animal("reads_the_disk", 0, "within_limit", level="files"),
+    Animal("phones_home", 0, "within_limit", level="full"),
+    Animal("caches_across_runs", 0, "within_limit", level="full"),
 )
 
 

@@ -1,0 +1,112 @@
+"""What only a GPU can show, on the toy data set, which needs no package that a machine for it may lack."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flair_baseline.toy import make_toy_dataset
+from flair_ingestion import cage
+from flair_scoring.raster import read_raster
+
+sys.path += [str(Path(__file__).parent / name) for name in ("ingestion_program", "submissions")]
+from ingest_command import run_ingest
+from zoo import lay_out
+
+pytestmark = pytest.mark.cuda
+KIT = Path(__file__).parents[1]
+SMALL = [
+    *("encoder=resnet18", "encoder_weights=null", "decoder_channels=[16, 16, 16, 16, 16]"),
+    *("batch_size=2", "effective_batch_size=4", "workers=0", "device=cuda", "deterministic=true"),
+]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("toy") / "toy"
+    make_toy_dataset(data, "tiny", 2022)
+    return data
+
+
+def ingest(folder: Path, data: Path, submission: Path, device: str) -> tuple[dict[str, Any], np.ndarray, str]:
+    """timing.json, the labels of all patches by their names, and what was said."""
+    output = folder / device
+    done = run_ingest(folder, data, submission, output, "--limit-ratio", 0, device=device)
+    assert done.returncode == 0, done.stderr
+    labels = [read_raster(path) for path in sorted((output / "predictions").iterdir())]
+    return json.loads((output / "timing.json").read_text()), np.stack(labels), done.stderr
+
+
+def test_a_submission_uses_its_gpu_inside_the_cage(toy: Path, tmp_path: Path) -> None:
+    submission = lay_out("honest_gpu", tmp_path)
+    timing, labels, said = ingest(tmp_path, toy, submission, "cuda")
+    assert timing["cage"] == ("full" if cage.landlock_version() else "process")
+    assert "trying without" not in said
+    assert "opens those of all GPUs" not in said
+    assert timing["device"]["kind"] == "cuda"
+    assert timing["device"]["name"] == torch.cuda.get_device_name()
+    assert timing["peak_memory_mib"]["accelerator"] > 0
+    assert timing["attempts"][0]["gaps"]["restless"] == 0
+    assert timing["attempts"][0]["gaps"]["accounted"]
+    _, expected, _ = ingest(tmp_path, toy, submission, "cpu")
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_the_clock_of_the_gpu_is_looked_at(toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "sleeps").mkdir()
+    source = (Path(__file__).parent / "submissions/honest_gpu.py").read_text()
+    source = source.replace("return batch", "import time; time.sleep(1); return batch")
+    (tmp_path / "sleeps/model.py").write_text(source)
+    timing, _, _ = ingest(tmp_path, toy, tmp_path / "sleeps", "cuda")
+    state = timing["attempts"][0]["gpu"]
+    assert state["clock_mhz"] > 100
+    assert state["power_watts"] > 10
+
+
+def test_the_baseline_labels_as_on_the_cpu(toy: Path, tmp_path: Path) -> None:
+    """Untrained weights: scores lie closer to each other than those of a trained network."""
+    _, labels, _ = ingest(tmp_path, toy, KIT / "reference_submission", "cuda")
+    _, expected, _ = ingest(tmp_path, toy, KIT / "reference_submission", "cpu")
+    assert (labels == expected).mean() > 0.99
+
+
+def train(data: Path, run: Path, *options: str, launcher: tuple[str, ...] = ()) -> None:
+    program = [sys.executable, *launcher, str(KIT / "starting_kit/train.py")]
+    line = [*program, "--data", str(data), "--config", "utt_all", "--output", str(run), *SMALL, *options]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "last.pt", weights_only=True)["model"]
+
+
+def assert_equal(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    logs = []
+    for run in (first, second):
+        with (run / "log.csv").open() as file:
+            logs.append([{**row, "seconds": ""} for row in csv.DictReader(file)])
+    assert logs[0] == logs[1]
+
+
+def test_a_seed_repeats_bit_for_bit_where_that_is_asked_for(toy: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        train(toy, tmp_path / name, "epochs=2")
+    assert_equal(tmp_path / "first", tmp_path / "second")
+
+
+def test_one_rank_over_nccl_trains(toy: Path, tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1")
+    train(toy, tmp_path / "run", "epochs=1", launcher=launcher)
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
