@@ -39,6 +39,7 @@ TIMING_KEYS = [
         "limit_seconds",
         "grey_zone",
         "reference_drift",
+        "reference_gpu",
         "attempts",
         "order_seed",
         "patches",

@@ -201,6 +201,7 @@ def test_no_stop_is_undone_by_continuing_oneself(start: Callable[[Arrange, bool]
         if free.wakes(0.5):
             break
         os.killpg(free.pid, signal.SIGCONT)
+        assert free.wakes(60)  # who does not run yet cannot undo the next one
     else:
         pytest.fail("no stop was undone without the filter: this test shows nothing")
     for _ in range(10):
