@@ -38,17 +38,21 @@ print(json.dumps(facts))
 
 @dataclass(frozen=True)
 class Part:
-    """What Python runs with a GPU and without (None: nothing), and the seconds that it may take."""
+    """What Python runs with a GPU and without (None: nothing), and the seconds that it may take.
+
+    `telling`: what the most telling line of its output holds.
+    """
 
     name: str
     seconds: float
     gpu: Sequence[str]
     cpu: Sequence[str] | None
+    telling: str = ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a part, the seconds that it took, and the last line that it printed."""
+    """What became of a part, the seconds that it took, and the most telling line that it printed."""
 
     name: str
     state: str
@@ -65,9 +69,14 @@ def list_parts(data: Path, output: Path) -> list[Part]:
     clock = "benchmarks/ingestion.py"
     tests = ["-m", "pytest", "-m", "cuda", "tests/test_cuda.py"]
     return [
-        Part("toy data", 60, toy, toy),
-        Part("cage", 60, probe, probe),
-        Part("timed run", 90, [*ingest, "--device", "cuda"], [*ingest, "--device", "cpu", "--subset", "2"]),
+        Part("toy data", 60, toy, toy, "patches"),
+        Part("cage", 60, probe, probe, "cage level"),
+        Part(
+            *("timed run", 90),
+            [*ingest, "--device", "cuda"],
+            [*ingest, "--device", "cpu", "--subset", "2"],
+            telling="cage:",
+        ),
         Part("submissions", 120, ["tests/submissions/run_zoo.py", "--device", "cuda"], None),
         Part(
             *("harness", 60),
@@ -89,6 +98,7 @@ def list_parts(data: Path, output: Path) -> list[Part]:
             *("training step", 60),
             ["benchmarks/training_step.py", "--batch", "10", "--dates", "55"],
             ["benchmarks/training_step.py", "--batch", "1"],
+            telling="ms a patch",
         ),
         Part("scatter", 150, [clock, "models", "--device", "cuda", "--block", "60"], None),
     ]
@@ -136,7 +146,7 @@ def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return Result(part.name, state, time.monotonic() - begin, last_line(log))
+    return Result(part.name, state, time.monotonic() - begin, telling_line(log, part.telling))
 
 
 def environment(output: Path) -> dict[str, str]:
@@ -146,10 +156,11 @@ def environment(output: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "FLAIR_RECORD": str(output / "record.md")}
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says something; progress bars overwrite their line."""
+def telling_line(log: Path, telling: str) -> str:
+    """The last line that holds `telling`, else the last one; progress bars overwrite their line."""
     lines = [line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines()]
-    return next((line for line in reversed(lines) if line), "")
+    said = [line for line in lines if line]
+    return [*said[-1:], *(line for line in said if telling in line)][-1] if said else ""
 
 
 def describe(result: Result) -> str:

@@ -50,6 +50,14 @@ def test_a_part_that_fails_or_hangs_does_not_keep_the_others_from_running(
     assert (gpu_only.state, gpu_only.said) == (FINE, "never seen")
 
 
+@pytest.mark.parametrize(("telling", "said"), [("", "c 3"), ("b", "b 2"), ("absent", "c 3")])
+def test_the_most_telling_line_is_told(tmp_path: Path, telling: str, said: str) -> None:
+    (tmp_path / "log").write_text("b 1\n 0 %\rb 2\n\nc 3\n \n")
+    assert gpu.telling_line(tmp_path / "log", telling) == said
+    (tmp_path / "log").write_text("")
+    assert gpu.telling_line(tmp_path / "log", telling) == ""
+
+
 def test_no_part_begins_when_the_time_is_over(tmp_path: Path) -> None:
     parts = [part(name, "import time; time.sleep(600)", tmp_path) for name in ("first", "second")]
     begin = time.monotonic()
