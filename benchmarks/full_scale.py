@@ -2,7 +2,8 @@
 
 Data: the toy set `large`, whose areas share the files of one drawn area per domain, with a training split of
 61,712 patches made of further names of a few files. So the page cache holds all of it, and nothing waits for
-the disk. The submission does nothing: what remains is the kit's own work.
+the disk. The submission does nothing: what remains is the kit's own work. With --device cuda the test set
+goes through the reference submission on the GPU instead, and nothing else is measured.
 """
 
 from __future__ import annotations
@@ -37,15 +38,20 @@ PROGRESS = re.compile(rb"submission: [^\r\n]*?(\d+)/\d+")
 
 def make_data(data: Path, areas: int) -> np.ndarray:
     """`large` with so many test areas, and the whole training split; test pixels per FLAIR value (20,)."""
+    pixels = make_test_split(data, areas)
+    link_training_split(data)
+    return pixels
+
+
+def make_test_split(data: Path, areas: int) -> np.ndarray:
+    """`large` with so many test areas; test pixels per FLAIR value (20,)."""
     large = SIZES["large"]
     domains = min(areas, large.splits["test"].domains)
     test = dataclasses.replace(
         large.splits["test"], domains=domains, areas=areas // domains, larger=areas % domains
     )
     SIZES["full_scale"] = dataclasses.replace(large, splits={**large.splits, "test": test})
-    pixels = make_toy_dataset(data, "full_scale", 2022)
-    link_training_split(data)
-    return pixels["test"]
+    return make_toy_dataset(data, "full_scale", 2022)["test"]
 
 
 def link_training_split(data: Path) -> None:
@@ -154,6 +160,21 @@ def ingest_beside_reading(data: Path, output: Path, patches: list[Patch]) -> lis
     ]
 
 
+def ingest_on_gpu(data: Path, output: Path) -> list[str]:
+    """The reference submission on the GPU over all test patches, without a limit."""
+    command = [sys.executable, "-B", str(KIT / "ingestion_program" / "ingest.py"), str(data)]
+    command += [str(KIT / "reference_submission"), str(output), "--limit-ratio", "0", "--device", "cuda"]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall = time.perf_counter() - start
+    timing = json.loads((output / "timing.json").read_text())
+    patches, seconds = timing["patches"], timing["inference_seconds"]
+    return [
+        f"{timing['device']['name']}: the reference's inference of {patches} patches {seconds:.1f} s, "
+        f"{patches / seconds:.0f} patches/s, from start to exit {wall:.1f} s"
+    ]
+
+
 def score(data: Path, output: Path, pixels: np.ndarray) -> list[str]:
     """score.py on what ingestion wrote; every prediction is building, so the accuracy is building's share."""
     command = [sys.executable, KIT / "scoring_program" / "score.py", output, labels_folder(data, "test")]
@@ -173,17 +194,22 @@ def main() -> None:
     parser.add_argument(
         "--areas", type=int, default=642, help="test areas of 25 patches, for a trial (default: %(default)s)"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     args = parser.parse_args()
+    command = " ".join(["python benchmarks/full_scale.py", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as folder:
         data, output = Path(folder, "data"), Path(folder, "output")
         start = time.perf_counter()
+        if args.device == "cuda":
+            make_test_split(data, args.areas)
+            append_record(command, ingest_on_gpu(data, output), ("torch",))
+            return
         pixels = make_data(data, args.areas)
         figures = [f"data made in {time.perf_counter() - start:.0f} s"]
         found, patches = time_index(data)
         figures += found
         figures += ingest_beside_reading(data, output, patches)
         figures += score(data, output, pixels)
-    command = "python benchmarks/full_scale.py" + (f" --areas {args.areas}" if args.areas != 642 else "")
     append_record(command, figures, ("numpy", "imagecodecs"))
 
 

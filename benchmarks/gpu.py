@@ -71,6 +71,7 @@ def list_parts(data: Path, output: Path) -> list[Part]:
     return [
         Part("toy data", 60, toy, toy, "patches"),
         Part("cage", 60, probe, probe, "cage level"),
+        Part("refusals", 90, ["benchmarks/refusals.py"], ["benchmarks/refusals.py"], "cage level"),
         Part(
             *("timed run", 90),
             [*ingest, "--device", "cuda"],
@@ -90,9 +91,10 @@ def list_parts(data: Path, output: Path) -> list[Part]:
             [clock, "bare", "--runs", "2", "--block", "1"],
         ),
         Part(
-            *("inference", 90),
-            ["benchmarks/inference.py", "--batch", "1", "8", "32"],
-            ["benchmarks/inference.py", "--dates", "12"],
+            *("inference", 60),
+            ["benchmarks/inference.py", "--batch", "1", "8", "32", "--roofline"],
+            ["benchmarks/inference.py", "--dates", "12", "--roofline"],
+            telling="at most",
         ),
         Part(
             *("training step", 60),
@@ -100,6 +102,19 @@ def list_parts(data: Path, output: Path) -> list[Part]:
             ["benchmarks/training_step.py", "--batch", "1"],
             telling="ms a patch",
         ),
+        Part(
+            *("compiled", 90),
+            ["benchmarks/inference.py", "--dates", "55", "--batch", "8", "--compiled"],
+            cpu=None,  # minutes
+            telling="at most",
+        ),
+        Part(
+            *("loader", 60),
+            ["benchmarks/loader.py", "--workers", "1", "16"],
+            ["benchmarks/loader.py", "--workers", "2", "--seconds", "2"],
+            telling="patches/s",
+        ),
+        Part("test set", 180, ["benchmarks/full_scale.py", "--device", "cuda"], None, "patches/s"),
         Part("scatter", 150, [clock, "models", "--device", "cuda", "--block", "60"], None),
     ]
 

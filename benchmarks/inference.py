@@ -1,7 +1,9 @@
-"""Time of U-T&T on inputs in memory: the plain network, the folded one that package.py packs, and bfloat16.
+"""Time of U-T&T on inputs in memory: the plain network, the folded one that package.py packs, and others.
 
-With --flair2 the official model comes first, on the same weights and inputs, and the ratios are to it. The
-allocator returns nothing to the system in between, for all of them: page faults would be part of the ratio.
+The others are the folded one in TF32 (on GPUs that have it), in bfloat16, and compiled. With --flair2 the
+official model comes first, on the same weights and inputs, and the ratios are to it. The allocator returns
+nothing to the system in between, for all of them: page faults would be part of the ratio. The share of the
+roofline (roofline.py) is that of the folded network in each precision.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from flair_baseline.official import convert
 from flair_baseline.utt import OFFICIAL_DAY, UTT, choose_labels
 from flair_scoring.errors import UsageError, run_command
 from record import append_record
+from roofline import Peaks, ideal_seconds, list_layers, measure_peaks
 
 REPEATS = 5
 PACKAGES = ("torch", "segmentation-models-pytorch")
@@ -34,7 +37,8 @@ EDITS = {  # what src/backbones/txt_model.py needs for smp of this year
     'encoder_name="resnet34", ': 'encoder_name="resnet34", encoder_weights=None,',
     "decoder(*unet_utae_fmaps)": "decoder(unet_utae_fmaps)",
 }
-Runner = Callable[[dict[str, Tensor]], Tensor]
+Inputs = dict[str, Tensor]
+Runner = Callable[[Inputs], Tensor]
 
 
 def main() -> None:
@@ -44,19 +48,33 @@ def main() -> None:
     parser.add_argument("--dates", type=int, nargs="+", default=[12, 55], metavar="T")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="B", help="patches at once")
     parser.add_argument("--compiled", action="store_true", help="also compile the folded network (minutes)")
+    parser.add_argument("--roofline", action="store_true", help="also the share of the roofline")
     args = parser.parse_args()
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)
+    allow_tf32(False)
     runners = make_runners(args.flair2, args.compiled, device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     figures = [f"{name}, ms per patch, medians of {REPEATS} interleaved runs, share of labels that are equal"]
+    peaks = measure_all_peaks(runners, device) if args.roofline else {}
+    for name, peak in peaks.items():
+        figures.append(
+            f"{name}: at best {peak.operations / 1e12:.2f} TFLOP/s and {peak.bytes / 1e9:.0f} GB/s here"
+        )
     for dates in args.dates:
         for batch in args.batch:
             inputs = {name: tensor.to(device) for name, tensor in draw_inputs(batch, dates).items()}
-            figures.append(f"T={dates} B={batch}: {compare(runners, inputs, device)}")
+            seconds, sentence = compare(runners, inputs, device)
+            figures.append(f"T={dates} B={batch}: {sentence}")
+            if peaks:
+                figures.append(describe_shares(runners, peaks, inputs, seconds))
     append_record(" ".join(["python benchmarks/inference.py", *sys.argv[1:]]), figures, PACKAGES)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether products and convolutions of float32 may be computed in TF32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> dict[str, Runner]:
@@ -69,7 +87,7 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
         plain = convert(official.state_dict(), config, flair2)
         official.eval().to(device)
 
-        def run_official(inputs: dict[str, Tensor]) -> Tensor:
+        def run_official(inputs: Inputs) -> Tensor:
             days = OFFICIAL_DAY - inputs["days"]
             scores = official(settings, inputs["aerial"] / 255, inputs["series"] * 10_000, days, [])[1]
             return scores.softmax(1).argmax(1)
@@ -83,6 +101,8 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
     folded.to(device, memory_format=torch.channels_last)
     runners["plain"] = lambda inputs: choose_labels(plain(**inputs)[0], 512)
     runners["folded"] = lambda inputs: choose_labels(folded.score(**inputs)[0], 512)
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        runners["tf32"] = lambda inputs: run_in_tf32(runners["folded"], inputs)
     scores = {"bf16": folded.score} if computes_in_bfloat16(device) else {}
     if compiled:
         both = deepcopy(folded)
@@ -94,7 +114,16 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
     return runners
 
 
-def run_in_bfloat16(score: Callable[..., tuple[Tensor, Tensor | None]], inputs: dict[str, Tensor]) -> Tensor:
+def run_in_tf32(run: Runner, inputs: Inputs) -> Tensor:
+    """Labels with TF32 allowed meanwhile."""
+    allow_tf32(True)
+    try:
+        return run(inputs)
+    finally:
+        allow_tf32(False)
+
+
+def run_in_bfloat16(score: Callable[..., tuple[Tensor, Tensor | None]], inputs: Inputs) -> Tensor:
     """Labels under autocast."""
     with torch.autocast(inputs["aerial"].device.type, torch.bfloat16):
         scores, _ = score(**inputs)
@@ -127,7 +156,7 @@ def randomise_norms(model: nn.Module) -> nn.Module:
     return model
 
 
-def draw_inputs(batch: int, dates: int) -> dict[str, Tensor]:
+def draw_inputs(batch: int, dates: int) -> Inputs:
     """Arguments of `UTT.forward`; every patch has all the dates."""
     return {
         "aerial": torch.randint(0, 256, (batch, 5, 512, 512), dtype=torch.uint8),
@@ -137,8 +166,8 @@ def draw_inputs(batch: int, dates: int) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def compare(runners: dict[str, Runner], inputs: dict[str, Tensor], device: torch.device) -> str:
-    """Median times in turn, ratios to the first, share of labels that equal the first's."""
+def compare(runners: dict[str, Runner], inputs: Inputs, device: torch.device) -> tuple[dict[str, float], str]:
+    """Median seconds of each in turn; also in a sentence, with ratios to the first and equal labels."""
     labels = {name: run(inputs).cpu() for name, run in runners.items()}  # the warm-up too
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(REPEATS):
@@ -149,13 +178,42 @@ def compare(runners: dict[str, Runner], inputs: dict[str, Tensor], device: torch
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - start)
     first, *others = runners
-    medians = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
-    parts = [f"{first} {medians[first] / len(inputs['aerial']):.1f}"]
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    count = len(inputs["aerial"])
+    parts = [f"{first} {1000 * medians[first] / count:.2f}"]
     for name in others:
         equal = float((labels[name] == labels[first]).double().mean())
-        each, ratio = medians[name] / len(inputs["aerial"]), medians[first] / medians[name]
-        parts.append(f"{name} {each:.1f} ({ratio:.2f}x, {equal:.5f})")
-    return ", ".join(parts)
+        ratio = medians[first] / medians[name]
+        parts.append(f"{name} {1000 * medians[name] / count:.2f} ({ratio:.2f}x, {equal:.5f})")
+    best = min(medians, key=lambda name: medians[name])
+    parts.append(f"at most {count / medians[best]:.0f} patches/s ({best})")
+    return medians, ", ".join(parts)
+
+
+def measure_all_peaks(runners: dict[str, Runner], device: torch.device) -> dict[str, Peaks]:
+    """The device's peaks in the precision of each runner that has one of its own: folded, tf32, bf16."""
+    peaks = {"folded": measure_peaks(device, torch.float32)}
+    if "tf32" in runners:
+        allow_tf32(True)
+        peaks["tf32"] = measure_peaks(device, torch.float32)
+        allow_tf32(False)
+    if "bf16" in runners:
+        peaks["bf16"] = measure_peaks(device, torch.bfloat16)
+    return peaks
+
+
+@torch.inference_mode()
+def describe_shares(
+    runners: dict[str, Runner], peaks: dict[str, Peaks], inputs: Inputs, seconds: dict[str, float]
+) -> str:
+    """How near each precision comes to its roofline: the shortest possible time over the measured one."""
+    shares = []
+    for name, peak in peaks.items():
+        layers = list_layers(lambda name=name: runners[name](inputs))
+        ideal = ideal_seconds(layers, peak)
+        work = sum(layer.operations for layer in layers) / len(inputs["aerial"]) / 1e9
+        shares.append(f"{name} {ideal / seconds[name]:.0%} ({work:.1f} GFLOP a patch)")
+    return "share of the roofline: " + ", ".join(shares)
 
 
 if __name__ == "__main__":

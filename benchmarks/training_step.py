@@ -1,4 +1,7 @@
-"""Time of a training step of U-T&T on a batch in memory: forward, loss, backward, SGD; float32 and bfloat16.
+"""Time of a training step of U-T&T on a batch in memory: forward, loss, backward, SGD; in several precisions.
+
+They are float32 and bfloat16, on a GPU also TF32, which torch takes for the convolutions of float32 unless it
+is told otherwise, and float32 with deterministic algorithms only.
 
 With --flair2 the official model takes the same step beside it, without its training metric, which ours does
 not compute either. First both compute the loss and the gradients of one patch with the same weights, batch
@@ -8,10 +11,12 @@ norm frozen and dropout off: these must agree. The allocator keeps what is freed
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +43,15 @@ ROUNDS = 5
 TOLERANCE = 1e-3  # of loss and gradients, relative; float32 on both sides
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a step is computed: `precision` as in configurations, whether TF32 is allowed and any algorithm."""
+
+    precision: str = "fp32"
+    tf32: bool = False
+    deterministic: bool = False
+
+
 def main() -> None:
     """Measure, print, append one line to the record."""
     parser = argparse.ArgumentParser(
@@ -48,6 +62,7 @@ def main() -> None:
     parser.add_argument("--flair2", type=Path, metavar="PATH", help="a checkout of github.com/IGNF/FLAIR-2")
     args = parser.parse_args()
     keep_freed_memory()
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic algorithms want it before CUDA starts
     device = choose_device("auto")
     batch = draw_batch(args.batch, args.dates)
     figures = [f"{args.batch} patches, {args.dates} dates, median of {ROUNDS}"]
@@ -56,8 +71,8 @@ def main() -> None:
         official, settings = load_official(args.flair2)
         figures.append(compare_gradients(official, settings, args.flair2))
         steps["official"] = official_step(official, settings, batch, device)
-    for precision in ("fp32", "bf16") if computes_in_bfloat16(device) else ("fp32",):
-        steps[f"ours {precision}"] = our_step(batch, precision, device)
+    for name, way in choose_ways(device).items():
+        steps[f"ours {name}"] = our_step(batch, way, device)
     seconds = time_steps(steps, device)
     for name, times in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(seconds[next(iter(steps))], times, strict=True))
@@ -78,14 +93,32 @@ def draw_batch(patches: int, dates: int) -> Batch:
     return Batch((aerial, *pad_series(list(series), list(days))), labels)
 
 
-def our_step(batch: Batch, precision: str, device: torch.device) -> Callable[[], object]:
-    """The step of train.py."""
+def choose_ways(device: torch.device) -> dict[str, Way]:
+    """Those in which this device can compute a step."""
+    gpu = device.type == "cuda"
+    ways = {"fp32": Way()}
+    ways |= {"tf32": Way(tf32=True)} if gpu and torch.cuda.get_device_capability(device) >= (8, 0) else {}
+    ways |= {"bf16": Way(precision="bf16")} if computes_in_bfloat16(device) else {}
+    return ways | ({"fp32 deterministic": Way(deterministic=True)} if gpu else {})
+
+
+def our_step(batch: Batch, way: Way, device: torch.device) -> Callable[[], object]:
+    """The step of train.py, computed in this way."""
     size = len(batch.labels)
     options = ["encoder_weights=null", f"batch_size={size}", f"effective_batch_size={size}"]
     config = load_config("utt_best", options)
     learner, weights = make_learner(config, device, batches_per_epoch=1), class_weights(config)
     learner.model.train()
-    return lambda: take_step(learner, [batch], weights, precision)
+
+    def step() -> None:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = way.tf32
+        torch.use_deterministic_algorithms(way.deterministic)
+        try:
+            take_step(learner, [batch], weights, way.precision)
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    return step
 
 
 def official_step(

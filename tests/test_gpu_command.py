@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from flair_ingestion import runner, seccomp
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu
+import refusals
 from gpu import FINE, NOT_RUN, PATIENCE, Part, run_parts
+from roofline import Layer, Peaks, ideal_seconds, list_layers
 
 KIT = Path(__file__).parents[1]
 OUTLIVES = """
@@ -83,6 +90,76 @@ def test_every_part_is_a_program_of_the_kit(tmp_path: Path) -> None:
     programs = {part.gpu[0] for part in parts} - {"-m"}
     assert all((KIT / program).is_file() for program in programs)
     assert len({part.name for part in parts}) == len(parts)
+
+
+FILTERED = """
+import ctypes, os, runpy, socket, sys
+input()
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+install = runpy.run_path(sys.argv[1])["install_filter"]
+install(ctypes.CDLL(None), bytes.fromhex(sys.argv[2]))
+def refused(action, *arguments):
+    try:
+        action(*arguments)
+    except OSError:
+        return
+    raise SystemExit(f"{action} {arguments} is not refused")
+for _ in range(3):
+    refused(os.setxattr, "/tmp", "user.x", b"")
+if os.fork() == 0:
+    os.chmod("/", 0)
+    refused(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    refused(open, "/sys/kernel/notes", "w")
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_trace_tells_what_the_cage_refuses_with_its_path_or_arguments() -> None:
+    """Also in processes that a program starts. Nobody may write into that file, whoever he is."""
+    call_filter = seccomp.system_call_filter(None)
+    assert call_filter
+    line = [sys.executable, "-I", "-c", FILTERED, runner.__file__, call_filter.hex()]
+    with refusals.start_tracer() as tracer:
+        child = subprocess.Popen(line, stdin=subprocess.PIPE)
+        assert refusals.begin_tracing(tracer, child.pid)
+        child.communicate(b"\n")
+        told = json.loads(tracer.communicate()[0])
+    assert child.returncode == 0
+    datagrams = next(what for what in told if what.startswith("socket"))
+    assert datagrams.startswith(f"socket {socket.AF_INET:#x}, 0x")
+    assert datagrams.endswith(": EPERM")
+    assert told == {
+        "setxattr: EPERM": 3,
+        "chmod: no effect": 1,
+        datagrams: 1,
+        "openat /sys/kernel/notes: EACCES": 1,
+    }
+
+
+def test_a_process_that_cannot_be_traced_is_told() -> None:
+    with refusals.start_tracer() as tracer:
+        assert not refusals.begin_tracing(tracer, 2**22)  # no process has a number as high
+        said = tracer.communicate()[1]
+    assert tracer.returncode == 1
+    assert said.startswith("tracing is not possible here: ")
+
+
+def test_the_roofline_counts_every_layer_once() -> None:
+    """Numbers by hand: operations are two for each multiplication, bytes those of inputs and output."""
+    image, kernel, matrix = torch.ones(2, 5, 64, 64), torch.ones(8, 5, 3, 3), torch.ones(3, 8)
+
+    def run() -> torch.Tensor:
+        features = torch.nn.functional.conv2d(image, kernel).relu().mean((2, 3))
+        return torch.nn.functional.linear(features, matrix, torch.ones(3))
+
+    convolution = Layer(2 * 2 * 62 * 62 * 8 * 5 * 9, 4 * (2 * 5 * 64 * 64 + 8 * 5 * 9 + 2 * 8 * 62 * 62))
+    product = Layer(2 * 2 * 8 * 3, 4 * (3 + 2 * 8 + 8 * 3 + 2 * 3))
+    assert list_layers(run) == [convolution, product]
+    with torch.inference_mode():
+        assert list_layers(run) == [convolution, product]
+    peaks = Peaks(operations=1e9, bytes=1e9)
+    assert ideal_seconds([Layer(3, 2), Layer(5, 7)], peaks) == pytest.approx(10e-9)
 
 
 @pytest.mark.long
