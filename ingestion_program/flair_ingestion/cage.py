@@ -38,7 +38,10 @@ _KNOWN_RIGHTS = (0, 13, 14, 15, 15, 16)
 _MIN_VERSION, _TCP_VERSION, _SCOPE_VERSION = 3, 4, 6  # before 3, files outside could be truncated
 _CREATE_RULESET = 444
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/sys")
-_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nsswitch.conf", "passwd", "group")
+_ETC = (
+    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nsswitch.conf", "passwd", "group"),
+    *("locale.alias", "ssl/openssl.cnf"),  # /usr has links to them
+)
 _LOADER = [Path("/etc/ld.so.conf"), *sorted(Path("/etc/ld.so.conf.d").glob("*.conf"))]
 _PROC = ("self", "cpuinfo", "meminfo", "stat")
 _PROC_CUDA = ("devices", "driver/nvidia", "driver/nvidia-caps", "sys/vm/mmap_min_addr")

@@ -89,9 +89,17 @@ def require_idle(device: Device, told: str = "a time measured now would be worth
         if not use.pids and (use.percent or 0) <= _BUSY_PERCENT:
             return
         time.sleep(1)
-    pids = ", ".join(map(str, use.pids)) or "not listed"
+    pids = ", ".join(map(_describe_process, use.pids)) or "not listed"
     percent = "an unknown share" if use.percent is None else f"{use.percent} %"
     raise UsageError(f"{device.name or 'the GPU'} is busy ({percent}, processes {pids}); {told}")
+
+
+def _describe_process(pid: int) -> str:
+    """Its number and, where this container sees it, its name."""
+    try:
+        return f"{pid} ({Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()})"
+    except OSError:
+        return str(pid)
 
 
 def create_gpu_nodes(device: Device, nodes: Path = _NODES) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from flair_ingestion.child import clock
 from flair_ingestion.dataset import Patch
 from flair_ingestion.devices import require_idle
+from flair_ingestion.gpu_memory import overwrite_gpu_memory
 from flair_ingestion.gpu_states import describe_difference
 from flair_ingestion.limits import (
     MAX_ATTEMPTS,
@@ -106,8 +107,9 @@ def _attempt_until_decided(
 ) -> None:
     """Run the submission, again while its time is in a grey zone; raises TimeLimitError if over a limit.
 
-    Each attempt is a fresh process with a fresh copy of the submission. It gets the patches in the same order
-    and keeps its own labels: those of the attempt whose time counts are the predictions.
+    Each attempt is a fresh process with a fresh copy of the submission, on a GPU with memory that was just
+    overwritten. It gets the patches in the same order and keeps its own labels: those of the attempt whose
+    time counts are the predictions.
     """
     assert record.submission
     limits, ordered = record.time_limits, draw_order(patches, plan.order_seed)
@@ -116,6 +118,7 @@ def _attempt_until_decided(
         record.attempts.append(attempt)
         spool.begin_attempt()
         try:
+            overwrite_gpu_memory(conditions)
             measure(record.submission, ordered, conditions, attempt, limits, spool.add)
         except TimeLimitError:
             if len(record.attempts) == 1 or clock() > conditions.wall:

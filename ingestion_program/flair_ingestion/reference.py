@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from flair_ingestion.dataset import Patch, sample_patches
+from flair_ingestion.gpu_memory import OVERWRITING_SUBMISSION
 from flair_ingestion.gpu_states import GpuState
 from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.submission import Submission, open_submission
@@ -123,10 +124,11 @@ def time_harness(patches: Sequence[Patch], conditions: Conditions) -> float:
 
 
 def harness_sha256() -> str:
-    """Hash of what measures: ingest.py, this package and the null submission, names and contents."""
+    """Hash of what measures: ingest.py, this package and the kit's own submissions, names and contents."""
     total = hashlib.sha256()
-    ours = Path(__file__).parent.glob("*.py")
-    for path in sorted([PROGRAM / "ingest.py", NULL_SUBMISSION / "model.py", *ours]):
+    ours = [*Path(__file__).parent.glob("*.py"), PROGRAM / "ingest.py"]
+    ours += [folder / "model.py" for folder in (NULL_SUBMISSION, OVERWRITING_SUBMISSION)]
+    for path in sorted(ours):
         total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 

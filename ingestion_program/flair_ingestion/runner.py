@@ -215,6 +215,7 @@ def answer_requests(control: socket.socket, model: Any, labels: mmap.mmap) -> No
             return
         batch = read_batch(map_request(descriptors[0]))
         write_labels(model.predict(batch), target[: len(batch["metadata"])])
+        finish_gpu_work()
         del batch  # giving memory back takes time: it belongs to this request, not to the gap after it
         control.send(DONE + message[len(GO) :])
 
@@ -269,6 +270,14 @@ def write_labels(labels: Any, target: Tensor) -> None:
             raise Refusal(f"predict returned values from {low} to {high}; expected labels 0..{CLASSES}")
     # not torch's copy, which would start its threads: they stay busy and delay the answer on a small machine
     numpy.copyto(target.numpy(), labels.detach().to("cpu", torch.uint8).numpy())
+
+
+def finish_gpu_work() -> None:
+    """Wait for what the submission has left to the GPU: it belongs to this request, not to the next gap."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def describe_memory() -> dict[str, float | None]:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +69,17 @@ def test_a_busy_gpu_is_not_timed(two_gpus: Driver, load: int, pids: list[int], s
     with pytest.raises(UsageError, match=r"is busy .*; a time measured now would be worthless") as caught:
         require_idle(device)
     assert says in str(caught.value)
+
+
+def test_whoever_uses_the_gpu_is_named_where_that_is_known(
+    two_gpus: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_BUSY_CHECKS", 1)
+    with subprocess.Popen(["sleep", "1000"]) as busy:
+        two_gpus.set(0, percent=50, pids=[busy.pid, 2**22])
+        with pytest.raises(UsageError, match=rf"processes {busy.pid} \(sleep\), {2**22}\)"):
+            require_idle(choose_device("cuda"))
+        busy.kill()
 
 
 def test_the_file_for_unified_memory_is_made_where_it_is_missing(

@@ -251,6 +251,7 @@ def test_a_gpu_that_others_use_at_the_end_voids_the_run(
     monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, seconds: float
 ) -> None:
     monkeypatch.setattr(ingestion, "measure", measure_as([seconds]))
+    monkeypatch.setattr(ingestion, "overwrite_gpu_memory", lambda _: None)
     monkeypatch.setattr(devices, "_BUSY_CHECKS", 1)
     monkeypatch.setattr(devices.nvidia, "read_use", lambda uuid: Use(97, [4711]))
     gpu = Device("cuda", "NVIDIA H200", "GPU-bbbb", {"cores": 2, "uuid": "GPU-bbbb"})

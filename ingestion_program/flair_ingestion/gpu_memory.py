@@ -1,0 +1,37 @@
+"""Before each attempt the free memory of the GPU is overwritten: what earlier processes left is gone.
+
+A driver may hand out memory as an earlier process has left it. So notes for a later attempt could lie there,
+and the weights of an earlier participant.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from flair_ingestion.measurement import Conditions
+from flair_ingestion.session import Session
+from flair_ingestion.submission import open_submission
+from flair_scoring.errors import SubmissionError
+
+OVERWRITING_SUBMISSION = Path(__file__).resolve().parents[1] / "overwriting_submission"
+
+
+def overwrite_gpu_memory(conditions: Conditions) -> None:
+    """Fill the free memory of the GPU with zeros, by a process in a cage of its own; nothing on the CPU.
+
+    Warns on stderr if that fails. Raises UsageError and TimeLimitError as `Session` does.
+    """
+    if conditions.device.kind != "cuda":
+        return
+    limits = conditions.limits
+    submission = open_submission(OVERWRITING_SUBMISSION, limits.submission_mib)
+    session = Session(submission, conditions.device, limits, conditions.wall)
+    try:
+        with session:
+            session.start(conditions.cage_level)
+            session.load()
+    except SubmissionError as error:
+        sentence = str(error).partition("\n")[0]
+        told = f"the memory of the GPU was not overwritten before the attempt: {sentence}"
+        print(f"warning: {told}", file=sys.stderr)
