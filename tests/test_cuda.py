@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def test_a_submission_uses_its_gpu_inside_the_cage(toy: Path, tmp_path: Path) ->
     assert timing["cage"] == ("full" if cage.landlock_version() else "process")
     assert "trying without" not in said
     assert "opens those of all GPUs" not in said
+    assert "the memory of the GPU was not overwritten" not in said
     assert timing["device"]["kind"] == "cuda"
     assert timing["device"]["name"] == torch.cuda.get_device_name()
     assert timing["peak_memory_mib"]["accelerator"] > 0
@@ -78,9 +80,13 @@ def test_the_baseline_labels_as_on_the_cpu(toy: Path, tmp_path: Path) -> None:
     assert (labels == expected).mean() > 0.99
 
 
-def train(data: Path, run: Path, *options: str, launcher: tuple[str, ...] = ()) -> None:
+def training(data: Path, run: Path, *options: str, launcher: tuple[str, ...] = ()) -> list[str]:
     program = [sys.executable, *launcher, str(KIT / "starting_kit/train.py")]
-    line = [*program, "--data", str(data), "--config", "utt_all", "--output", str(run), *SMALL, *options]
+    return [*program, "--data", str(data), "--config", "utt_all", "--output", str(run), *SMALL, *options]
+
+
+def train(data: Path, run: Path, *options: str, launcher: tuple[str, ...] = ()) -> None:
+    line = training(data, run, *options, launcher=launcher)
     done = subprocess.run(line, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
@@ -100,10 +106,21 @@ def assert_equal(first: Path, second: Path) -> None:
     assert logs[0] == logs[1]
 
 
-def test_a_seed_repeats_bit_for_bit_where_that_is_asked_for(toy: Path, tmp_path: Path) -> None:
+def test_a_seed_repeats_bit_for_bit_where_that_is_asked_for_also_after_a_kill(
+    toy: Path, tmp_path: Path
+) -> None:
     for name in ("first", "second"):
-        train(toy, tmp_path / name, "epochs=2")
+        train(toy, tmp_path / name, "epochs=3")
     assert_equal(tmp_path / "first", tmp_path / "second")
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(training(toy, killed, "epochs=3"), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (killed / "last.pt").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (killed / "log.csv").exists() or len((killed / "log.csv").read_text().splitlines()) < 4
+    train(toy, killed, "epochs=3", "--resume")
+    assert_equal(tmp_path / "first", killed)
 
 
 def test_one_rank_over_nccl_trains(toy: Path, tmp_path: Path) -> None:

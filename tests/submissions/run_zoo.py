@@ -1,8 +1,9 @@
 """Run the zoo and print what became of each submission: PASSED, CAUGHT, or CHEATED if it got away with it.
 
-Honest submissions pass. Broken and cheating ones are caught: refused, or their attacks fail one and all. The
-seconds are those of the whole command, the start of Python and torch included. Ends with exit code 1 if one
-cheated or ended otherwise than zoo.py expects.
+Honest submissions pass. Broken and cheating ones are caught: refused, or their attacks fail one and all. OPEN
+is an attack that succeeds and that THREATS.md calls open. The seconds are those of the whole command, the
+start of Python and torch included. Ends with exit code 1 if one cheated, or ended otherwise than zoo.py
+expects.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import zoo
 from ingest_command import run_ingest
 from zoo import Animal
 
-FINE = ("PASSED", "CAUGHT")
+FINE = ("PASSED", "CAUGHT", "OPEN")
 WIDTH = 72  # of a sentence in the table
 
 
@@ -40,9 +41,9 @@ def observe(
 
 
 def judge(animal: Animal, kind: str, done: subprocess.CompletedProcess[str]) -> str:
-    """PASSED, CAUGHT, CHEATED or UNEXPECTED. `kind`: the first word of its docstring."""
+    """PASSED, CAUGHT, OPEN, CHEATED or UNEXPECTED. `kind`: the first word of its docstring."""
     if "CHEATED" in done.stderr or (kind == "Cheating" and done.returncode == 0 != animal.exit_code):
-        return "CHEATED"
+        return "OPEN" if animal.open else "CHEATED"
     said = done.stderr if animal.exit_code else done.stdout
     if done.returncode != animal.exit_code or animal.says not in said or "Traceback" in done.stderr:
         return "UNEXPECTED"

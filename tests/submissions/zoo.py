@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 class Animal:
     """A submission, ingestion's exit code, what its message says, keys of limits.yaml that it needs.
 
-    `level`: the cage that it takes to stop it.
+    `level`: the cage that it takes to stop it. `open`: nothing stops it yet, as THREATS.md says.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Animal:
     says: str
     limits: str = ""
     level: str = "none"
+    open: bool = False
 
 
 ANIMALS = (
@@ -95,6 +96,10 @@ GPU_ANIMALS = (
     Animal("raises_in_predict", 3, "warm-up (batch of 1): KeyError: 'arial'"),
     Animal("returns_unfinished", 3, "were not predicted"),
     Animal("queues_on_the_gpu", 3, "were not predicted"),
+    Animal("writes_late_from_the_gpu", 3, "were not predicted"),
+    Animal("polls_on_the_gpu", 0, "within_limit"),
+    Animal("uses_other_gpus", 0, "within_limit"),
+    Animal("queues_work_for_gaps", 3, "CHEATED", open=True),
     Animal("reads_the_disk", 0, "within_limit", level="files"),
     Animal("phones_home", 0, "within_limit", level="full"),
     Animal("caches_across_runs", 0, "within_limit", level="full"),
