@@ -1,19 +1,37 @@
-"""Do the leaderboard's interval and test keep what they promise? Simulated test sets, nested as FLAIR's.
+"""Do the leaderboard's interval, test and groups keep their promise? Simulated test sets, nested as FLAIR's.
 
-Each simulated test set has 10 new domains with 16 areas each. Classes are mixed unevenly, by domain and by
-area; how well a class is recognised varies by domain and area, for all submissions alike and for each one
-apart. All submissions are equally good in the population, so every "A is better than B" is a false alarm, and
-the interval should hold the mIoU of the population. The spreads are chosen, not fitted to FLAIR.
+Each simulated test set has new domains with 16 areas each. Classes are mixed unevenly, by domain and by area;
+how well a class is recognised varies by domain and area, for all submissions alike and for each one apart.
+The spreads are chosen, not fitted to FLAIR.
+
+A cell of the simulation is a kind of board: so many submissions, related in such a way, equally good in the
+population or not. A false split is a board whose leader's group leaves out one of the best submissions. Where
+a single one is the best, the power is the share of boards that find it alone in its group. Beside them stand
+the same shares for the rule of earlier versions, which tested the leader against one after the other,
+corrected within the first five places; and the power of a test that knows by how much submissions scatter.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from scipy.stats import beta, studentized_range
 from tqdm import tqdm
 
-from flair_scoring.comparison import ALPHA, swap_test
+from flair_scoring.comparison import (
+    ALPHA,
+    leader_group_p_values,
+    pairwise_differences,
+    sign_patterns,
+    swap_test,
+)
 from flair_scoring.metrics import jackknife_interval, mean_iou
 from record import append_record
 
@@ -23,17 +41,61 @@ AREA_PIXELS = 100 * 512 * 512
 SHARES = np.array([7.13, 7.33, 12.1, 3.09, 4.52, 4.28, 17.32, 6.3, 3.01, 18.24, 12.47, 3.45, 0.75])
 RECALL = np.array([2.2, 0.7, 1.6, 0.2, 2.2, 1.4, 1.6, 0.0, 1.2, 0.8, 1.0, 0.3, -4.0])
 SPREAD = {"class": 1.0, "domain": 0.5, "area": 0.4, "own domain": 0.12, "own area": 0.2}
+POPULATION = 4000  # domains
+CHUNK = 50  # boards that a process simulates at a time
+EARLIER_DRAWS, EARLIER_CORRECTED = 4096, 5  # of the rule of earlier versions; it drew 65,536
 
 
-def simulate(rng: np.random.Generator, submissions: int, domains: int) -> np.ndarray:
-    """Confusion matrices float64 (submissions, domains, 13, 13) of equally good ones on one test set."""
-    mixture = np.log(SHARES) + noise(rng, "class", domains, 1) + noise(rng, "class", domains, AREAS)
+@dataclass(frozen=True)
+class Cell:
+    """A kind of board.
+
+    `family`: how many submissions, the first ones, are copies of each other (0: none), with a share `own` of
+    their deviations for themselves; `families` of them follow each other. `noise`: how many times as large as
+    usual the deviations of each submission are. `ahead`: how much each is ahead of the last one, in mIoU.
+    """
+
+    name: str
+    submissions: int
+    domains: int = DOMAINS
+    family: int = 0
+    families: int = 1
+    own: float = 1.0
+    noise: tuple[float, ...] = ()
+    ahead: tuple[float, ...] = ()
+
+
+def lead(count: int, by: float) -> tuple[float, ...]:
+    """The first of `count` is ahead."""
+    return (by, *[0.0] * (count - 1))
+
+
+CELLS = (
+    *(Cell(f"{count} equals", count) for count in (2, 3, 5, 8, 10, 30, 100)),
+    *(Cell(f"9 copies and one, own part {own}", 10, family=9, own=own) for own in (0.1, 0.3)),
+    *(Cell(f"29 copies and one, own part {own}", 30, family=29, own=own) for own in (0.1, 0.3)),
+    Cell("3 families of 10, own part 0.3", 30, family=10, families=3, own=0.3),
+    Cell("10, one twice as noisy", 10, noise=(*[1.0] * 9, 2.0)),
+    Cell("10, five twice as noisy", 10, noise=(*[1.0] * 5, *[2.0] * 5)),
+    Cell("2 groups of 5, 0.04 apart", 10, ahead=(*[0.04] * 5, *[0.0] * 5)),
+    Cell("3 groups of 10, 0.04 apart", 30, ahead=(*[0.08] * 10, *[0.04] * 10, *[0.0] * 10)),
+    Cell("10 equals, 50 domains", 10, domains=50),
+    Cell("30 equals, 50 domains", 30, domains=50),
+    Cell("leader of 10 ahead by 0.02", 10, ahead=lead(10, 0.02)),
+    Cell("leader of 10 ahead by 0.04", 10, ahead=lead(10, 0.04)),
+    Cell("leader of 30 ahead by 0.02", 30, ahead=lead(30, 0.02)),
+    Cell("leader of 10 ahead by 0.01, 50 domains", 10, domains=50, ahead=lead(10, 0.01)),
+)
+
+
+def simulate(rng: np.random.Generator, cell: Cell, shifts: np.ndarray | float = 0.0) -> np.ndarray:
+    """Confusion matrices float64 (submissions, domains, 13, 13) on one test set; `shifts`: its log-odds."""
+    mixture = np.log(SHARES) + noise(rng, "class", cell.domains, 1) + noise(rng, "class", cell.domains, AREAS)
     actual = np.exp(mixture)
     actual *= AREA_PIXELS / actual.sum(axis=-1, keepdims=True)  # (domains, areas, 13)
-    skill = RECALL + noise(rng, "domain", domains, 1) + noise(rng, "area", domains, AREAS)
-    own = noise(rng, "own domain", submissions, domains, 1) + noise(
-        rng, "own area", submissions, domains, AREAS
-    )
+    skill = RECALL + noise(rng, "domain", cell.domains, 1) + noise(rng, "area", cell.domains, AREAS)
+    own = deviations(rng, cell, "own domain", 1) + deviations(rng, cell, "own area", AREAS)
+    own += np.reshape(np.broadcast_to(shifts, cell.submissions), (-1, 1, 1, 1))
     hits = actual / (1 + np.exp(-skill - own))
     right, wrong = hits.sum(axis=-2), (actual - hits).sum(axis=-2)
     attraction = SHARES * (1 - np.eye(13))  # errors go to other classes, frequent ones first
@@ -46,10 +108,164 @@ def noise(rng: np.random.Generator, kind: str, *shape: int) -> np.ndarray:
     return rng.normal(0, SPREAD[kind], (*shape, 13))
 
 
+def deviations(rng: np.random.Generator, cell: Cell, kind: str, areas: int) -> np.ndarray:
+    """Each submission's own deviations, (submissions, domains, areas, 13), those of a family related."""
+    own = noise(rng, kind, cell.submissions, cell.domains, areas)
+    for number in range(cell.families if cell.family else 0):
+        members = slice(number * cell.family, (number + 1) * cell.family)
+        shared = noise(rng, kind, cell.domains, areas)
+        own[members] = cell.own * own[members] + np.sqrt(1 - cell.own**2) * shared
+    return own * np.reshape(cell.noise or 1.0, (-1, 1, 1, 1))
+
+
+@cache
+def find_shifts(cell: Cell) -> np.ndarray:
+    """Log-odds of each submission, (submissions,), with which the population is as the cell says."""
+    level = population_miou(1.0, 0.0)
+    wanted = zip(cell.noise or [1.0] * cell.submissions, cell.ahead or [0.0] * cell.submissions, strict=True)
+    return np.array([find_shift(loud, level + by) for loud, by in wanted])
+
+
+@cache
+def find_shift(loud: float, miou: float) -> float:
+    """Log-odds with which a submission of this noise has this mIoU in the population; by bisection."""
+    low, high = -1.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if population_miou(loud, middle) < miou else (low, middle)
+    return (low + high) / 2
+
+
+@cache
+def population_miou(loud: float, shift: float) -> float:
+    """mIoU over many domains, the same ones each time."""
+    cell = Cell("population", 1, domains=POPULATION, noise=(loud,))
+    return mean_iou(simulate(np.random.default_rng(2022), cell, shift)[0].sum(axis=0))
+
+
+@dataclass
+class Counts:
+    """Of so many boards: false splits and leaders found, by the leader's group and by the earlier rule."""
+
+    boards: int = 0
+    splits: int = 0
+    earlier_splits: int = 0
+    found: int = 0
+    earlier_found: int = 0
+    knowing_found: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(vars(self)[name] + vars(other)[name] for name in vars(self)))
+
+
+def simulate_boards(cell: Cell, seed: int, scatter: float) -> Counts:
+    """CHUNK boards of the cell. `scatter`: the standard deviation of a submission's own part of the mIoU."""
+    rng, shifts = np.random.default_rng((2022, CELLS.index(cell), seed)), find_shifts(cell)
+    best = np.isclose(cell.ahead or [0.0] * cell.submissions, max(cell.ahead, default=0.0))
+    quantiles = knowing_quantiles(cell.submissions)
+    counts = Counts()
+    for _ in range(CHUNK):
+        matrices = simulate(rng, cell, shifts).astype(np.int64)
+        mious = mean_ious(matrices.sum(axis=1))
+        order = np.argsort(-mious)
+        matrices, mious, truth = matrices[order], mious[order], best[order]
+        now = leader_group_p_values(matrices) >= ALPHA
+        before = earlier_group(matrices)
+        alone = best.sum() == 1 and truth[0]
+        counts += Counts(
+            boards=1,
+            splits=bool((truth & ~now).any()),
+            earlier_splits=bool((truth & ~before).any()),
+            found=bool(alone and now.sum() == 1),
+            earlier_found=bool(alone and before.sum() == 1),
+            knowing_found=bool(alone and (mious[0] - mious[1:] > quantiles * scatter).all()),
+        )
+    return counts
+
+
+def own_scatter(domains: int, boards: int = 400) -> float:
+    """Standard deviation of the mIoU between equally good, unrelated submissions of one board."""
+    rng, cell = np.random.default_rng(2023), Cell("scatter", 10, domains)
+    totals = [simulate(rng, cell).sum(axis=1) for _ in range(boards)]
+    return float(np.sqrt(np.mean([np.var(mean_ious(total), ddof=1) for total in totals])))
+
+
+def mean_ious(totals: np.ndarray) -> np.ndarray:
+    """mIoU of each of (submissions, 13, 13)."""
+    return np.array([mean_iou(total) for total in totals])
+
+
+@cache
+def knowing_quantiles(submissions: int) -> np.ndarray:
+    """By how many own deviations the first and last of 2, 3, ... equally good ones rarely differ."""
+    return studentized_range.ppf(1 - ALPHA, np.arange(2, submissions + 1), np.inf)
+
+
+def earlier_group(matrices: np.ndarray) -> np.ndarray:
+    """Members of the leader's group by the earlier rule: until the first that differs from the leader."""
+    differences, later = pairwise_differences(matrices)
+    firsts = np.searchsorted(later, np.arange(1, len(matrices)))  # the pairs with the leader
+    sums = np.abs(sign_patterns(matrices.shape[1], 2022, EARLIER_DRAWS) @ differences[firsts].T)
+    p_values = (sums >= sums[0] - 1e-12).mean(axis=0)
+    corrected = p_values[: EARLIER_CORRECTED - 1]
+    places = np.argsort(corrected)
+    corrected[places] = np.maximum.accumulate(corrected[places] * np.arange(len(places), 0, -1))
+    return np.concatenate([[True], ~np.maximum.accumulate(p_values < ALPHA)])
+
+
+def describe_cell(cell: Cell, counts: Counts) -> str:
+    """A line of the table."""
+    said = f"{cell.name}: "
+    if sum(cell.ahead) and np.isclose(cell.ahead, max(cell.ahead)).sum() == 1:
+        powers = (counts.found, counts.knowing_found, counts.earlier_found)
+        found, knowing, before = (f"{count / counts.boards:.1%}" for count in powers)
+        return f"{said}found in {found}; knowing the scatter {knowing}; earlier rule {before}"
+    upper = beta.ppf(0.95, counts.splits + 1, counts.boards - counts.splits)
+    before = f"{counts.earlier_splits / counts.boards:.1%}"
+    return f"{said}split in {counts.splits / counts.boards:.1%} (at most {upper:.1%}); earlier rule {before}"
+
+
+def check_pairs(test_sets: int) -> list[str]:
+    """Interval and swap test on two equally good submissions; the linear test beside the exact one."""
+    rng, cell = np.random.default_rng(2022), CELLS[0]
+    population = population_miou(1.0, 0.0)
+    covered, widths, alarms, scores, apart = 0, [], 0, [], []
+    for _ in tqdm(range(test_sets), unit=" test sets", disable=None):
+        first, second = matrices = simulate(rng, cell).astype(np.int64)
+        interval = jackknife_interval(first)
+        assert interval
+        covered += interval[0] <= population <= interval[1]
+        widths.append(interval[1] - interval[0])
+        scores.append(mean_iou(first.sum(axis=0)))
+        p_value = swap_test(first, second)
+        alarms += p_value < ALPHA
+        order = np.argsort([-mean_iou(one.sum(axis=0)) for one in matrices])
+        apart.append(abs(leader_group_p_values(matrices[order])[1] - p_value))
+    return [
+        f"{test_sets} test sets of {DOMAINS} domains with {AREAS} areas, two equally good submissions",
+        f"mIoU: population {population:.4f}, test sets {np.mean(scores):.4f} +- {np.std(scores):.4f}",
+        f"95 % interval: holds that of the population in {rate(covered, test_sets)}, "
+        f"width {np.mean(widths):.4f}",
+        f"swap test at {ALPHA:.0%}: calls equally good submissions different in {rate(alarms, test_sets)}",
+        f"p-value of a group of two and of the swap test: apart by {max(apart):.4f} at most",
+    ]
+
+
 def rate(times: int, count: int) -> str:
     """Per cent, and the half width of its 95 % interval."""
     share = times / count
     return f"{share:.1%} +- {1.96 * np.sqrt(share * (1 - share) / count):.1%}"
+
+
+def simulate_cells(cells: Sequence[Cell], boards: int) -> Iterator[tuple[Cell, Counts]]:
+    """Each cell with the sum of its boards, on all processors."""
+    scatters = {domains: own_scatter(domains) for domains in {cell.domains for cell in cells}}
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for cell in tqdm(cells, unit=" cells", disable=None):
+            chunks = range(-(-boards // CHUNK))
+            scatter = scatters[cell.domains]
+            done = pool.map(simulate_boards, [cell] * len(chunks), chunks, [scatter] * len(chunks))
+            yield cell, sum(done, Counts())
 
 
 def main() -> None:
@@ -57,27 +273,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--test-sets", type=int, default=4000, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--boards", type=int, default=4000, metavar="N", help="of each kind (default: %(default)s)"
+    )
+    parser.add_argument("--cells", default="", metavar="TEXT", help="only kinds whose name holds this text")
     args = parser.parse_args()
-    rng = np.random.default_rng(2022)
-    population = mean_iou(simulate(rng, 1, 20_000)[0].sum(axis=0))
-    covered, widths, alarms, scores = 0, [], 0, []
-    for _ in tqdm(range(args.test_sets), unit=" test sets", disable=None):
-        first, second = simulate(rng, 2, DOMAINS).astype(np.int64)
-        interval = jackknife_interval(first)
-        assert interval
-        covered += interval[0] <= population <= interval[1]
-        widths.append(interval[1] - interval[0])
-        scores.append(mean_iou(first.sum(axis=0)))
-        alarms += swap_test(first, second) < ALPHA
-    count = args.test_sets
-    figures = [
-        f"{count} simulated test sets of {DOMAINS} domains with {AREAS} areas, equally good submissions",
-        f"mIoU: population {population:.4f}, test sets {np.mean(scores):.4f} +- {np.std(scores):.4f}",
-        f"95 % interval: holds that of the population in {rate(covered, count)}, width {np.mean(widths):.4f}",
-        f"swap test at {ALPHA:.0%}: calls equally good submissions different in {rate(alarms, count)}",
-    ]
-    append_record("python benchmarks/significance.py", figures, ("numpy", "scipy"))
+    command = " ".join(["python benchmarks/significance.py", *sys.argv[1:]])
+    figures = [] if args.cells else check_pairs(args.boards)
+    cells = [cell for cell in CELLS if args.cells in cell.name]
+    figures.append(f"{-(-args.boards // CHUNK) * CHUNK} boards of each kind, leader's group at {ALPHA:.0%}")
+    figures += [describe_cell(cell, counts) for cell, counts in simulate_cells(cells, args.boards)]
+    append_record(command, figures, ("numpy", "scipy"))
 
 
 if __name__ == "__main__":

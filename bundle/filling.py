@@ -21,7 +21,6 @@ from flair_scoring.errors import DataError, list_problems
 from flair_scoring.nomenclature import FLAIR_12, FLAIR_VALUES
 from flair_scoring.provenance import KIT_VERSION
 from flair_scoring.published import read_published
-from flair_scoring.ranking import CORRECTED
 
 DESK = Path(__file__).resolve().parent
 PAGES = DESK / "pages"
@@ -76,9 +75,8 @@ def page_values(competition: dict[str, Any]) -> dict[str, str]:
         "package_table": _package_table(),
         "image_base": base_image(),
         "image": competition["docker_image"],
-        "alpha": f"{ALPHA:g}",
+        "alpha_percent": f"{ALPHA:.0%}".replace("%", " %"),
         "min_domains": str(MIN_DOMAINS),
-        "corrected": str(CORRECTED),
         "kit_version": KIT_VERSION,
         "contact": competition.get("contact_email", "the forum of this competition"),
     }

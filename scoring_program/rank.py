@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flair_scoring.errors import run_command
 from flair_scoring.files import write_file
-from flair_scoring.leaderboard import render_csv, render_json, render_page_of, render_text
+from flair_scoring.leaderboard import make_board, render_csv, render_json, render_page_of, render_text
 from flair_scoring.ranking import read_results
 
 
@@ -31,11 +31,11 @@ def main() -> None:
         parser.error(f"--output {args.output}: expected a name that ends with .html")
     if args.output.is_dir():
         parser.error(f"--output {args.output}: is a folder; expected the name of a page to write")
-    results = read_results(args.results)
-    contents = {".csv": render_csv(results), ".json": render_json(results), ".html": render_page_of(results)}
+    board = make_board(read_results(args.results))
+    contents = {".csv": render_csv(board), ".json": render_json(board), ".html": render_page_of(board)}
     for suffix, content in contents.items():
         write_file(args.output.with_suffix(suffix), content)
-    print(render_text(results))
+    print(render_text(board))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import io
 import json
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -16,7 +17,6 @@ from flair_scoring.page import Markup, paragraph, render_page, table
 from flair_scoring.provenance import stamp
 from flair_scoring.published import read_published
 from flair_scoring.ranking import (
-    CORRECTED,
     Result,
     Standing,
     count_domains,
@@ -55,9 +55,22 @@ for (const table of document.querySelectorAll("table.sortable")) {
 """
 
 
-def render_text(results: Sequence[Result]) -> str:
+@dataclass(frozen=True)
+class Board:
+    """The results as read_results orders them, and the standings of those with a score."""
+
+    results: Sequence[Result]
+    standings: Sequence[Standing]
+
+
+def make_board(results: Sequence[Result]) -> Board:
+    """The results with the tests of their differences, which take the time."""
+    return Board(results, rank_results(results))
+
+
+def render_text(board: Board) -> str:
     """An aligned table, one line per result, and how to read it."""
-    rows = [list(_HEAD), *_rows(results)]
+    rows = [list(_HEAD), *_rows(board)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -66,12 +79,12 @@ def render_text(results: Sequence[Result]) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "", _explain(results)])
+    return "\n".join([*lines, "", _explain(board.results)])
 
 
-def render_csv(results: Sequence[Result]) -> str:
+def render_csv(board: Board) -> str:
     """One line per result with all that is known of it; empty where something is not."""
-    records = _records(results)
+    records = _records(board)
     keys = list(dict.fromkeys(key for record in records for key in record))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, keys, restval="", lineterminator="\n")
@@ -80,27 +93,27 @@ def render_csv(results: Sequence[Result]) -> str:
     return buffer.getvalue()
 
 
-def render_json(results: Sequence[Result]) -> str:
+def render_json(board: Board) -> str:
     """The same records, the published results, and the stamp."""
     content = {
         **stamp(),
-        "domains": count_domains(results),
-        "method": _explain(results),
-        "results": _records(results),
+        "domains": count_domains(board.results),
+        "method": _explain(board.results),
+        "results": _records(board),
         "published": [vars(row) for row in read_published()],
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def render_page_of(results: Sequence[Result]) -> str:
+def render_page_of(board: Board) -> str:
     """The self-contained page: table, intervals, differences, time, classes."""
-    scored = [result for result in results if result.scores]
-    rows = [[rank, _text_cell(name), *cells] for rank, name, *cells in _rows(results)]
+    scored = [standing.result for standing in board.standings]
+    rows = [[rank, _text_cell(name), *cells] for rank, name, *cells in _rows(board)]
     return render_page(
         "FLAIR #2: leaderboard",
         paragraph("mIoU over the scored classes; click on a heading to sort.", "soft"),
         table(_HEAD, rows, "sortable"),
-        paragraph(_explain(results), "soft"),
+        paragraph(_explain(board.results), "soft"),
         *_interval_section(scored),
         *_difference_section(scored),
         *_time_section(scored),
@@ -112,13 +125,15 @@ def render_page_of(results: Sequence[Result]) -> str:
     )
 
 
-def _rows(results: Sequence[Result]) -> list[list[str]]:
+def _rows(board: Board) -> list[list[str]]:
     """Cells by _HEAD: the ranked results, the reference's times, the results without a score."""
-    rows = [_row(standing) for standing in rank_results(results)]
-    if times := [seconds for r in results if (seconds := r.timing.get("reference_seconds")) is not None]:
+    rows = [_row(standing) for standing in board.standings]
+    if times := [
+        seconds for r in board.results if (seconds := r.timing.get("reference_seconds")) is not None
+    ]:
         median = f"{statistics.median(times):.2f}"
         rows.append(["", "reference", *[""] * 5, "1.000", median, "the unit of time"])
-    for result in results:
+    for result in board.results:
         if not result.scores:
             timing = result.timing
             reason = f"{timing.get('verdict')}: {timing.get('reason') or 'no score; score.py says why'}"
@@ -145,10 +160,10 @@ def _times(timing: dict[str, Any]) -> list[str]:
     return [_number(timing.get("ratio"), 3), _number(timing.get("inference_seconds"), 2)]
 
 
-def _records(results: Sequence[Result]) -> list[dict[str, Any]]:
-    front = pareto_front([result for result in results if result.scores])
+def _records(board: Board) -> list[dict[str, Any]]:
+    front = pareto_front([standing.result for standing in board.standings])
     records: list[dict[str, Any]] = []
-    for standing in rank_results(results):
+    for standing in board.standings:
         result = standing.result
         records.append(
             {
@@ -163,7 +178,7 @@ def _records(results: Sequence[Result]) -> list[dict[str, Any]]:
                 **result.scores,
             }
         )
-    for result in results:
+    for result in board.results:
         if not result.scores:
             fields = {key: result.timing.get(key) for key in ("verdict", "reason", "inference_seconds")}
             records.append({"name": result.name, **fields, "time_ratio": result.timing.get("ratio")})
@@ -186,10 +201,12 @@ def _explain(results: Sequence[Result]) -> str:
             f"so by chance; tests of differences need {MIN_DOMAINS}."
         )
     return (
-        f"Interval: for new domains (jackknife over {domains} domains). p: how often equally good results "
-        "would differ so much (exchange of their matrices per domain); to the leader, corrected for several "
-        f"comparisons within the first {CORRECTED} places (Holm), not beyond; to the next better result, not "
-        f"corrected. Group: cannot be told apart from the first of the group (p >= {ALPHA:g})."
+        f"Interval: for new domains (jackknife over {domains} domains). Group 1 cannot be told apart from "
+        f"the best, p leader >= {ALPHA:g}; of results that are equally good and the best, it leaves one out "
+        f"by chance in about {ALPHA:.0%} of all contests, however many results there are. Later groups are "
+        "formed in the same way from the results that are left; they are a description, not a test. p above: "
+        "how often two equally good results would differ as much as this one and the next better one; not "
+        "corrected for the number of results."
     )
 
 

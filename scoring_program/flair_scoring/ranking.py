@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flair_scoring.comparison import ALPHA, MIN_DOMAINS, holm, swap_test
+from flair_scoring.comparison import ALPHA, MIN_DOMAINS, leader_group_p_values, swap_test
 from flair_scoring.errors import DataError, FlairError, UsageError, list_problems
 from flair_scoring.ingestion_output import TIMING, read_timing
 from flair_scoring.matrices import NAME as MATRICES
@@ -21,7 +21,6 @@ from flair_scoring.metrics import mean_iou
 from flair_scoring.results import SCORES
 
 _ROUNDING = 1e-9
-CORRECTED = 5  # places whose comparisons with the leader share one chance of a false alarm (Holm)
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,10 @@ class Result:
 class Standing:
     """A scored result in the ranking.
 
-    `group` counts from 1; its members cannot be told apart from its first one. `p_leader` and `p_above` are
-    p-values of the difference to the leader (Holm's within the first five places, plain beyond) and to the
-    next better one (plain). All three are None where there are too few domains or no matrices.
+    `p_leader` is the p-value of "it is as good as the best", for all results together; group 1, the leader's,
+    are those with p_leader >= ALPHA. Each later group is the leader's group of what is left; it claims
+    nothing. `p_above` is the p-value of the difference to the next better one alone. All three are None where
+    there are too few domains or no matrices.
     """
 
     rank: int
@@ -85,18 +85,18 @@ def rank_results(results: Sequence[Result]) -> list[Standing]:
     scored = [result for result in results if result.scores]
     if not _testable(scored):
         return [Standing(rank, result) for rank, result in enumerate(scored, 1)]
-    matrices = [np.stack(list(result.domains.values())) for result in scored]
-    to_leader = [swap_test(matrices[0], one) for one in matrices[1:]]
-    to_leader[: CORRECTED - 1] = holm(to_leader[: CORRECTED - 1])
-    standings = [Standing(1, scored[0], group=1)]
-    group, head = 1, 0
-    for place in range(1, len(scored)):
-        p_leader = to_leader[place - 1]
-        if (p_leader if head == 0 else swap_test(matrices[head], matrices[place])) < ALPHA:
-            group, head = group + 1, place
-        above = swap_test(matrices[place - 1], matrices[place])
-        standings.append(Standing(place + 1, scored[place], group, p_leader, above))
-    return standings
+    matrices = np.stack([list(result.domains.values()) for result in scored])
+    groups: list[int] = []
+    to_leader: list[float] = []
+    while len(groups) < len(scored):
+        p_values = leader_group_p_values(matrices[len(groups) :])
+        to_leader = to_leader or p_values.tolist()
+        groups += [max(groups, default=0) + 1] * int((p_values >= ALPHA).sum())
+    above = [swap_test(*pair) for pair in pairwise(matrices)]
+    return [
+        Standing(place + 1, result, groups[place], to_leader[place], above[place - 1] if place else None)
+        for place, result in enumerate(scored)
+    ]
 
 
 def pairwise_p_values(results: Sequence[Result]) -> np.ndarray | None:

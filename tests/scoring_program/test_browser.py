@@ -15,7 +15,7 @@ from PIL import Image
 from sample_patches import Patches
 
 from flair_scoring import evaluate
-from flair_scoring.leaderboard import render_page_of
+from flair_scoring.leaderboard import make_board, render_page_of
 from flair_scoring.provenance import stamp
 from flair_scoring.ranking import Result
 from flair_scoring.report import render_report
@@ -72,7 +72,7 @@ def page(request: pytest.FixtureRequest, patches: Patches, tmp_path: Path) -> Pa
         domains = {f"D{number:03d}_2020": matrices[8 * place + number] for number in range(8)}
         scores = {"miou": 0.6 - place / 10, "miou_low": 0.4, "miou_high": 0.7, "iou_water": 0.5}
         results.append(Result(name, scores, timing, domains))
-    path.write_text(render_page_of(results))
+    path.write_text(render_page_of(make_board(results)))
     return path
 
 

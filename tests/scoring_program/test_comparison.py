@@ -1,4 +1,4 @@
-"""The swap test against brute force and scipy, Holm's adjustment against a table worked by hand."""
+"""The swap test against brute force and scipy; the leader's group against brute force, on made-up boards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
 from flair_scoring import mean_iou
-from flair_scoring.comparison import MAX_EXACT, holm, swap_test
+from flair_scoring.comparison import ALPHA, MAX_EXACT, leader_group_p_values, swap_test
 
 
 def domains(count: int, seed: int, skill: float = 1.0) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_many_domains_are_sampled_near_the_exact_value() -> None:
     first, second = domains(MAX_EXACT, 3), domains(MAX_EXACT, 4, 1.05)
     exact = swap_test(first, second)
     more = [np.concatenate([matrices, np.zeros((1, 13, 13), int)]) for matrices in (first, second)]
-    sampled = swap_test(*more)  # the 17th domain is empty: exchanging it changes nothing
+    sampled = swap_test(*more)  # the last domain is empty: exchanging it changes nothing
     assert 0.01 < exact < 0.99
     assert sampled == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 2**16))
     assert sampled == swap_test(*more)
@@ -75,14 +75,96 @@ def test_other_domains_are_refused() -> None:
         swap_test(domains(3, 1), domains(4, 1))
 
 
-@pytest.mark.parametrize(
-    ("p_values", "adjusted"),
-    [
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
-        ([0.5, 0.6], [1.0, 1.0]),
-        ([0.02], [0.02]),
-        ([], []),
-    ],
-)
-def test_holm_by_hand(p_values: list[float], adjusted: list[float]) -> None:
-    assert holm(p_values) == pytest.approx(adjusted)
+def order(matrices: np.ndarray) -> np.ndarray:
+    """The same submissions, (N, D, 13, 13), by falling mIoU."""
+    return matrices[np.argsort([-mean_iou(one.sum(axis=0)) for one in matrices])]
+
+
+def parts_by_integration(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """What each domain adds to the difference in mIoU, on the straight way from the second to the first."""
+    path = np.linspace(0, 1, 101)
+    parts = []
+    for domain in range(len(first)):
+        slopes = []
+        for share in path:
+            here = (second + share * (first - second)).sum(axis=0)
+            step = 1e-3 * (first[domain] - second[domain])
+            slopes.append((mean_iou(here + step) - mean_iou(here - step)) / 2e-3)
+        parts.append(np.trapezoid(slopes, path))
+    return np.array(parts)
+
+
+def brute_force_leader_group(matrices: np.ndarray) -> list[float]:
+    """One set of submissions after the other, every change of signs, every pair."""
+    pairs = {
+        (one, other): parts_by_integration(matrices[one], matrices[other])
+        for other in range(len(matrices))
+        for one in range(other)
+    }
+    spreads = {pair: float(np.sqrt(np.sum(parts**2))) for pair, parts in pairs.items()}
+    middle = float(np.median(list(spreads.values())))
+    tests = []
+    for count in range(2, len(matrices) + 1):
+        largest = [
+            max(
+                abs(float(np.dot(signs, pairs[pair]))) / np.sqrt(spreads[pair] ** 2 + middle**2)
+                for pair in pairs
+                if pair[1] < count
+            )
+            for signs in product([1, -1], repeat=matrices.shape[1])
+        ]
+        tests.append(float(np.mean([one >= largest[0] - 1e-9 for one in largest])))
+    return [1.0, *(max(tests[place:]) for place in range(len(tests)))]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_leaders_group_is_that_of_brute_force(seed: int) -> None:
+    """Parts of differences come from numerical integration there, from derivatives here."""
+    skills = np.random.default_rng(seed).normal(1, 0.03, 5)
+    matrices = order(np.stack([domains(6, 10 * seed + n, skill) for n, skill in enumerate(skills)]))
+    found = leader_group_p_values(matrices)
+    np.testing.assert_allclose(found, brute_force_leader_group(matrices), atol=1 / 2**5)
+    assert np.median(np.abs(found - brute_force_leader_group(matrices))) < 1e-12
+
+
+def test_a_group_of_two_is_that_of_the_swap_test() -> None:
+    for seed in range(20):
+        first, second = order(np.stack([domains(8, seed), domains(8, seed + 100, 1.02)]))
+        assert leader_group_p_values(np.stack([first, second]))[1] == pytest.approx(
+            swap_test(first, second), abs=2 / 2**7
+        )
+
+
+def test_equal_submissions_stay_together_and_one_is_a_group() -> None:
+    assert leader_group_p_values(np.stack([domains(8, 1)] * 3)).tolist() == [1, 1, 1]
+    assert leader_group_p_values(domains(8, 1)[None]).tolist() == [1]
+
+
+def test_who_wins_everywhere_leads_alone() -> None:
+    ahead = order(np.stack([domains(10, 1, 2.0), *(domains(10, n) for n in range(2, 30))]))
+    p_values = leader_group_p_values(ahead)
+    assert (p_values[1:] < ALPHA).all()
+
+
+def test_many_domains_are_sampled_for_the_group_as_well() -> None:
+    skills = np.random.default_rng(3).normal(1, 0.03, 6)
+    exact = order(np.stack([domains(13, n, skill) for n, skill in enumerate(skills)]))
+    more = np.concatenate([exact, np.zeros((6, 1, 13, 13), int)], axis=1)  # now random ones
+    scatter = 4 / np.sqrt(2**12)
+    np.testing.assert_allclose(leader_group_p_values(more), leader_group_p_values(exact), atol=scatter)
+
+
+def test_thirty_equally_good_submissions_are_rarely_split() -> None:
+    """Pairs tested one by one split nearly all of these boards."""
+    rng = np.random.default_rng(1)
+    boards, split, split_by_pairs = 200, 0, 0
+    for _ in range(boards):
+        share = rng.beta(30, 10, (30, 10, 1))
+        actual = rng.integers(10_000, 90_000, (10, 13)).astype(float)
+        right = actual * np.clip(share + rng.normal(0, 0.02, (30, 10, 13)), 0, 1)
+        wrong = np.roll(np.eye(13), 1, axis=1) * (actual - right)[..., None]
+        matrices = order(np.eye(13) * right[..., None] + wrong)
+        split += bool(leader_group_p_values(matrices)[-1] < ALPHA)
+        split_by_pairs += swap_test(matrices[0], matrices[-1]) < ALPHA
+    assert split <= boards * ALPHA + 3 * np.sqrt(boards * ALPHA)
+    assert split_by_pairs > 0.8 * boards
