@@ -206,7 +206,7 @@ def test_all_problems_of_the_predictions_are_in_one_report(patches: Patches) -> 
         (lambda path: path.write_text("PRED"), "has 4 bytes"),
         (lambda path: Image.new("L", (256, 256)).save(path), "has size 256 x 256; expected 512 x 512"),
         (lambda path: Image.new("RGB", (512, 512)).save(path), "has band count 3; expected 1"),
-        (lambda path: Image.new("I;16", (512, 512)).save(path), "has bits per pixel 16"),
+        (lambda path: Image.new("I;16", (512, 512)).save(path), "has data type uint16"),
         (lambda path: (path.unlink(), path.symlink_to("gone")), "cannot be read: No such file"),
         (lambda path: write_labels(path, np.full((512, 512), 255, np.uint8)), "prediction holds 255"),
     ],
