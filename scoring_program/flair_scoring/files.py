@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def write_file(path: Path, content: str | bytes) -> None:
     except OSError as error:
         reason = f"{path.parent} is a file" if isinstance(error, FileExistsError) else error.strerror
         raise UsageError(f"{path}: cannot be written ({reason}); make room or choose another place") from None
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove those of the files that exist; UsageError for the first that cannot be removed."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{path}: cannot be removed ({error.strerror}); remove it, or choose another --output"
+            ) from None
 
 
 def write_all(descriptor: int, content: memoryview, offset: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from flair_scoring.errors import UsageError
 from flair_scoring.evaluation import Evaluation
-from flair_scoring.files import make_folder, write_file
+from flair_scoring.files import make_folder, remove_files, write_file
 from flair_scoring.ingestion_output import TIMING, IngestionOutput
 from flair_scoring.manifest import NAME as MANIFEST
 from flair_scoring.matrices import NAME as MATRICES
@@ -60,13 +60,8 @@ def prepare_output(folder: Path, predictions: Path | None) -> None:
 
 def remove_results(folder: Path, keep_timing: bool = True) -> None:
     """Remove what scoring writes; UsageError if that is refused."""
-    try:
-        for name in (SCORES, MATRICES, PAGE, *([] if keep_timing else [TIMING])):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{folder / name}: cannot be removed ({error.strerror}); choose another --output"
-        ) from None
+    names = (SCORES, MATRICES, PAGE, *([] if keep_timing else [TIMING]))
+    remove_files(folder / name for name in names)
 
 
 def write_results(

@@ -61,7 +61,5 @@ def test_the_output_of_another_ingestion_is_left_alone(
 def test_what_cannot_be_removed_is_named(output: Path) -> None:
     (output / "scores.json").unlink()
     (output / "scores.json").mkdir()
-    with pytest.raises(
-        UsageError, match=r"scores.json: cannot be removed \(Is a directory\); choose another"
-    ):
+    with pytest.raises(UsageError, match=r"scores.json: cannot be removed \(Is a directory\); remove it, or"):
         prepare_output(output, None)
