@@ -29,7 +29,9 @@ def confusion_matrix(reference: np.ndarray, prediction: np.ndarray, classes: int
         if labels.dtype != np.uint8:
             raise ValueError(f"{name} is {labels.dtype}; expected uint8: {name}.astype(numpy.uint8)")
         if labels.size and labels.max() > classes:
-            raise ValueError(f"{name} holds {labels.max()}; expected class indices 0..{classes}")
+            raise ValueError(
+                f"{name} holds {labels.max()}; expected class indices 0..{classes}, not annotation values"
+            )
     side = classes + 1
     if side * side > 256 or reference.size % 4:
         codes = reference.astype(np.uint16) * side + prediction

@@ -25,6 +25,7 @@ from flair_scoring.pairing import (
     list_files,
     select_references,
 )
+from flair_scoring.value_mistakes import describe_value_mistakes
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ def evaluate(
         domains=tuple(domain for domain, _ in folders),
         areas=tuple(area for _, area in folders),
         matrices=np.stack(counts.matrices),
-        notes=tuple(_notes(given, wanted, known, counts)),
+        notes=tuple(_notes(given, wanted, known, counts, nomenclature)),
     )
     if np.isnan(evaluation.miou):
         raise DataError(f"{references}: all pixels are *other*; the mIoU needs at least one scored class")
@@ -124,7 +125,11 @@ def _check_predictions(
         raise PredictionError("\n".join(["no score, the predictions are refused:", *lists]) + others)
 
 
-def _notes(given: Rasters, wanted: Collection[str], known: Rasters, counts: Counts) -> Iterator[str]:
+def _notes(
+    given: Rasters, wanted: Collection[str], known: Rasters, counts: Counts, nomenclature: Nomenclature
+) -> Iterator[str]:
+    matrix = np.stack(counts.matrices).sum(axis=0, dtype=np.int64)
+    yield from describe_value_mistakes(matrix, counts.zeros, nomenclature)
     if len(wanted) < len(known.paths):
         yield f"{len(wanted)} of {len(known.paths)} references count, as the list of ids asks."
     if counts.zeros:

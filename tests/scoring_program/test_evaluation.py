@@ -18,7 +18,7 @@ from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from flair_scoring import evaluate
 from flair_scoring.errors import DataError, PredictionError, UsageError
-from flair_scoring.nomenclature import COSIA_16, FLAIR_18, Nomenclature
+from flair_scoring.nomenclature import COSIA_16, FLAIR_12, FLAIR_18, Nomenclature
 from flair_scoring.raster import encode_labels, read_raster, write_labels
 
 # FLAIR value -> CoSIA index, from the table of FLAIR's documentation; the others are other (16)
@@ -173,6 +173,45 @@ def test_the_value_0_counts_as_other_and_is_reported(patches: Patches) -> None:
     assert "1024 reference pixels hold 0" in found.notes[0]
 
 
+@pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18, COSIA_16], ids=lambda one: one.name)
+def test_predictions_in_annotation_values_are_noted(patches: Patches, nomenclature: Nomenclature) -> None:
+    known = np.arange(1, nomenclature.other + 1, dtype=np.uint8)
+    for id, mask in patches.masks.items():
+        mask[:] = known[mask % len(known)]
+        write_labels(patches.reference(id), mask)
+        write_labels(patches.prediction(id), mask)
+    found = evaluate(patches.predictions, patches.references, nomenclature)
+    (note,) = found.notes
+    assert "annotation values 1..19 their mIoU would be" in note
+    assert f"would be 1.0000 instead of {found.miou:.4f}" in note
+    first, value = nomenclature.classes[0], int(np.flatnonzero(nomenclature.index_of == 0)[0])
+    assert f"Predictions must hold class indices: {first} is 0, not {value}." in note
+
+
+@pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18], ids=lambda one: one.name)
+def test_references_in_class_indices_are_noted(patches: Patches, nomenclature: Nomenclature) -> None:
+    for id, labels in patches.labels.items():
+        labels[:] %= nomenclature.other
+        write_labels(patches.reference(id), labels)
+        write_labels(patches.prediction(id), labels)
+    found = evaluate(patches.predictions, patches.references, nomenclature)
+    told = [note for note in found.notes if "class indices 0.." in note]
+    assert len(told) == 1
+    assert f"mIoU would be 1.0000 instead of {found.miou:.4f}" in told[0]
+    assert "References must hold FLAIR's annotation values: building is 1, not 0." in told[0]
+
+
+def test_right_values_get_no_such_note(patches: Patches) -> None:
+    """Also where they are poor, or have no building."""
+    assert evaluate(patches.predictions, patches.references).notes == ()
+    for id, labels in patches.labels.items():
+        write_labels(patches.prediction(id), np.where(labels == 0, 3, labels).astype(np.uint8))
+    assert evaluate(patches.predictions, patches.references).notes == ()
+    for id in PLACES:
+        write_labels(patches.prediction(id), np.full((512, 512), 9, np.uint8))
+    assert evaluate(patches.predictions, patches.references).notes == ()
+
+
 def test_ids_restrict_what_counts(patches: Patches) -> None:
     found = evaluate(patches.predictions, patches.references, ids=["085221", "077414"])
     np.testing.assert_array_equal(found.matrix, sklearn_sum(patches, ["077414", "085221"]))
@@ -196,7 +235,8 @@ def test_all_problems_of_the_predictions_are_in_one_report(patches: Patches) -> 
     assert "pred_077414.TIF: upper and lower case differ" in report
     assert f"2 files for 080001: {folder}/PRED_080001.tif, {folder}/again/PRED_080001.tif" in report
     assert f"have no reference (1 problem):\n  - {folder}/PRED_999999.tif" in report
-    assert f"{patches.prediction('085221')}: prediction holds 13; expected class indices 0..12" in report
+    holds = "prediction holds 13; expected class indices 0..12, not annotation values"
+    assert f"{patches.prediction('085221')}: {holds}" in report
 
 
 @pytest.mark.parametrize(
