@@ -36,8 +36,8 @@ def describe_value_mistakes(matrix: np.ndarray, zeros: int, nomenclature: Nomenc
     if in_order and 0 < zeros == matrix[-1].sum() and _far_better(would := mean_iou(read), now):
         yield (
             f"References hold 0 and nothing above {other}; read as class indices 0..{other} the mIoU would "
-            f"be {would:.4f} instead of {now:.4f}. References must hold FLAIR's annotation values: {first} is "
-            f"{value}, not 0."
+            f"be {would:.4f} instead of {now:.4f}. References must hold FLAIR's annotation values: {first} "
+            f"is {value}, not 0."
         )
 
 
