@@ -10,9 +10,12 @@ import argparse
 from pathlib import Path
 
 from flair_scoring.errors import run_command
-from flair_scoring.files import write_file
+from flair_scoring.files import remove_files, write_file
+from flair_scoring.ingestion_output import TIMING
 from flair_scoring.leaderboard import make_board, render_csv, render_json, render_page_of, render_text
+from flair_scoring.matrices import NAME as MATRICES
 from flair_scoring.ranking import read_results
+from flair_scoring.results import PAGE, SCORES
 
 
 def main() -> None:
@@ -31,10 +34,15 @@ def main() -> None:
         parser.error(f"--output {args.output}: expected a name that ends with .html")
     if args.output.is_dir():
         parser.error(f"--output {args.output}: is a folder; expected the name of a page to write")
+    pages = [args.output.with_suffix(suffix) for suffix in (".csv", ".json", ".html")]
+    read = {(folder / name).resolve() for folder in args.results for name in (SCORES, TIMING, MATRICES, PAGE)}
+    if read & {page.resolve() for page in pages}:
+        parser.error(f"--output {args.output}: would replace a file of a RESULT; choose another name")
+    remove_files(pages)  # a leaderboard of earlier results must not outlive a failure
     board = make_board(read_results(args.results))
-    contents = {".csv": render_csv(board), ".json": render_json(board), ".html": render_page_of(board)}
-    for suffix, content in contents.items():
-        write_file(args.output.with_suffix(suffix), content)
+    contents = [render_csv(board), render_json(board), render_page_of(board)]
+    for page, content in zip(pages, contents, strict=True):
+        write_file(page, content)
     print(render_text(board))
 
 

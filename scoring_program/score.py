@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from flair_scoring import evaluate
-from flair_scoring.errors import UsageError, run_command
+from flair_scoring.errors import FlairError, UsageError, run_command
 from flair_scoring.evaluation import Evaluation
-from flair_scoring.files import require_folder
-from flair_scoring.ingestion_output import IngestionOutput, open_output, open_platform_output
+from flair_scoring.failure import render_failure
+from flair_scoring.files import require_folder, write_file
+from flair_scoring.ingestion_output import (
+    IngestionOutput,
+    open_output,
+    open_platform_output,
+    read_signed_timing,
+    read_timing,
+)
 from flair_scoring.matrices import merge
 from flair_scoring.nomenclature import FLAIR_12, NOMENCLATURES, get_nomenclature
 from flair_scoring.pairing import read_ids
 from flair_scoring.pictures import render_patches
 from flair_scoring.report import render_text
-from flair_scoring.results import prepare_output, write_results
+from flair_scoring.results import PAGE, prepare_output, remove_results, write_results
 
 KEY = Path(__file__).resolve().parent / "signing.key"
 
@@ -96,15 +104,10 @@ def score_predictions(args: argparse.Namespace) -> tuple[Evaluation, IngestionOu
     return evaluation, output
 
 
-def main() -> None:
-    """Evaluate, write the results if asked to, print the table."""
-    args = parse_arguments()
-    if args.merge and args.output and args.output.resolve() in [path.resolve().parent for path in args.merge]:
-        raise UsageError(f"{args.output}: holds a file that --merge reads; choose another --output")
+def evaluate_and_write(args: argparse.Namespace) -> Evaluation:
+    """The evaluation that the command line asks for; its files are written if it names an --output."""
     if args.pictures:
         require_folder(args.pictures, "the images IMG_*.tif")
-    if args.output:
-        prepare_output(args.output)
     evaluation, output = read_shards(args) if args.merge else score_predictions(args)
     for note in evaluation.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -112,6 +115,35 @@ def main() -> None:
         patches = (evaluation, output.predictions, args.references, args.pictures)
         pictures = render_patches(*patches) if args.pictures else []
         write_results(args.output, evaluation, output, args.platform, pictures)
+    return evaluation
+
+
+def explain_failure(args: argparse.Namespace, error: Exception) -> None:
+    """Leave nothing in --output but the page that says why there is no score."""
+    timing = {}
+    with suppress(FlairError, OSError):  # then nothing is known of the run but the error
+        if args.platform:
+            _, timing = read_signed_timing(args.predictions, read_key())
+        elif args.predictions:
+            timing = read_timing(args.predictions)
+    with suppress(FlairError, OSError):  # the error itself is more important than what prevents its page
+        remove_results(args.output)
+        write_file(args.output / PAGE, render_failure(error, timing, args.platform))
+
+
+def main() -> None:
+    """Evaluate, write the results if asked to, print the table."""
+    args = parse_arguments()
+    if args.merge and args.output and args.output.resolve() in [path.resolve().parent for path in args.merge]:
+        raise UsageError(f"{args.output}: holds a file that --merge reads; choose another --output")
+    if args.output:
+        prepare_output(args.output, args.predictions)
+    try:
+        evaluation = evaluate_and_write(args)
+    except Exception as error:  # our own bugs, too: the page may be all that a participant sees
+        if args.output:
+            explain_failure(args, error)
+        raise
     print(render_text(evaluation))
 
 

@@ -11,18 +11,27 @@ from PIL import Image
 def confusion_matrix(reference: np.ndarray, prediction: np.ndarray, classes: int = 12) -> np.ndarray:
     """Pixels by reference class (rows) and predicted class (columns): int64 (classes + 1, classes + 1).
 
-    Both arguments are uint8 arrays of one shape that hold class indices 0..classes, where `classes` stands
-    for *other*. ValueError for anything else: no pixel is ever left out.
+    `classes` is the number of *scored* classes, which is also the index of *other*: 12 for flair-12, as
+    `FLAIR_12.other` says. With 13 the mIoU would count *other* as a thirteenth class.
+
+    `reference` and `prediction` are numpy arrays of uint8 and of one shape that hold class indices
+    0..classes. FLAIR's annotation values 1..19 become indices by `FLAIR_12.index_of[values]`. ValueError for
+    anything else: no pixel is ever left out.
     """
+    for name, labels in (("reference", reference), ("prediction", prediction)):
+        if not isinstance(labels, np.ndarray):
+            raise ValueError(f"{name} is a {type(labels).__name__}; expected a numpy array of uint8")
     if reference.shape != prediction.shape:
         raise ValueError(
             f"prediction has shape {prediction.shape}; expected {reference.shape}, the reference's"
         )
     for name, labels in (("reference", reference), ("prediction", prediction)):
         if labels.dtype != np.uint8:
-            raise ValueError(f"{name} is {labels.dtype}; expected uint8")
+            raise ValueError(f"{name} is {labels.dtype}; expected uint8: {name}.astype(numpy.uint8)")
         if labels.size and labels.max() > classes:
-            raise ValueError(f"{name} holds {labels.max()}; expected class indices 0..{classes}")
+            raise ValueError(
+                f"{name} holds {labels.max()}; expected class indices 0..{classes}, not annotation values"
+            )
     side = classes + 1
     if side * side > 256 or reference.size % 4:
         codes = reference.astype(np.uint16) * side + prediction

@@ -118,7 +118,9 @@ def patch_counter(
 
     def count_by_halves() -> tuple[np.ndarray, int]:
         if (found := labels.max()) > other:
-            raise ValueError(f"prediction holds {found}; expected class indices 0..{other}")
+            raise ValueError(
+                f"prediction holds {found}; expected class indices 0..{other}, not annotation values"
+            )
         np.minimum(mask, highest, out=mask)
         np.left_shift(codes, 4, out=codes)
         np.bitwise_or(codes, eight_labels, out=codes)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flair_scoring.counting import Counts, count_pairs
-from flair_scoring.errors import DataError, PredictionError, list_problems
+from flair_scoring.errors import DataError, PredictionError, UsageError, list_problems
 from flair_scoring.metrics import iou, jackknife_interval, mean_iou
 from flair_scoring.nomenclature import FLAIR_12, Nomenclature
 from flair_scoring.pairing import (
@@ -25,6 +26,7 @@ from flair_scoring.pairing import (
     list_files,
     select_references,
 )
+from flair_scoring.value_mistakes import describe_value_mistakes
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: str | Path | Sequence[str],
+    predictions: str | Path | Sequence[str | Path],
     references: str | Path,
     nomenclature: Nomenclature = FLAIR_12,
     ids: Collection[str] | None = None,
@@ -84,9 +86,10 @@ def evaluate(
 
     Instead of their folder, `predictions` may be a list of paths. `ids` restricts which references count.
     `jobs` is the number of processes, by default the cores. Raises PredictionError or DataError with all
-    problems found.
+    problems found, UsageError for an argument of another kind.
     """
-    files = list_files(predictions) if isinstance(predictions, str | Path) else predictions
+    _check_arguments(predictions, references, nomenclature, ids)
+    files = list_files(predictions) if isinstance(predictions, str | Path) else list(map(str, predictions))
     given, known = find_rasters(files, PREDICTION), find_rasters(list_files(references), REFERENCE)
     wanted = select_references(known, ids, references)
     pairs = [(path, given.paths[id]) for id, path in wanted.items() if id in given.paths]
@@ -102,11 +105,42 @@ def evaluate(
         domains=tuple(domain for domain, _ in folders),
         areas=tuple(area for _, area in folders),
         matrices=np.stack(counts.matrices),
-        notes=tuple(_notes(given, wanted, known, counts)),
+        notes=tuple(_notes(given, wanted, known, counts, nomenclature)),
     )
     if np.isnan(evaluation.miou):
         raise DataError(f"{references}: all pixels are *other*; the mIoU needs at least one scored class")
     return evaluation
+
+
+def _check_arguments(predictions: Any, references: Any, nomenclature: Any, ids: Any) -> None:
+    """Raises UsageError for arguments that do not have the types that `evaluate` names."""
+    arrays = "; two arrays are compared by flair_scoring.confusion_matrix"
+    if not isinstance(predictions, str | Path | Sequence):
+        raise UsageError(
+            f"predictions is of type {_type(predictions)}; expected a folder or a list of paths{arrays}"
+        )
+    if not isinstance(references, str | Path):
+        raise UsageError(f"references is of type {_type(references)}; expected a folder{arrays}")
+    others = (
+        []
+        if isinstance(predictions, str | Path)
+        else [p for p in predictions if not isinstance(p, str | Path)]
+    )
+    if others:
+        raise UsageError(f"predictions holds {_type(others[0])}; expected paths{arrays}")
+    if not isinstance(nomenclature, Nomenclature):
+        raise UsageError(
+            f"nomenclature is of type {_type(nomenclature)}; expected a Nomenclature, such as "
+            "flair_scoring.nomenclature.FLAIR_12"
+        )
+    if ids is not None and (isinstance(ids, str | Path) or not isinstance(ids, Collection)):
+        raise UsageError(f"ids is of type {_type(ids)}; expected a list of 6-digit ids")
+    if texts := [id for id in ids or () if not isinstance(id, str)]:
+        raise UsageError(f"ids holds {texts[0]!r}; expected texts of 6 digits, such as '077413'")
+
+
+def _type(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def _check_predictions(
@@ -120,14 +154,18 @@ def _check_predictions(
     }
     lists = [list_problems(title, found) for title, found in problems.items() if found]
     if lists:
-        others = f"\n({given.ignored} files with other names were ignored)" if given.ignored else ""
+        others = f"\n({given.describe_ignored()})" if given.ignored else ""
         raise PredictionError("\n".join(["no score, the predictions are refused:", *lists]) + others)
 
 
-def _notes(given: Rasters, wanted: Collection[str], known: Rasters, counts: Counts) -> Iterator[str]:
+def _notes(
+    given: Rasters, wanted: Collection[str], known: Rasters, counts: Counts, nomenclature: Nomenclature
+) -> Iterator[str]:
+    matrix = np.stack(counts.matrices).sum(axis=0, dtype=np.int64)
+    yield from describe_value_mistakes(matrix, counts.zeros, nomenclature)
     if len(wanted) < len(known.paths):
         yield f"{len(wanted)} of {len(known.paths)} references count, as the list of ids asks."
     if counts.zeros:
         yield f"{counts.zeros} reference pixels hold 0, which is no annotation value; they count as other."
     if given.ignored:
-        yield f"Files with other names beside the predictions, which were ignored: {given.ignored}."
+        yield f"Beside the predictions {given.describe_ignored()}."

@@ -1,9 +1,11 @@
-"""Files that are written whole or not at all, and folders that must be there."""
+"""Files that are written whole or not at all, or read within a bound, and folders that must be there."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,11 +33,41 @@ def write_file(path: Path, content: str | bytes) -> None:
         raise UsageError(f"{path}: cannot be written ({reason}); make room or choose another place") from None
 
 
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove those of the files that exist; UsageError for the first that cannot be removed."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{path}: cannot be removed ({error.strerror}); remove it, or choose another --output"
+            ) from None
+
+
 def write_all(descriptor: int, content: memoryview, offset: int) -> None:
     """Write all of it at `offset` bytes; one call of the system may write less. May raise OSError."""
     while content:
         written = os.pwrite(descriptor, content, offset)
         content, offset = content[written:], offset + written
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The content of a file of at most `most` bytes.
+
+    Raises OSError, whose strerror tells the reason, also for a larger file, a folder, a pipe or a device.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "it is a pipe or a device, not a file", str(path))
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(0, f"it has more than {most} bytes", str(path))
+    return content
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe would block until somebody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def make_folder(folder: Path) -> None:

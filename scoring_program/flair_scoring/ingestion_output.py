@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from flair_scoring.errors import PredictionError, TimeLimitError
+from flair_scoring.errors import DataError, PredictionError, TimeLimitError
 from flair_scoring.manifest import verify_manifest
 from flair_scoring.provenance import check_stamp
 
@@ -49,14 +49,22 @@ def open_platform_output(folder: Path, key: bytes) -> IngestionOutput:
     A file in the submission, a program of its own or a failed ingestion lead to no score: PredictionError or
     TimeLimitError with the reason.
     """
-    _require_success(folder)
-    files = verify_manifest(folder, key)["files"]
-    if TIMING not in files:
-        raise PredictionError(f"{folder}: the manifest does not name {TIMING}; run ingestion to its end")
-    timing = read_timing(folder)
+    _require_success(folder, key)
+    files, timing = read_signed_timing(folder, key)
     _require_within_limit(timing)
     predictions = [str(folder / name) for name in files if name.startswith("predictions/")]
     return IngestionOutput(predictions, timing, folder / TIMING)
+
+
+def read_signed_timing(folder: Path, key: bytes) -> tuple[list[str], dict[str, Any]]:
+    """The names of a manifest that is signed with `key`, and timing.json, which must be among them.
+
+    Raises PredictionError with the reason if ingestion did not write them so.
+    """
+    files = verify_manifest(folder, key)["files"]
+    if TIMING not in files:
+        raise PredictionError(f"{folder}: the manifest does not name {TIMING}; run ingestion to its end")
+    return list(files), read_timing(folder)
 
 
 def read_timing(folder: Path) -> dict[str, Any]:
@@ -94,7 +102,7 @@ def _require_within_limit(timing: dict[str, Any]) -> None:
         raise PredictionError(f"ingestion failed: {reason}")
 
 
-def _require_success(folder: Path) -> None:
+def _require_success(folder: Path, key: bytes) -> None:
     """The worker's own record must say that ingestion ended with 0 and that nothing else ran."""
     path = folder / "metadata"
     try:
@@ -110,6 +118,9 @@ def _require_success(folder: Path) -> None:
         )
     code = record.get("ingestionExitCode")
     if code != 0 or isinstance(code, bool):
-        if (folder / TIMING).is_file():
-            _require_within_limit(read_timing(folder))
+        try:
+            _, timing = read_signed_timing(folder, key)
+        except (PredictionError, DataError):  # ingestion that cannot start leaves what others have put there
+            timing = {"verdict": "within_limit"}
+        _require_within_limit(timing)
         raise PredictionError(f"ingestion ended with exit code {code}; its log says why")

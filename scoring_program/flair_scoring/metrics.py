@@ -50,7 +50,10 @@ def f1(matrix: np.ndarray) -> np.ndarray:
 
 
 def mean_iou(matrix: np.ndarray) -> float:
-    """Mean of `iou` over the scored classes that occur; NaN if none does."""
+    """Mean of `iou` over the scored classes that occur; NaN if none does.
+
+    `matrix` is (K+1, K+1), as `confusion_matrix` makes it: its last row and column are *other*, not a class.
+    """
     values = iou(matrix)
     occurring = values[~np.isnan(values)]
     return float(occurring.mean()) if occurring.size else float("nan")

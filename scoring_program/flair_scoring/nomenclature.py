@@ -54,7 +54,7 @@ class Nomenclature:
 
     @property
     def other(self) -> int:
-        """Index of *other*, which is also K, the number of scored classes."""
+        """Index of *other*, and so the number K of scored classes, without *other*: 12 for flair-12."""
         return len(self.classes)
 
     @property

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Iterable, Sequence
-from html import escape
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2430; --soft: #5c6675; --line: #d9dee5; --back: #ffffff;
@@ -54,7 +54,7 @@ def render_page(title: str, *parts: str, script: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n<body>\n<h1>{escape(title)}</h1>\n"
+        f"<title>{_escape(title)}</title>\n<style>{_STYLE}</style>\n<body>\n<h1>{_escape(title)}</h1>\n"
         + "\n".join(parts)
         + (f"\n<script>{script}</script>" if script else "")
         + "\n</body>\n</html>\n"
@@ -63,7 +63,7 @@ def render_page(title: str, *parts: str, script: str = "") -> str:
 
 def paragraph(text: str, style: str = "") -> str:
     """A paragraph of `text`, escaped."""
-    return f"<p{_class(style)}>{escape(text)}</p>"
+    return f"<p{_class(style)}>{_escape(text)}</p>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
@@ -71,34 +71,43 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -
 
     The first cell of each row is its heading. A Markup cell is a whole <td>.
     """
-    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    titles = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
     lines = [f'<div class="wide"><table{_class(style)}>', f"<thead><tr>{titles}</tr></thead>", "<tbody>"]
     for first, *cells in rows:
-        filled = "".join(cell if isinstance(cell, Markup) else f"<td>{escape(cell)}</td>" for cell in cells)
-        lines.append(f"<tr><th>{escape(first)}</th>{filled}</tr>")
+        filled = "".join(cell if isinstance(cell, Markup) else f"<td>{_escape(cell)}</td>" for cell in cells)
+        lines.append(f"<tr><th>{_escape(first)}</th>{filled}</tr>")
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
 def bar(share: float, colour: str = "rgb(var(--heat))", mark: float | None = None) -> Markup:
     """A cell with a bar, `share` (0..1) of its width, and perhaps an upright line at `mark` (0..1)."""
     line = "" if mark is None else f'<i style="left:{mark:.1%}"></i>'
-    filled = f'<div style="width:{share:.1%};background:{escape(colour)}"></div>'
+    filled = f'<div style="width:{share:.1%};background:{_escape(colour)}"></div>'
     return Markup(f'<td class="bar"><div class="all">{filled}{line}</div></td>')
 
 
 def heat(share: float, hint: str) -> Markup:
     """A cell with `share` (0..1) in per cent, on a ground that is the stronger the larger it is."""
-    return Markup(f'<td style="--share:{share:.3f}" title="{escape(hint)}">{100 * share:.0f}</td>')
+    return Markup(f'<td style="--share:{share:.3f}" title="{_escape(hint)}">{100 * share:.0f}</td>')
 
 
 def picture(content: bytes, kind: str, caption: str) -> Markup:
     """An image, inside the page, of the media type `kind` with its caption."""
     data = base64.b64encode(content).decode()
     return Markup(
-        f'<figure><img alt="{escape(caption)}" src="data:{kind};base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure><img alt="{_escape(caption)}" src="data:{kind};base64,{data}">'
+        f"<figcaption>{_escape(caption)}</figcaption></figure>"
     )
 
 
 def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
+
+
+def _escape(text: str) -> str:
+    """As HTML; signs that steer a terminal or the direction of writing are replaced."""
+    return html.escape(
+        "".join(
+            sign if sign.isprintable() or sign.isspace() else "\N{REPLACEMENT CHARACTER}" for sign in text
+        )
+    )

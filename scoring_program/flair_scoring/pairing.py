@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -9,20 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flair_scoring.errors import DataError, UsageError, list_problems
+from flair_scoring.files import read_file
 
-PREDICTION = re.compile(r"PRED_(?:IMG_)?(\d{6})\.tif", re.ASCII)
-REFERENCE = re.compile(r"MSK_(\d{6})\.tif", re.ASCII)
+_NUMBER = r"(\d{6})\.tif"
+PREDICTION = re.compile(r"PRED_(?:IMG_)?" + _NUMBER, re.ASCII)
+REFERENCE = re.compile(r"MSK_" + _NUMBER, re.ASCII)
 _DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
 _AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
+_IDS_BYTES = 1 << 24  # of a list of ids: 16 bytes for each of a million
 
 
 @dataclass(frozen=True)
 class Rasters:
-    """Paths by 6-digit id, in id order; what is wrong with names; how many other files there are."""
+    """Paths by 6-digit id, in id order; what is wrong with names; the other files, and how many there are."""
 
     paths: dict[str, str]
     problems: list[str]
-    ignored: int
+    ignored: list[str]
+
+    def describe_ignored(self) -> str:
+        """How many files have other names, with one of them as an example; "" if there are none."""
+        if not self.ignored:
+            return ""
+        example = os.path.basename(min(self.ignored))
+        if len(self.ignored) == 1:
+            return f"1 file with another name was ignored: {example}"
+        return f"{len(self.ignored)} files with other names were ignored, for example {example}"
 
 
 def list_files(folder: str | Path) -> Iterator[str]:
@@ -56,18 +69,23 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
-    """The files whose name matches; problems are names in the wrong case and several files for one id."""
+    """The files whose name matches; problems are names that nearly do and several files for one id.
+
+    Nearly: with upper and lower case, the number of digits or the ending as they are not expected.
+    """
     found: dict[str, list[str]] = {}
-    problems, ignored = [], 0
-    any_case = re.compile(name.pattern, re.ASCII | re.IGNORECASE)
+    problems, ignored = [], []
+    nearly = re.compile(name.pattern.replace(_NUMBER, r"(\d+)\.tiff?"), re.ASCII | re.IGNORECASE)
     for path in files:
         basename = os.path.basename(path)
         if match := name.fullmatch(basename):
             found.setdefault(match[1], []).append(path)
-        elif any_case.fullmatch(basename):
-            problems.append(f"{path}: upper and lower case differ from the expected name")
+        elif match := nearly.fullmatch(basename):
+            id = match[1].lstrip("0").zfill(6)
+            start = basename[: match.start(1)].upper()
+            problems.append(f"{path}: expected the name {start}{id if len(id) == 6 else '<6 digits>'}.tif")
         else:
-            ignored += 1
+            ignored.append(path)
     several = {id: sorted(paths) for id, paths in found.items() if len(paths) > 1}
     problems += [f"{len(paths)} files for {id}: {', '.join(paths)}" for id, paths in several.items()]
     return Rasters({id: min(found[id]) for id in sorted(found)}, sorted(problems), ignored)
@@ -76,7 +94,9 @@ def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
 def select_references(references: Rasters, ids: Collection[str] | None, folder: str | Path) -> dict[str, str]:
     """References to score, path by id: all, or those of `ids`; DataError if some are missing or ambiguous."""
     if references.problems:
-        raise DataError(list_problems(f"{folder}: references are ambiguous", references.problems))
+        raise DataError(
+            list_problems(f"{folder}: names of references are wrong or ambiguous", references.problems)
+        )
     if not references.paths:
         raise DataError(f"{folder}: no references; expected files MSK_<6 digits>.tif, flat or in folders")
     if ids is None:
@@ -96,9 +116,14 @@ def domain_and_area(path: str) -> tuple[str, str]:
 def read_ids(path: Path) -> list[str]:
     """Patch ids from a text file, one 6-digit id per line; raises UsageError that names bad lines."""
     try:
-        lines = path.read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        content = read_file(path, _IDS_BYTES)
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes it
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+        if "\0" in text:
+            raise ValueError
+        lines = text.split()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise UsageError(
             f"{path}: cannot be read ({reason}); expected a text file with one 6-digit id per line"
         ) from None

@@ -21,6 +21,7 @@ from PIL import Image
 PATCH_SIZE = 512  # pixels
 _SHAPE = (PATCH_SIZE, PATCH_SIZE)
 _TAGS = {
+    254: "page kind",
     256: "width",
     257: "height",
     258: "bits",
@@ -53,6 +54,20 @@ _INTERLEAVED, _PLANAR = 1, 2  # planar configurations
 # Without waiting: a pipe of that name would block. Windows has neither pipes among its files nor that flag.
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _MAX_TILE = 1024  # pixels; libtiff allocates whole tiles
+_MAX_ENTRIES = 4096  # tags of a page
+_MAX_VALUES = 1 << 16  # of a tag that is read: files may be long, and claim more
+_OVERVIEW, _MASK = 1, 4  # bits of the tag "page kind"
+_KINDS = {1: "uint", 2: "int", 3: "float"}  # sample formats
+_OTHER_FORMATS = {  # what files begin with that often stand where a TIFF should
+    b"version https://git-lfs": "a git-lfs pointer, which only names the raster (git lfs pull fetches it)",
+    b"<!doctype html": "a web page, perhaps of a download that failed",
+    b"<html": "a web page, perhaps of a download that failed",
+    b"\x89png": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x93numpy": "an array of numpy",
+    b"pk\3\4": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+}
 
 _Tags = dict[str, tuple[int, ...]]
 
@@ -70,7 +85,10 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
     try:
         descriptor = os.open(path, _READING)
         try:
-            data = os.read(descriptor, _check_file(os.fstat(descriptor), bands))
+            length = _check_file(os.fstat(descriptor))
+            if length > _longest(bands):
+                _check_mapped(descriptor, length, bands)
+            data = os.read(descriptor, length)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -91,9 +109,7 @@ def check_raster(path: str | Path, bands: int = 1) -> None:
     try:
         descriptor = os.open(path, _READING)
         try:
-            _check_file(os.fstat(descriptor), bands)
-            with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
-                _check_header(data, bands)
+            _check_mapped(descriptor, _check_file(os.fstat(descriptor)), bands)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -114,15 +130,27 @@ def write_labels(path: str | Path, labels: np.ndarray) -> None:
     Path(path).write_bytes(encode_labels(labels))
 
 
-def _check_file(found: os.stat_result, bands: int) -> int:
-    """The length of a file, if it is a plausible one; anything else is refused unread."""
-    limit = bands * _MAX_TILE**2 + (1 << 20)  # the largest tile, uncompressed, and metadata
+def _check_file(found: os.stat_result) -> int:
+    """The length of a file; anything else, and a file that is too short for a header, is refused unread."""
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
         raise RasterError(f"is {kind}; expected a file")
-    if not 8 <= found.st_size <= limit:
-        raise RasterError(f"has {found.st_size} bytes; expected 8 to {limit}")
+    if found.st_size < 8:
+        raise RasterError(f"has {found.st_size} bytes; expected 8 to {_longest(1)}")
     return found.st_size
+
+
+def _longest(bands: int) -> int:
+    """How many bytes a file may have: those of the largest tile, uncompressed, and of metadata."""
+    return bands * _MAX_TILE**2 + (1 << 20)
+
+
+def _check_mapped(descriptor: int, length: int, bands: int) -> None:
+    """Refuse an open file by its header, and only then by its length: the header tells why it is so long."""
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
+        _check_header(data, bands)
+    if length > _longest(bands):
+        raise RasterError(f"has {length} bytes; expected 8 to {_longest(bands)}")
 
 
 def _check_header(data: bytes | mmap.mmap, bands: int) -> int:
@@ -144,23 +172,44 @@ def _read_tags(data: bytes | mmap.mmap) -> _Tags:
     order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
     (version,) = struct.unpack_from(order + "H", data, 2)
     if not order or version not in (42, 43):
-        raise RasterError("is not a TIFF file; expected a TIFF of 512 x 512 uint8 pixels")
+        begin = data[:32].lower()
+        names = [name for sign, name in _OTHER_FORMATS.items() if begin.startswith(sign)]
+        found = names[0] if names else "not a TIFF file"
+        raise RasterError(f"is {found}; expected a TIFF of 512 x 512 uint8 pixels")
     big = version == 43  # BigTIFF: 64-bit addresses and counts
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    tags, following = _read_page(data, start, order, big)
+    if following:
+        (kind,) = _read_page(data, following, order, big)[0].get("page kind", (0,))
+        raise RasterError(_describe_second_page(kind))
+    return tags
+
+
+def _read_page(data: bytes | mmap.mmap, start: int, order: str, big: bool) -> tuple[_Tags, int]:
+    """Values of the tags of the page at `start`, and where the next page is: 0 for none."""
     address, number, entry = (order + code for code in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
-    (start,) = struct.unpack_from(address, data, 8 if big else 4)
     (entries,) = struct.unpack_from(number, data, start)
+    if entries > _MAX_ENTRIES:
+        raise ValueError
     start += struct.calcsize(number)
     end = start + entries * struct.calcsize(entry)
-    if struct.unpack_from(address, data, end) != (0,):
-        raise RasterError("has more than one page; expected a single image")
+    (following,) = struct.unpack_from(address, data, end)
     tags: _Tags = {}
     for tag, kind, count, value in struct.iter_unpack(entry, data[start:end]):
         if tag in _TAGS:
-            layout = f"{order}{count}{_TYPES[kind]}"
+            layout = f"{order}{min(count, _MAX_VALUES)}{_TYPES[kind]}"
             inline = struct.calcsize(layout) <= len(value)
             offset = 0 if inline else struct.unpack(address, value)[0]
             tags.setdefault(_TAGS[tag], struct.unpack_from(layout, value if inline else data, offset))
-    return tags
+    return tags, following
+
+
+def _describe_second_page(kind: int) -> str:
+    if kind & _MASK:
+        return "has a mask beside the image; write it again without it (gdal_translate -mask none)"
+    if kind & _OVERVIEW:
+        return "has overviews beside the image; write it again without them"
+    return "has more than one page; expected a single image"
 
 
 def _check_pixels(tags: _Tags, bands: int) -> None:
@@ -172,9 +221,15 @@ def _check_pixels(tags: _Tags, bands: int) -> None:
     colours = [(_GREY,)] if bands == 1 else [(_GREY,), (_RGB,)]
     lossless = ", ".join(f"{number} {name}" for number, name in _COMPRESSIONS.items())
     expect("size", tags["width"] + tags["height"], [_SHAPE], "512 x 512 pixels")
-    expect("band count", tags.get("bands", one), [(bands,)], str(bands))
-    expect("bits per pixel", tags.get("bits", one), [(8,) * bands], "8 per band (uint8)")
-    expect("sample format", tags.get("sample format", one), [one, one * bands], "1 (unsigned integers)")
+    advice = ": one class index per pixel, not one band per class" if bands == 1 else ""
+    expect("band count", tags.get("bands", one), [(bands,)], f"{bands}{advice}")
+    bits, formats = tags.get("bits", one), tags.get("sample format", one)
+    types = {f"{_KINDS.get(kind, f'format {kind}, bits ')}{size}" for kind in formats for size in bits}
+    if types != {"uint8"}:
+        advice = ": labels.astype(numpy.uint8)" if bands == 1 else ""
+        raise RasterError(f"has data type {', '.join(sorted(types))}; expected uint8{advice}")
+    expect("bits per pixel", bits, [(8,) * bands], "8 per band (uint8)")
+    expect("sample format", formats, [one, one * bands], "1 (unsigned integers)")
     expect("compression", tags.get("compression", one), [(n,) for n in _COMPRESSIONS], f"one of {lossless}")
     expect("photometric interpretation", tags["photometric"], colours, "1 (grey levels, no palette)")
     expect("orientation", tags.get("orientation", one), [one], "1 (first row on top)")
@@ -192,7 +247,12 @@ def _check_segments(tags: _Tags, planes: int, length: int) -> None:
         width, height = PATCH_SIZE, min(tags.get("strip height", _SHAPE)[0], PATCH_SIZE)
         offsets, sizes = tags["strip offsets"], tags["strip sizes"]
     expected = -(-PATCH_SIZE // width) * -(-PATCH_SIZE // height) * planes
-    if not len(offsets) == len(sizes) == expected or 0 in sizes:
-        raise RasterError(f"is incomplete: {len(offsets)} strips or tiles, empty ones or not all {expected}")
+    if not len(offsets) == len(sizes) == expected:
+        raise RasterError(f"has a header with more or fewer than the expected {expected} strips or tiles")
+    if empty := sizes.count(0):
+        raise RasterError(
+            f"is incomplete: {empty} of {expected} strips or tiles are left out; write it again without "
+            "GDAL's SPARSE_OK"
+        )
     if max(offset + size for offset, size in zip(offsets, sizes, strict=True)) > length:
         raise RasterError(f"is truncated: pixels continue after its {length} bytes; write or copy it again")

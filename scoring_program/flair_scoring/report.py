@@ -20,6 +20,7 @@ from flair_scoring.published import Published, read_published
 
 _METRICS = {"IoU": metrics.iou, "precision": metrics.precision, "recall": metrics.recall, "F1": metrics.f1}
 _SHARE = "in reference"
+_LONGEST = 500  # characters of a value of timing.json; versions are what the submission's process says
 
 
 def render_text(evaluation: Evaluation) -> str:
@@ -53,7 +54,7 @@ def render_report(evaluation: Evaluation, timing: dict[str, Any], pictures: Sequ
         "<h2>What was checked</h2>",
         *map(paragraph, _checks(evaluation)),
         "<h2>How it was computed</h2>",
-        table(["", ""], _provenance(evaluation, timing), "facts"),
+        provenance_table(timing, evaluation.nomenclature.name),
     )
 
 
@@ -172,14 +173,20 @@ def _checks(evaluation: Evaluation) -> Iterator[str]:
     yield from evaluation.notes
 
 
-def _provenance(evaluation: Evaluation, timing: dict[str, Any]) -> list[Sequence[str]]:
-    own: dict[str, Any] = stamp(evaluation.nomenclature.name)
+def provenance_table(timing: dict[str, Any], nomenclature: str = FLAIR_12.name) -> str:
+    """Versions of what scored, and every single value of timing.json."""
+    own: dict[str, Any] = stamp(nomenclature)
     own |= {"Python": platform.python_version(), "numpy": np.__version__}
     own |= {"imagecodecs": imagecodecs.__version__, "Pillow": PIL.__version__}
     for name, value in timing.items():
         facts = value.items() if isinstance(value, dict) else [("", value)]
         own |= {f"inference: {name} {fact}".strip(): text for fact, text in facts if name not in own}
-    return [(name, str(value)) for name, value in own.items() if isinstance(value, str | int | float)]
+    rows = [(name[:_LONGEST], str(value)[:_LONGEST]) for name, value in own.items() if _is_single(value)]
+    return table(["", ""], rows, "facts")
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, str | int | float)
 
 
 def _format(value: float) -> str:

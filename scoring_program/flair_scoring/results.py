@@ -1,4 +1,7 @@
-"""The files that scoring writes: confusion.npz, detailed_results.html, timing.json and scores.json."""
+"""The files that scoring writes: confusion.npz, detailed_results.html, timing.json and scores.json.
+
+Without a score there is detailed_results.html only, which says why.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,16 @@ import numpy as np
 
 from flair_scoring.errors import UsageError
 from flair_scoring.evaluation import Evaluation
-from flair_scoring.files import make_folder, write_file
-from flair_scoring.ingestion_output import IngestionOutput
+from flair_scoring.files import make_folder, remove_files, write_file
+from flair_scoring.ingestion_output import TIMING, IngestionOutput
+from flair_scoring.manifest import NAME as MANIFEST
 from flair_scoring.matrices import NAME as MATRICES
 from flair_scoring.matrices import encode_matrices
 from flair_scoring.metrics import overall_accuracy
 from flair_scoring.report import render_report
 
 SCORES = "scores.json"
+PAGE = "detailed_results.html"
 
 
 def make_scores(evaluation: Evaluation, timing: dict[str, Any]) -> dict[str, float]:
@@ -36,18 +41,27 @@ def make_scores(evaluation: Evaluation, timing: dict[str, Any]) -> dict[str, flo
     return {key: float(value) for key, value in scores.items() if value is not None and math.isfinite(value)}
 
 
-def prepare_output(folder: Path) -> None:
-    """Make the folder and remove an old scores.json from it: it must not outlive a failure.
+def prepare_output(folder: Path, predictions: Path | None) -> None:
+    """Make the folder and remove from it what an earlier run wrote: nothing of it may outlive a failure.
 
-    Raises UsageError if nothing can be written there, before time is spent on what would be written.
+    timing.json stays where ingestion wrote it, beside the `predictions` (None: there are none). Raises
+    UsageError if nothing can be written there, before time is spent on what would be written, or if the
+    folder holds the output of an ingestion to which the predictions do not belong.
     """
-    make_folder(folder)
-    try:
-        (folder / SCORES).unlink(missing_ok=True)
-    except OSError as error:
+    place = None if predictions is None else predictions.resolve()
+    if (folder / MANIFEST).exists() and not (place and place.is_relative_to(folder.resolve())):
         raise UsageError(
-            f"{folder}: cannot be written to ({error.strerror}); choose another --output"
-        ) from None
+            f"{folder}: holds a manifest.json, as another ingestion writes it; choose another --output"
+        )
+    make_folder(folder)
+    is_ingestions = (folder / MANIFEST).exists() or place == folder.resolve()
+    remove_results(folder, keep_timing=is_ingestions)
+
+
+def remove_results(folder: Path, keep_timing: bool = True) -> None:
+    """Remove what scoring writes; UsageError if that is refused."""
+    names = (SCORES, MATRICES, PAGE, *([] if keep_timing else [TIMING]))
+    remove_files(folder / name for name in names)
 
 
 def write_results(
@@ -62,8 +76,8 @@ def write_results(
     `pictures` are shown in the report.
     """
     write_file(folder / MATRICES, encode_matrices(evaluation, per_domain))
-    write_file(folder / "detailed_results.html", render_report(evaluation, output.timing, pictures))
+    write_file(folder / PAGE, render_report(evaluation, output.timing, pictures))
     if output.timing_file:
-        write_file(folder / "timing.json", output.timing_file.read_bytes())
+        write_file(folder / TIMING, output.timing_file.read_bytes())
     scores = make_scores(evaluation, output.timing)
     write_file(folder / SCORES, json.dumps(scores, indent=1, allow_nan=False) + "\n")

@@ -104,6 +104,16 @@ def test_phases_are_those_of_bundle_yaml(pages: dict[str, str]) -> None:
         assert line[1:] == [phase["start"], phase["end"], *caps]
 
 
+def test_no_page_sends_a_participant_to_a_log_that_the_final_phase_hides(pages: dict[str, str]) -> None:
+    assert any(phase.get("hide_output") for phase in COMPETITION["phases"])
+    (answer,) = re.findall(r"Where is the reason\?\*\* (.+?)\n\n", pages["faq.md"], re.DOTALL)
+    assert answer.startswith("In its *detailed results*, in both phases")
+    for name in ("evaluation.md", "submission.md"):
+        sentences = " ".join(pages[name].split()).split(". ")
+        assert [line for line in sentences if "*detailed results*" in line.lower() and "tell" in line]
+        assert not [line for line in sentences if "log" in line.split()]
+
+
 def test_unknown_placeholders_are_listed_with_their_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

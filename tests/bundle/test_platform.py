@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import math
@@ -60,8 +61,14 @@ def refused(outcome: Outcome) -> str:
     assert outcome.scoring
     assert outcome.scoring.returncode in (2, 3, 4)
     assert "Traceback" not in outcome.scoring.stderr
-    assert (outcome.scores, outcome.scored, outcome.report) == (None, {}, None)
-    return outcome.scoring.stderr
+    assert (outcome.scores, outcome.scored) == (None, {})
+    assert outcome.report
+    page = html.unescape(outcome.report.decode())
+    assert "What to do" in page
+    assert ("over the time limit</p>" in page) == (outcome.scoring.returncode == 4)
+    told = outcome.scoring.stderr.removeprefix("error: ").strip()
+    assert told.splitlines()[0] in page  # logs may be hidden
+    return told
 
 
 @pytest.mark.parametrize("animal", ZOO)

@@ -80,7 +80,12 @@ def test_parts_add_up_and_relabelling_moves_rows_and_columns(seed: int, cut: int
         ),
         (np.zeros(4, np.uint8), np.array([0, 0, 0, 255], np.uint8), "prediction holds 255"),
         (np.full(4, 19, np.uint8), np.zeros(4, np.uint8), "reference holds 19"),
-        (np.zeros(4, np.uint8), np.zeros(4, np.int64), "prediction is int64; expected uint8"),
+        (
+            np.zeros(4, np.uint8),
+            np.zeros(4, np.int64),
+            r"prediction is int64; expected uint8: prediction.astype\(numpy.uint8\)",
+        ),
+        ([0, 1], np.zeros(2, np.uint8), "reference is a list; expected a numpy array of uint8"),
         (np.zeros(4, np.uint8), np.zeros((2, 2), np.uint8), "prediction has shape"),
     ],
 )

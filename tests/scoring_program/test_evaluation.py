@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from flair_scoring import evaluate
 from flair_scoring.errors import DataError, PredictionError, UsageError
-from flair_scoring.nomenclature import COSIA_16, FLAIR_18, Nomenclature
+from flair_scoring.nomenclature import COSIA_16, FLAIR_12, FLAIR_18, Nomenclature
+from flair_scoring.pairing import read_ids
 from flair_scoring.raster import encode_labels, read_raster, write_labels
 
 # FLAIR value -> CoSIA index, from the table of FLAIR's documentation; the others are other (16)
@@ -132,7 +134,7 @@ def test_flat_nested_and_longer_names_are_the_same(patches: Patches, tmp_path: P
     np.testing.assert_array_equal(found.matrices, expected)
     assert found.domains == ("",) * 4
     assert found.interval is None
-    assert "beside the predictions, which were ignored: 1." in found.notes[0]
+    assert found.notes == ("Beside the predictions 1 file with another name was ignored: notes.txt.",)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +175,45 @@ def test_the_value_0_counts_as_other_and_is_reported(patches: Patches) -> None:
     assert "1024 reference pixels hold 0" in found.notes[0]
 
 
+@pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18, COSIA_16], ids=lambda one: one.name)
+def test_predictions_in_annotation_values_are_noted(patches: Patches, nomenclature: Nomenclature) -> None:
+    known = np.arange(1, nomenclature.other + 1, dtype=np.uint8)
+    for id, mask in patches.masks.items():
+        mask[:] = known[mask % len(known)]
+        write_labels(patches.reference(id), mask)
+        write_labels(patches.prediction(id), mask)
+    found = evaluate(patches.predictions, patches.references, nomenclature)
+    (note,) = found.notes
+    assert "annotation values 1..19 their mIoU would be" in note
+    assert f"would be 1.0000 instead of {found.miou:.4f}" in note
+    first, value = nomenclature.classes[0], int(np.flatnonzero(nomenclature.index_of == 0)[0])
+    assert f"Predictions must hold class indices: {first} is 0, not {value}." in note
+
+
+@pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18], ids=lambda one: one.name)
+def test_references_in_class_indices_are_noted(patches: Patches, nomenclature: Nomenclature) -> None:
+    for id, labels in patches.labels.items():
+        labels[:] %= nomenclature.other
+        write_labels(patches.reference(id), labels)
+        write_labels(patches.prediction(id), labels)
+    found = evaluate(patches.predictions, patches.references, nomenclature)
+    told = [note for note in found.notes if "class indices 0.." in note]
+    assert len(told) == 1
+    assert f"mIoU would be 1.0000 instead of {found.miou:.4f}" in told[0]
+    assert "References must hold FLAIR's annotation values: building is 1, not 0." in told[0]
+
+
+def test_right_values_get_no_such_note(patches: Patches) -> None:
+    """Also where they are poor, or have no building."""
+    assert evaluate(patches.predictions, patches.references).notes == ()
+    for id, labels in patches.labels.items():
+        write_labels(patches.prediction(id), np.where(labels == 0, 3, labels).astype(np.uint8))
+    assert evaluate(patches.predictions, patches.references).notes == ()
+    for id in PLACES:
+        write_labels(patches.prediction(id), np.full((512, 512), 9, np.uint8))
+    assert evaluate(patches.predictions, patches.references).notes == ()
+
+
 def test_ids_restrict_what_counts(patches: Patches) -> None:
     found = evaluate(patches.predictions, patches.references, ids=["085221", "077414"])
     np.testing.assert_array_equal(found.matrix, sklearn_sum(patches, ["077414", "085221"]))
@@ -185,6 +226,8 @@ def test_all_problems_of_the_predictions_are_in_one_report(patches: Patches) -> 
     folder = patches.predictions
     patches.prediction("077413").unlink()
     patches.prediction("077414").rename(folder / "pred_077414.TIF")
+    (folder / "PRED_80001.tiff").write_text("a name that is nearly right")
+    (folder / "080001.tif").write_text("another name")
     (folder / "again").mkdir()
     (folder / "again/PRED_080001.tif").write_bytes(encode_labels(patches.labels["080001"]))
     (folder / "PRED_999999.tif").write_bytes(encode_labels(patches.labels["080001"]))
@@ -193,10 +236,13 @@ def test_all_problems_of_the_predictions_are_in_one_report(patches: Patches) -> 
         evaluate(folder, patches.references)
     report = str(caught.value)
     assert "predictions are missing (2 problems):\n  - PRED_077413.tif\n  - PRED_077414.tif" in report
-    assert "pred_077414.TIF: upper and lower case differ" in report
+    assert f"{folder}/pred_077414.TIF: expected the name PRED_077414.tif" in report
+    assert f"{folder}/PRED_80001.tiff: expected the name PRED_080001.tif" in report
+    assert "(1 file with another name was ignored: 080001.tif)" in report
     assert f"2 files for 080001: {folder}/PRED_080001.tif, {folder}/again/PRED_080001.tif" in report
     assert f"have no reference (1 problem):\n  - {folder}/PRED_999999.tif" in report
-    assert f"{patches.prediction('085221')}: prediction holds 13; expected class indices 0..12" in report
+    holds = "prediction holds 13; expected class indices 0..12, not annotation values"
+    assert f"{patches.prediction('085221')}: {holds}" in report
 
 
 @pytest.mark.parametrize(
@@ -206,7 +252,7 @@ def test_all_problems_of_the_predictions_are_in_one_report(patches: Patches) -> 
         (lambda path: path.write_text("PRED"), "has 4 bytes"),
         (lambda path: Image.new("L", (256, 256)).save(path), "has size 256 x 256; expected 512 x 512"),
         (lambda path: Image.new("RGB", (512, 512)).save(path), "has band count 3; expected 1"),
-        (lambda path: Image.new("I;16", (512, 512)).save(path), "has bits per pixel 16"),
+        (lambda path: Image.new("I;16", (512, 512)).save(path), "has data type uint16"),
         (lambda path: (path.unlink(), path.symlink_to("gone")), "cannot be read: No such file"),
         (lambda path: write_labels(path, np.full((512, 512), 255, np.uint8)), "prediction holds 255"),
     ],
@@ -238,6 +284,12 @@ def test_long_reports_name_twenty_and_count_all(patches: Patches) -> None:
         ),
         (lambda path: path.write_text("cut off in transfer"), "is not a TIFF file"),
         (lambda path: write_labels(path.with_name("MSK_077413.tif"), random_mask(0)), "2 files for 077413"),
+        (
+            lambda path: path.rename(path.with_suffix(".tiff")),
+            "080001.tiff: expected the name MSK_080001.tif",
+        ),
+        (lambda path: path.rename(path.with_name("MSK_80001.tif")), "expected the name MSK_080001.tif"),
+        (lambda path: path.rename(path.with_name("MSK_1080001.tif")), "expected the name MSK_<6 digits>.tif"),
     ],
 )
 def test_the_references_own_problems_are_not_blamed_on_the_predictions(
@@ -254,6 +306,70 @@ def test_nothing_to_average_is_an_error(patches: Patches) -> None:
         write_labels(patches.prediction(id), np.full((512, 512), 12, np.uint8))
     with pytest.raises(DataError, match="at least one scored class"):
         evaluate(patches.predictions, patches.references)
+
+
+LABELS = np.zeros((512, 512), np.uint8)
+ARRAYS = r"expected .+; two arrays are compared by flair_scoring.confusion_matrix"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"predictions": LABELS, "references": LABELS}, f"predictions is of type numpy.ndarray; {ARRAYS}"),
+        ({"predictions": [LABELS]}, f"predictions holds numpy.ndarray; {ARRAYS}"),
+        ({"predictions": 5}, "predictions is of type int; expected a folder or a list of paths"),
+        ({"references": LABELS}, f"references is of type numpy.ndarray; {ARRAYS}"),
+        ({"references": ["MSK_077413.tif"]}, "references is of type list; expected a folder"),
+        ({"ids": "077413"}, "ids is of type str; expected a list of 6-digit ids"),
+        ({"ids": Path("ids.txt")}, "ids is of type .*Path; expected a list of 6-digit ids"),
+        ({"ids": [77413]}, "ids holds 77413; expected texts of 6 digits, such as '077413'"),
+        (
+            {"nomenclature": "flair-12"},
+            "nomenclature is of type str; expected a Nomenclature, such as .*FLAIR_12",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_explained(
+    patches: Patches, arguments: dict[str, object], sentence: str
+) -> None:
+    given = {"predictions": patches.predictions, "references": patches.references} | arguments
+    with pytest.raises(UsageError, match=sentence):
+        evaluate(**given)  # type: ignore[arg-type]
+
+
+def test_paths_may_be_text_or_path_objects(patches: Patches) -> None:
+    expected = evaluate(str(patches.predictions), str(patches.references)).matrices
+    for predictions in (sorted(patches.predictions.iterdir()), map(str, patches.predictions.iterdir())):
+        found = evaluate(list(predictions), patches.references, ids={*PLACES})
+        np.testing.assert_array_equal(found.matrices, expected)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_ids_are_read_as_every_editor_writes_them(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "ids.txt"
+    mark = {"utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}.get(encoding, "")
+    path.write_bytes(f"{mark}077413\r\n080001\r\n".encode(encoding))
+    assert read_ids(path) == ["077413", "080001"]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: path.write_bytes("077413\n".encode("utf-16-le")), "it is no UTF-8 text"),
+        (lambda path: path.write_bytes(b"\xff\xfe7"), "it is no UTF-8 text"),
+        (lambda path: path.write_bytes(b"PK\3\4\xf0\0"), "it is no UTF-8 text"),
+        (os.mkfifo, "it is a pipe or a device"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: None, "No such file or directory"),
+        (lambda path: path.write_bytes(b"1" * (1 << 25)), "it has more than 16777216 bytes"),
+        (lambda path: path.write_text("77413\nIMG_077414\n"), "(2 problems):\n  - '77413'\n  - 'IMG_077414'"),
+    ],
+)
+def test_ids_that_are_none(tmp_path: Path, make: Callable[[Path], object], sentence: str) -> None:
+    make(tmp_path / "ids.txt")
+    with pytest.raises(UsageError, match=re.escape(sentence)) as caught:
+        read_ids(tmp_path / "ids.txt")
+    assert "one 6-digit id per line" in str(caught.value)
 
 
 def test_folders_that_are_none(patches: Patches, tmp_path: Path) -> None:

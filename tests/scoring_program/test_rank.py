@@ -254,10 +254,12 @@ def test_refuses_what_is_no_result(tmp_path: Path, content: str | None, sentence
     bad = result(tmp_path / "bad", None)
     if content is not None:
         (bad / "scores.json").write_text(content)
+    for suffix in ("html", "csv", "json"):
+        (tmp_path / f"board.{suffix}").write_text("of earlier results")
     done = rank(good, bad, output=tmp_path / "board.html")
     assert done.returncode == 2
     assert sentence in done.stderr
-    assert not (tmp_path / "board.html").exists()
+    assert not list(tmp_path.glob("board.*"))
 
 
 def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
@@ -294,6 +296,17 @@ def test_all_that_are_no_results_are_named_at_once(tmp_path: Path) -> None:
     assert "(2 problems)" in done.stderr
     assert f"{bad}/scores.json: damaged" in done.stderr
     assert f"{tmp_path}/gone: neither" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["scores.html", "timing.html", "detailed_results.html"])
+def test_the_leaderboard_does_not_replace_what_it_ranks(tmp_path: Path, name: str) -> None:
+    folder = result(tmp_path / "good", 0.6)
+    (folder / "detailed_results.html").write_text("its page")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    done = rank(folder, output=folder / name)
+    assert done.returncode == 2
+    assert f"--output {folder / name}: would replace a file of a RESULT" in done.stderr
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_the_page_needs_a_name_of_its_own(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import resource
 import struct
 import warnings
 import zipfile
@@ -18,10 +19,12 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 from flair_scoring.raster import RasterError, check_raster, encode_labels, read_raster, write_labels
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 LABELS = np.random.default_rng(0).integers(0, 13, (64, 64), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
 IMAGE = np.random.default_rng(1).integers(0, 256, (5, 64, 64), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
 
@@ -93,6 +96,27 @@ def rotated(path: Path) -> None:
     Image.fromarray(LABELS).save(path, "TIFF", tiffinfo={274: 3})
 
 
+def overviews(path: Path) -> None:
+    write(path, LABELS)
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4], Resampling.nearest)
+
+
+def mask_band(path: Path) -> None:
+    write(path, LABELS)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(LABELS > 0)
+
+
+def numpy_file(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, LABELS)
+
+
+LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 44510\n"
+ONE_HOT = (np.arange(13)[:, None, None] == LABELS).astype(np.uint8)  # (13, 512, 512)
+
+
 def palette(path: Path) -> None:
     Image.fromarray(LABELS).convert("P").save(path, "TIFF")
 
@@ -120,14 +144,29 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a pipe or a device; expected a file"),
     "empty": (lambda path: path.touch(), "has 0 bytes"),
     "text": (lambda path: path.write_text("no raster at all"), "is not a TIFF file"),
-    "png": (lambda path: Image.fromarray(LABELS).save(path, "PNG"), "is not a TIFF file"),
+    "png": (lambda path: Image.fromarray(LABELS).save(path, "PNG"), "is a PNG image; expected a TIFF"),
+    "numpy": (numpy_file, "is an array of numpy; expected a TIFF"),
+    "git-lfs": (lambda path: path.write_text(LFS_POINTER), "is a git-lfs pointer"),
+    "web page": (lambda path: path.write_text("<!doctype html>\n<title>404</title>"), "is a web page"),
     "small": (lambda path: write(path, LABELS[:256, :256]), "has size 256 x 256; expected 512 x 512"),
-    "uint16": (lambda path: write(path, LABELS.astype(np.uint16)), "has bits per pixel 16; expected 8"),
-    "int8": (lambda path: write(path, LABELS.astype(np.int8)), "has sample format 2; expected 1"),
-    "float": (lambda path: write(path, LABELS.astype(np.float32)), "has bits per pixel 32; expected 8"),
+    "uint16": (lambda path: write(path, LABELS.astype(np.uint16)), "has data type uint16; expected uint8"),
+    "int8": (lambda path: write(path, LABELS.astype(np.int8)), "has data type int8; expected uint8"),
+    "float": (lambda path: write(path, LABELS.astype(np.float32)), "has data type float32; expected uint8"),
+    "argmax": (lambda path: write(path, LABELS.astype(np.int64)), "has data type int64; expected uint8"),
+    "argmax, packed": (
+        lambda path: write(path, LABELS.astype(np.int64), compress="lzw"),
+        "has data type int64; expected uint8: labels.astype(numpy.uint8)",
+    ),
+    "one-hot": (
+        lambda path: write(path, ONE_HOT),
+        "has band count 13; expected 1: one class index per pixel",
+    ),
+    "one-hot, float": (lambda path: write(path, ONE_HOT.astype(np.float64)), "has band count 13; expected 1"),
+    "large": (lambda path: write(path, np.tile(LABELS, (4, 4))), "has size 2048 x 2048; expected 512 x 512"),
+    "long BigTIFF": (lambda path: write(path, LABELS.astype(np.int64), bigtiff="yes"), "has data type int64"),
     "one bit": (
         lambda path: Image.fromarray(LABELS > 5).save(path, "TIFF"),
-        "has bits per pixel 1; expected 8",
+        "has data type uint1; expected uint8",
     ),
     "three bands": (lambda path: write(path, IMAGE[:3]), "has band count 3; expected 1"),
     "palette": (palette, "has photometric interpretation 3; expected 1"),
@@ -144,7 +183,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "rotated": (rotated, "has orientation 3; expected 1"),
     "bomb": (patched(257, 2**31), "has size 512 x 2147483648"),
     "tile bomb": (patched(322, 2**30, tiled=True, blockxsize=512, blockysize=512), "has tiles of 1073741824"),
-    "sparse": (lambda path: write(path, 0 * LABELS, sparse_ok="true"), "is incomplete"),
+    "overviews": (overviews, "has overviews beside the image; write it again without them"),
+    "mask": (mask_band, "has a mask beside the image; write it again without it"),
+    "sparse": (
+        lambda path: write(path, 0 * LABELS, sparse_ok="true", blockysize=16),
+        "is incomplete: 32 of 32 strips or tiles are left out; write it again without GDAL's SPARSE_OK",
+    ),
+    "too few strips": (
+        patched(278, 100, blockysize=256),
+        "has a header with more or fewer than the expected 6 strips",
+    ),
     "long": (lambda path: path.write_bytes(encode_labels(LABELS) + bytes(2 << 20)), "bytes; expected 8 to"),
     "offset beyond the end": (patched(273, 1 << 30, blockysize=512), "is truncated"),
     "no header": (lambda path: path.write_bytes(b"II*\0\xff\xff\xff\xff"), "has a damaged TIFF header"),
@@ -159,6 +207,22 @@ def test_refuses_what_is_no_label_map(tmp_path: Path, fault: str, reader: Callab
     with pytest.raises(RasterError) as caught:
         reader(tmp_path / "labels.tif")
     assert sentence in str(caught.value)
+
+
+def test_a_long_file_whose_header_claims_more_than_memory_holds_is_refused_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.tif", LABELS, bigtiff="yes", blockysize=512)
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<Q", content, 8)
+    (entries,) = struct.unpack_from("<Q", content, start)
+    for offset in range(start + 8, start + 8 + 20 * entries, 20):
+        if struct.unpack_from("<H", content, offset) in ((273,), (279,)):  # strip offsets and sizes
+            struct.pack_into("<HQQ", content, offset + 2, 16, 1 << 32, 0)
+    path.write_bytes(content)
+    os.truncate(path, 1 << 36)  # a hole: no byte of the disk
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RasterError, match="more or fewer than the expected 1 strips"):
+        read_raster(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
 
 
 @pytest.mark.parametrize("compress", ["none", "lzw", "deflate", "zstd"])

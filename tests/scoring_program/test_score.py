@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shlex
@@ -145,6 +146,13 @@ def test_shards_scored_apart_add_up(patches: Patches, tmp_path: Path) -> None:
     assert "share 2 patches, the first 077413" in twice.stderr
     assert not (tmp_path / "merged/scores.json").exists()
 
+    cut(patches)
+    options = ["--ids", tmp_path / "a.txt", "--output", tmp_path / "a"]
+    assert score(patches.predictions, patches.references, *options).returncode == 3
+    without = score("--merge", *shards, "--output", tmp_path / "merged")  # of a, nothing counts any more
+    assert without.returncode == 2
+    assert f"{shards[1]}: cannot be read" in without.stderr
+
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
@@ -159,6 +167,9 @@ def test_half_a_command_line_is_explained(arguments: list[str], sentence: str) -
     done = score(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
+
+
+OUTPUTS = {"confusion.npz", "detailed_results.html", "timing.json", "scores.json"}
 
 
 def cut(patches: Patches) -> None:
@@ -192,17 +203,30 @@ FAILURES: dict[str, tuple[Callable[[Patches], object], list[str], int, str]] = {
 def test_a_failure_leaves_no_scores(patches: Patches, tmp_path: Path, failure: str) -> None:
     damage, options, code, sentence = FAILURES[failure]
     damage(patches)
-    if failure not in (
-        "jobs",
-        "no images",
-    ):  # then the command line is not understood, and nothing is touched
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out/scores.json").write_text('{"miou": 1.0}')
+    for name in OUTPUTS:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("of an earlier run")
     done = score(patches.predictions, patches.references, "--output", tmp_path / "out", *options)
     assert done.returncode == code
     assert sentence in done.stderr
     assert done.stdout == ""
-    assert not (tmp_path / "out/scores.json").exists()
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    if failure == "jobs":  # the command line is not understood, and nothing is touched
+        assert left == OUTPUTS
+        return
+    assert left == {"detailed_results.html"}
+    page = (tmp_path / "out/detailed_results.html").read_text()
+    assert "no score" in page
+    assert (html.escape(sentence) in page) == ("--platform" not in options)
+
+
+def test_what_cannot_be_written_whole_is_not_left_in_part(patches: Patches, tmp_path: Path) -> None:
+    (tmp_path / ".scores.json.partial").mkdir()  # the last file of all cannot be written
+    done = score(patches.predictions, patches.references, "--output", tmp_path)
+    assert done.returncode == 2
+    assert "scores.json: cannot be written" in done.stderr
+    assert not (tmp_path / "confusion.npz").exists()
+    assert "no score" in (tmp_path / "detailed_results.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -319,8 +343,7 @@ def test_the_platform_gets_all_columns_and_no_matrix_of_a_patch(platform: Path) 
     done = run_on_platform(platform)
     assert done.returncode == 0, done.stderr
     assert list(read_scores(platform / "output")) == COLUMNS
-    names = {"confusion.npz", "detailed_results.html", "timing.json", "scores.json"}
-    assert {path.name for path in (platform / "output").iterdir()} == names
+    assert {path.name for path in (platform / "output").iterdir()} == OUTPUTS
     matrices = np.load(platform / "output/confusion.npz")
     assert list(matrices["domains"]) == ["D015_2020", "D022_2021", "D061_2020"]
     assert matrices["matrices"].shape == (3, 13, 13)
@@ -342,6 +365,7 @@ def sign(app: Path, **fields: Any) -> None:
 
 def fail(app: Path, code: int, **fields: Any) -> None:
     shutil.rmtree(app / "input/res/predictions")
+    (app / "input/res/metadata").unlink()  # the worker writes it, later
     sign(app, **fields)
     write_record(app, ingestionExitCode=code)
 
@@ -356,6 +380,10 @@ def link_prediction(app: Path) -> None:
     os.symlink(app / "kept.tif", path)
 
 
+def damage_reference(app: Path) -> None:
+    next((app / "input/ref").rglob("MSK_077413.tif")).write_text("no raster")
+
+
 def leave_out_prediction(app: Path) -> None:
     (app / "input/res/predictions/PRED_077413.tif").unlink()
     sign(app)
@@ -368,6 +396,13 @@ def replace_everything(app: Path) -> None:
 
 def change_timing(app: Path) -> None:
     (app / "input/res/timing.json").write_text(json.dumps(TIMING | {"ratio": 0.1}))
+
+
+def forge_reason(app: Path) -> None:
+    """What ingestion that could not start leaves: the submission's own files."""
+    shutil.rmtree(app / "input/res/predictions")
+    (app / "input/res/timing.json").write_text(json.dumps(TIMING | SLOW | {"reason": "read my page"}))
+    write_record(app, ingestionExitCode=2)
 
 
 def remove(name: str) -> Callable[[Path], object]:
@@ -401,8 +436,11 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "changed prediction": (change_prediction, 3, "PRED_077413.tif was changed"),
     "linked prediction": (link_prediction, 3, "links are not allowed"),
     "incomplete": (leave_out_prediction, 3, "predictions are missing (1 problem)"),
+    "forged reason": (forge_reason, 3, "ingestion ended with exit code 2; its log says why"),
     "no key": (remove("program/signing.key"), 2, "signing.key: missing"),
+    "references": (damage_reference, 2, "MSK_077413.tif: is not a TIFF file"),
 }
+ADVICE = {2: "write to the organizers", 3: "submit", 4: "faster"}
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
@@ -412,4 +450,21 @@ def test_the_platform_gives_no_score_and_says_why(platform: Path, refusal: str) 
     done = run_on_platform(platform)
     assert done.returncode == code
     assert sentence in done.stderr
-    assert not (platform / "output/scores.json").exists()
+    assert "read my page" not in done.stderr
+    assert [path.name for path in (platform / "output").iterdir()] == ["detailed_results.html"]
+    page = html.unescape((platform / "output/detailed_results.html").read_text())
+    assert (sentence in page) == (
+        code != 2
+    )  # what is wrong with labels and programs is not the participants'
+    assert "MSK_" not in page
+    assert "read my page" not in page
+    assert ADVICE[code] in page
+
+
+def test_the_platforms_page_shows_the_signed_time(platform: Path) -> None:
+    fail(platform, 4, **SLOW, ratio=3.125)
+    run_on_platform(platform)
+    page = (platform / "output/detailed_results.html").read_text()
+    assert "over the time limit" in page
+    assert "3.125" in page
+    assert "<script" not in page  # TIMING's device

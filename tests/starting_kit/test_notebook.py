@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
+
+from flair_scoring.nomenclature import FLAIR_12
 
 NOTEBOOK = Path(__file__).parents[2] / "starting_kit" / "flair-2.ipynb"
 
@@ -17,6 +20,19 @@ def test_no_outputs_are_stored() -> None:
     code = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
     assert code
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_the_score_of_one_patch_is_the_challenges() -> None:
+    """Half of the ground is building and predicted so; the other half is *other*, predicted as bare soil."""
+    labels = np.repeat(np.array([1, 19], np.uint8), 512 * 256).reshape(512, 512)
+    prediction = np.repeat(np.array([0, 3], np.uint8), 512 * 256).reshape(512, 512)
+    cells = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"]]
+    (scoring,) = [cell for cell in cells if "confusion_matrix(" in cell]
+    names = {"labels": labels, "prediction": prediction, "FLAIR_12": FLAIR_12}
+    exec(scoring, names)  # the notebook's own code
+    # Of building all is right, of bare soil nothing: *other* is not a third class
+    assert names["mean_iou"](names["matrix"]) == pytest.approx((1 + 0) / 2)  # type: ignore[operator]
+    assert names["matrix"].shape == (13, 13)  # type: ignore[attr-defined]
 
 
 @pytest.mark.long

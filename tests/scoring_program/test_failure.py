@@ -1,0 +1,69 @@
+"""The page of an evaluation without a score: why, what to do, and nothing that participants may not see."""
+
+from __future__ import annotations
+
+import pytest
+from outline import Outline
+
+from flair_scoring.errors import DataError, PredictionError, TimeLimitError, UsageError
+from flair_scoring.failure import render_failure
+
+FAILED = {"schema": 1, "verdict": "failed", "inference_seconds": 81.25}
+SLOW = FAILED | {"verdict": "over_limit", "ratio": 3.125}
+
+
+@pytest.mark.parametrize(
+    ("error", "timing", "verdict", "advice"),
+    [
+        (
+            TimeLimitError("over the time limit: 3.1 x"),
+            SLOW,
+            "over the time limit",
+            "Make the inference faster",
+        ),
+        (
+            PredictionError("ingestion failed: no Model"),
+            FAILED,
+            "failed",
+            "evaluate.py runs the same two programs",
+        ),
+        (PredictionError("manifest.json: not signed"), {}, "refused", "If the reason names what to change"),
+        (DataError("MSK_077413.tif: damaged"), {}, "not scored", "write to the organizers"),
+        (UsageError("signing.key: missing"), {}, "not scored", "write to the organizers"),
+        (KeyError("MSK_077413.tif"), {}, "not scored", "write to the organizers"),
+    ],
+)
+def test_participants_read_verdict_reason_and_advice(
+    error: Exception, timing: dict[str, object], verdict: str, advice: str
+) -> None:
+    text = Outline(render_failure(error, timing, platform=True)).text
+    told = text[text.index("Verdict") + 1 : text.index("About the run")]
+    assert verdict in told
+    assert any(advice in line for line in told)
+    # What is wrong with labels and programs is the organizers' to know
+    assert (str(error) in text) == isinstance(error, TimeLimitError | PredictionError)
+    assert not [line for line in text if "MSK_" in line or "signing" in line]
+    assert not timing or "81.25" in text
+
+
+@pytest.mark.parametrize("error", [DataError("MSK_077413.tif: damaged"), KeyError("MSK_077413.tif")])
+def test_at_home_every_reason_is_shown(error: Exception) -> None:
+    text = Outline(render_failure(error, {}, platform=False)).text
+    assert [line for line in text if "MSK_077413.tif" in line]
+    assert "Mend what the reason names, and score again." in text
+
+
+def test_all_problems_of_a_list_have_their_line() -> None:
+    error = PredictionError("no score, the predictions are refused:\npredictions are missing\n  - PRED_1.tif")
+    text = Outline(render_failure(error, {}, platform=False)).text
+    assert "  - PRED_1.tif" in text
+
+
+def test_a_reason_of_strangers_is_shown_and_not_run_and_ends() -> None:
+    hostile = "<script>alert(1)</script>\x1b[2J\u202e" + "x" * 100_000
+    page = render_failure(PredictionError(hostile), FAILED | {"device": hostile}, platform=True)
+    assert "<script" not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert len(page) < 20_000
+    assert "script" not in Outline(page).tags
