@@ -42,7 +42,7 @@ class Config:
     satellite: bool = True  # False: the U-Net alone
     metadata: bool = False  # the U-Net's encoder is told date, time, place and camera
     metadata_stages: Literal["every", "deepest"] = "every"  # the paper's way or the official code's
-    official_layers: bool = False  # the official code's network, for converted checkpoints
+    official_layers: bool = False  # the official code's network and days, for converted checkpoints
 
     # what it reads
     channels: Literal["RVB", "RVBI", "RVBIE"] = "RVBIE"  # red, green, blue, near infrared, elevation

@@ -123,16 +123,18 @@ def test_both_heads_equal_those_of_the_official_model(converted, dates, metadata
     assert differences.sum() < len(official["uncertain"])
 
 
-def test_a_packaged_conversion_labels_as_the_official_model(converted, tmp_path):
+@pytest.mark.parametrize("year", [2021, 2020])  # that code moves every date to 2021; 2020 has a day more
+def test_a_packaged_conversion_labels_as_the_official_model(converted, tmp_path, year):
     write_submission(tmp_path / "new", pack_checkpoint(converted(True, False), batch_size=1))
     model = inference.Model(tmp_path / "new", torch.device("cpu"))
     aerial, numbers, days = draw_inputs(55)
-    first = np.datetime64("2021-01-01").astype(int)
+    read = np.datetime64("2021-01-01") + days
+    dates = np.array([f"{year}{str(date)[4:]}" for date in read], dtype="datetime64[D]").astype(np.int32)
     batch = {
         "aerial": torch.from_numpy(aerial)[None],
         "sentinel": [torch.from_numpy(numbers)],
         "sentinel_masks": [torch.zeros(55, 2, 40, 40, dtype=torch.uint8)],
-        "sentinel_dates": [torch.from_numpy((first + days).astype(np.int32))],
+        "sentinel_dates": [torch.from_numpy(dates)],
         "metadata": [METADATA],
     }
     labels = model.predict(batch).numpy().ravel()
