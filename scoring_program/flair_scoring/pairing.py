@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flair_scoring.errors import DataError, UsageError, list_problems
+from flair_scoring.errors import DataError, UsageError, list_names, list_problems
 
 PREDICTION = re.compile(r"PRED_(?:IMG_)?(\d{6})\.tif", re.ASCII)
 REFERENCE = re.compile(r"MSK_(\d{6})\.tif", re.ASCII)
@@ -69,7 +69,7 @@ def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
         else:
             ignored += 1
     several = {id: sorted(paths) for id, paths in found.items() if len(paths) > 1}
-    problems += [f"{len(paths)} files for {id}: {', '.join(paths)}" for id, paths in several.items()]
+    problems += [f"{len(paths)} files for {id}: {list_names(paths)}" for id, paths in several.items()]
     return Rasters({id: min(found[id]) for id in sorted(found)}, sorted(problems), ignored)
 
 
