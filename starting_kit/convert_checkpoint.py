@@ -26,7 +26,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python starting_kit/convert_checkpoint.py official.ckpt -o runs/official\n"
-        "         python starting_kit/package.py runs/official -o submission.zip",
+        "         python starting_kit/package.py runs/official -o runs/official.zip",
     )
     parser.add_argument("checkpoint", type=Path, metavar="OFFICIAL.ckpt")
     parser.add_argument(

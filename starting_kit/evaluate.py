@@ -207,7 +207,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="ingest.py's options (--device, --subset, --limit-seconds …) come last and are passed on.\n"
         "example: python starting_kit/evaluate.py submission.zip --data DATA --split val --subset 500\n"
-        "         python starting_kit/evaluate.py submissions/ --data DATA --output results",
+        "         python starting_kit/evaluate.py submissions/ --data DATA --output runs/results",
     )
     parser.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION_OR_FOLDER_OF_THEM")
     parser.add_argument(
@@ -284,7 +284,7 @@ def main() -> None:
 
 
 def _explain_ranking(output: Path) -> None:
-    rank = f"python scoring_program/rank.py {output}/* --output leaderboard.html"
+    rank = f"python scoring_program/rank.py {output}/* --output {output.parent / 'leaderboard.html'}"
     print(f"a leaderboard of all results: {rank}", file=sys.stderr)
 
 
