@@ -4,7 +4,7 @@ OFFICIAL.ckpt is what its training wrote (Lightning), or the state dict of the n
 metadata. It does not say how its data were prepared: monthly means of the clear dates are assumed, as in the
 published configuration; key=value says otherwise. The run reads Sentinel-2 series as the official code does:
 it has that code's cloud filter, takes every date for one of 2021, and a monthly mean for the 15th. Scores
-then equal those of the official model.
+then equal those of the official model. DEPARTURES.md lists what this kit does otherwise on its own.
 """
 
 from __future__ import annotations

@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
-sys.path += [str(Path(__file__).parents[1] / name) for name in ("bundle", "starting_kit")]
-import build
-from check import Findings, _read_competition
+sys.path.append(str(Path(__file__).parents[1] / "starting_kit"))
 
 import evaluate
 from flair_ingestion.superarea import read_dates
 from flair_scoring.errors import DataError, FlairError, list_names
 from flair_scoring.pairing import PREDICTION, find_rasters
-
-NAMES = [f"toy/flair_2_toy_aerial_train/D006_2020/Z1_AA/img/IMG_{number:06d}.tif" for number in range(900)]
 
 
 @pytest.mark.parametrize(
@@ -31,20 +27,6 @@ NAMES = [f"toy/flair_2_toy_aerial_train/D006_2020/Z1_AA/img/IMG_{number:06d}.tif
 )
 def test_ten_names_are_shown(count: int, expected: str) -> None:
     assert list_names([str(number) for number in range(count)]) == expected
-
-
-def test_untracked_files_of_a_whole_data_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(build, "untracked_files", lambda: NAMES)
-    monkeypatch.setattr(build, "build", lambda output, *_: output.touch() or [])
-    monkeypatch.setattr(build, "report", lambda _: None)
-    monkeypatch.setattr(sys, "argv", ["build.py", "--untrained-reference", "-o", str(tmp_path / "b.zip")])
-    build.main()
-    told = capsys.readouterr().err
-    assert f"{NAMES[0]}, " in told
-    assert "and 890 more" in told
-    assert len(told) < 1000
 
 
 def test_other_files_beside_submissions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,13 +59,3 @@ def test_lines_without_a_date(tmp_path: Path) -> None:
         read_dates(products)
     assert "line 10 ('yesterday') and 4990 more; expected names" in str(refusal.value)
     assert isinstance(refusal.value, FlairError)
-
-
-def test_near_names_of_the_competition_file() -> None:
-    class Archive:
-        def namelist(self) -> list[str]:
-            return [f"folder_{number}/competition.yaml" for number in range(40)]
-
-    found = Findings([], [])
-    assert _read_competition(Archive(), found) is None  # type: ignore[arg-type]
-    assert found.problems[0].endswith("folder_9/competition.yaml and 30 more")

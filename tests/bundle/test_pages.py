@@ -96,6 +96,10 @@ def test_the_table_to_beat_has_the_papers_best_and_the_podium(pages: dict[str, s
     assert [line[1] for line in table if line[0].startswith("U-T&T best (filter")] == ["0.5623 ± 0.0056"]
 
 
+def test_the_overview_says_where_the_baseline_departs_from_the_paper(pages: dict[str, str]) -> None:
+    assert "`starting_kit/DEPARTURES.md`" in pages["overview.md"]
+
+
 def test_phases_are_those_of_bundle_yaml(pages: dict[str, str]) -> None:
     _, *found = rows(pages["overview.md"], 5)
     assert [line[0] for line in found] == ["Development", "Final"]
