@@ -178,6 +178,18 @@ def test_all_that_is_wrong_with_the_tensors_is_listed():
     )
 
 
+def test_of_hundreds_of_wrong_tensors_some_are_listed():
+    tensors = {name: one for name, one in official_tensors(False).items() if name.startswith("arch_vhr.")}
+    config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
+    with pytest.raises(DataError) as refusal:
+        convert_tensors(tensors, config, Path("x.ckpt"))
+    title, *lines, rest = str(refusal.value).splitlines()
+    missing = 486 - len(tensors)
+    assert f"({missing} problems)" in title
+    assert len(lines) == 20
+    assert rest == f"  … and {missing - 20} more"
+
+
 def test_tensors_that_are_not_finite_are_named():
     tensors = official_tensors(metadata=False)
     tensors["arch_vhr.segmentation_head.0.bias"][3] = float("nan")
