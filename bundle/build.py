@@ -43,7 +43,7 @@ from contents import (  # noqa: E402
 from filling import fill_pages  # noqa: E402
 from schema import COMPETITION, COMPETITION_REQUIRED, PHASE, TASK, check_mapping  # noqa: E402
 
-from flair_scoring.errors import DataError, UsageError, list_problems, run_command  # noqa: E402
+from flair_scoring.errors import DataError, UsageError, list_names, list_problems, run_command  # noqa: E402
 from flair_scoring.provenance import commit  # noqa: E402
 
 PHASE_REQUIRED = ("name", "start", "tasks", "max_submissions_per_day", "max_submissions")  # pages show them
@@ -189,10 +189,8 @@ def main() -> None:
             "--untrained-reference for a rehearsal: it can be timed, but its labels mean nothing"
         )
     if untracked := untracked_files():
-        print(
-            f"note: not in the starting kit, since git does not track them: {', '.join(untracked)}",
-            file=sys.stderr,
-        )
+        named = list_names(untracked)
+        print(f"note: not in the starting kit, since git does not track them: {named}", file=sys.stderr)
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         folders = build(args.output, args.data, args.data_on_worker, args.image, trained)

@@ -40,7 +40,7 @@ from schema import (
 
 from flair_ingestion.limits import Limits, read_limits
 from flair_ingestion.submission import DAMAGE, open_submission
-from flair_scoring.errors import DataError, FlairError
+from flair_scoring.errors import DataError, FlairError, list_names
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.pairing import domain_and_area
@@ -123,7 +123,7 @@ def _read_competition(archive: zipfile.ZipFile, found: Findings) -> dict[str, An
     names = archive.namelist()
     if YAML not in names:
         near = [name for name in names if re.search(r"(competition|bundle)\.ya?ml$", name, re.IGNORECASE)]
-        held = f"; it has {', '.join(near)}" if near else ""
+        held = f"; it has {list_names(near)}" if near else ""
         found.problems.append(f"no {YAML} at the root of the zip, exactly that name{held}")
         return None
     try:
@@ -295,7 +295,7 @@ def _check_data(where: str, inputs: Part | None, references: Part | None, found:
         )
     if single := sorted(domain for domain, count in masks.items() if domain and count == 1):
         found.problems.append(
-            f"{where}.reference_data: one mask only in {', '.join(single)}; participants get a matrix for "
+            f"{where}.reference_data: one mask only in {list_names(single)}; participants get a matrix for "
             "each domain, which would tell what is in that mask: take more patches, or no such domain"
         )
     if inputs and inputs.ids(_IMAGES) != known:

@@ -20,7 +20,7 @@ from flair_scoring.comparison import ALPHA, MIN_DOMAINS
 from flair_scoring.errors import DataError, list_problems
 from flair_scoring.nomenclature import FLAIR_12, FLAIR_VALUES
 from flair_scoring.provenance import KIT_VERSION
-from flair_scoring.published import read_published
+from flair_scoring.published import read_dataset, read_published
 
 DESK = Path(__file__).resolve().parent
 PAGES = DESK / "pages"
@@ -70,6 +70,7 @@ def page_values(competition: dict[str, Any]) -> dict[str, str]:
         "other_values": f"{FLAIR_12.other + 1} to {max(FLAIR_VALUES)}",
         "side": str(FLAIR_12.other + 1),
         "class_table": _class_table(),
+        "dataset_table": _dataset_table(),
         "baseline_table": _baseline_table(),
         "phase_table": _phase_table(competition),
         "package_table": _package_table(),
@@ -118,9 +119,15 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _dataset_table() -> str:
+    return _table(["", "in all"], [[figure.name, f"{figure.value:,}"] for figure in read_dataset()])
+
+
 def _class_table() -> str:
+    (pixels,) = (figure for figure in read_dataset() if figure.classes)
+    shares = [f"{count / pixels.value:.2%}".replace("%", " %") for count in pixels.classes]
     rows = [
-        [str(index), name, str(value), FLAIR_VALUES[value][1]]
+        [str(index), name, str(value), FLAIR_VALUES[value][1], shares[index]]
         for index, name in enumerate(FLAIR_12.classes)
         for value in [list(FLAIR_12.index_of).index(index)]
     ]
@@ -129,8 +136,8 @@ def _class_table() -> str:
         for value, (name, _) in FLAIR_VALUES.items()
         if FLAIR_12.index_of[value] == FLAIR_12.other
     )
-    rows.append([str(FLAIR_12.other), "*other*, not scored", merged, ""])
-    return _table(["index in predictions", "class", "value in the labels", "colour"], rows)
+    rows.append([str(FLAIR_12.other), "*other*, not scored", merged, "", shares[FLAIR_12.other]])
+    return _table(["index in predictions", "class", "value in the labels", "colour", "pixels"], rows)
 
 
 def _baseline_table() -> str:

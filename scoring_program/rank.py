@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: python scoring_program/rank.py runs/results/* --output leaderboard.html",
+        epilog="example: python scoring_program/rank.py runs/results/* --output runs/leaderboard.html",
     )
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT")
     parser.add_argument(

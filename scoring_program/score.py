@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         usage="%(prog)s PRED REF [options]\n       %(prog)s --merge NPZ NPZ ... [--output DIR]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: python scoring_program/score.py predictions flair_2_labels_test --output results",
+        epilog="example: python scoring_program/score.py pred/ flair_2_labels_test --output runs/scored",
     )
     parser.add_argument("predictions", type=Path, nargs="?", metavar="PRED")
     parser.add_argument("references", type=Path, nargs="?", metavar="REF")

@@ -2,8 +2,9 @@
 
 OFFICIAL.ckpt is what its training wrote (Lightning), or the state dict of the network, with or without
 metadata. It does not say how its data were prepared: monthly means of the clear dates are assumed, as in the
-published configuration; key=value says otherwise. Scores equal the official model's for equal inputs; the
-inputs differ in that monthly means have the mean day of their images here, and the 15th of the month there.
+published configuration; key=value says otherwise. The run reads Sentinel-2 series as the official code does:
+it has that code's cloud filter, takes every date for one of 2021, and a monthly mean for the 15th. Scores
+then equal those of the official model. DEPARTURES.md lists what this kit does otherwise on its own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python starting_kit/convert_checkpoint.py official.ckpt -o runs/official\n"
-        "         python starting_kit/package.py runs/official -o submission.zip",
+        "         python starting_kit/package.py runs/official -o runs/official.zip",
     )
     parser.add_argument("checkpoint", type=Path, metavar="OFFICIAL.ckpt")
     parser.add_argument(

@@ -27,7 +27,14 @@ from flair_baseline.domain_archives import require_data
 from flair_ingestion.dataset import labels_folder
 from flair_ingestion.predictions import check_output
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import FlairError, SubmissionError, UsageError, list_problems, run_command
+from flair_scoring.errors import (
+    FlairError,
+    SubmissionError,
+    UsageError,
+    list_names,
+    list_problems,
+    run_command,
+)
 from flair_scoring.files import write_file
 from flair_scoring.ingestion_output import read_timing
 from flair_scoring.provenance import stamp
@@ -79,7 +86,7 @@ def find_submissions(paths: list[Path]) -> dict[str, Path]:
                 )
         others = sorted(entry.name for entry in path.glob("[!.]*") if entry not in inside)
         if inside and inside != [path] and others:
-            print(f"note: not submissions, left out: {', '.join(others)}", file=sys.stderr)
+            print(f"note: not submissions, left out: {list_names(others)}", file=sys.stderr)
     if problems:
         expected = "expected zips or folders with model.py, and options of ingest.py after them"
         raise UsageError(list_problems(f"cannot take the submissions; {expected}", problems))
@@ -200,7 +207,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="ingest.py's options (--device, --subset, --limit-seconds …) come last and are passed on.\n"
         "example: python starting_kit/evaluate.py submission.zip --data DATA --split val --subset 500\n"
-        "         python starting_kit/evaluate.py submissions/ --data DATA --output results",
+        "         python starting_kit/evaluate.py submissions/ --data DATA --output runs/results",
     )
     parser.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSION_OR_FOLDER_OF_THEM")
     parser.add_argument(
@@ -277,14 +284,14 @@ def main() -> None:
 
 
 def _explain_ranking(output: Path) -> None:
-    rank = f"python scoring_program/rank.py {output}/* --output leaderboard.html"
+    rank = f"python scoring_program/rank.py {output}/* --output {output.parent / 'leaderboard.html'}"
     print(f"a leaderboard of all results: {rank}", file=sys.stderr)
 
 
 def _failure(unscored: dict[str, End], count: int) -> FlairError:
     """An error with the highest exit code among the submissions without a score."""
     ends = ["not run" if end.code is None else f"exit code {end.code}" for end in unscored.values()]
-    listing = ", ".join(f"{name} ({end})" for name, end in zip(unscored, ends, strict=True))
+    listing = list_names([f"{name} ({end})" for name, end in zip(unscored, ends, strict=True)])
     reasons = [f"\n  {name}: {end.sentence}" for name, end in unscored.items() if end.code is not None]
     told = f"{len(unscored)} of {count} submissions have no score: {listing}"
     error = SubmissionError("".join([told, *reasons]))

@@ -48,7 +48,7 @@ def main() -> None:
     """Count the labels of all training domains, write the submission, print its path."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="example: python starting_kit/most_frequent.py /data/flair2 -o most_frequent.zip",
+        epilog="example: python starting_kit/most_frequent.py /data/flair2 -o runs/most_frequent.zip",
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="folder with the FLAIR #2 archives, unpacked")
     parser.add_argument("-o", "--output", type=Path, required=True, help="NAME.zip or a new folder")

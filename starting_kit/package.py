@@ -21,8 +21,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: python starting_kit/package.py runs/utt_best -o submission.zip\n"
-        "         python starting_kit/package.py utt_best --untrained -o timing.zip",
+        epilog="example: python starting_kit/package.py runs/utt_best -o runs/utt_best.zip\n"
+        "         python starting_kit/package.py utt_best --untrained -o runs/timing.zip",
     )
     parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT", help="what train.py wrote")
     parser.add_argument(

@@ -46,7 +46,7 @@ def main() -> None:
     """Find, read, draw, write."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="example: python starting_kit/show.py 077413 --data DATA --predictions results/ -o patch.png",
+        epilog="example: python starting_kit/show.py 077413 --data DATA --predictions pred -o runs/patch.png",
     )
     parser.add_argument("patch", metavar="PATCH", help="6-digit id, or a name such as IMG_077413.tif")
     parser.add_argument("--data", type=Path, required=True, metavar="DATA")

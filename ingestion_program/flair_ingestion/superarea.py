@@ -16,7 +16,7 @@ from tokenize import TokenError
 
 import numpy as np
 
-from flair_scoring.errors import DataError
+from flair_scoring.errors import DataError, list_names
 
 BANDS = 10  # B2 B3 B4 B5 B6 B7 B8 B8A B11 B12
 MASKS = 2  # snow, cloud
@@ -68,7 +68,7 @@ def read_dates(products: str | Path) -> np.ndarray:
     dates = [_parse_date(line) for line in lines]
     if None in dates or not lines:
         bad = [f"line {i} ({line[:80]!r})" for i, line in enumerate(lines, 1) if not dates[i - 1]]
-        where = ", ".join(bad) or "an empty file"
+        where = list_names(bad) or "an empty file"
         raise DataError(f"{products}: no date in {where}; expected names as S2A_MSIL2A_20210415T105021_…")
     return np.array(dates, dtype="datetime64[D]").astype(np.int32)
 

@@ -56,6 +56,12 @@ def list_problems(title: str, problems: Sequence[str], shown: int = 20) -> str:
     return "\n".join(lines)
 
 
+def list_names(names: Sequence[str], shown: int = 10) -> str:
+    """The first `shown` names and how many more there are: "a, b, c and 4 more"."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
 def run_command(main: Callable[[], None]) -> NoReturn:
     """Run a command's `main`: a FlairError ends in one message on stderr and its exit code, no traceback.
 

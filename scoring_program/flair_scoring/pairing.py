@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flair_scoring.errors import DataError, UsageError, list_problems
+from flair_scoring.errors import DataError, UsageError, list_names, list_problems
 from flair_scoring.files import read_file
 
 _NUMBER = r"(\d{6})\.tif"
@@ -87,7 +87,7 @@ def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
         else:
             ignored.append(path)
     several = {id: sorted(paths) for id, paths in found.items() if len(paths) > 1}
-    problems += [f"{len(paths)} files for {id}: {', '.join(paths)}" for id, paths in several.items()]
+    problems += [f"{len(paths)} files for {id}: {list_names(paths)}" for id, paths in several.items()]
     return Rasters({id: min(found[id]) for id in sorted(found)}, sorted(problems), ignored)
 
 

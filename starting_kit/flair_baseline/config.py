@@ -42,10 +42,11 @@ class Config:
     satellite: bool = True  # False: the U-Net alone
     metadata: bool = False  # the U-Net's encoder is told date, time, place and camera
     metadata_stages: Literal["every", "deepest"] = "every"  # the paper's way or the official code's
-    official_layers: bool = False  # the official code's network, for converted checkpoints
+    official_layers: bool = False  # the official code's network and days, for converted checkpoints
 
     # what it reads
-    channels: Literal["RVB", "RVBI", "RVBIE"] = "RVBIE"  # red, green, blue, near infrared, elevation
+    # red, green, blue, near infrared, elevation; overall accuracy of IGN's CoSIA: 85.2, 85.7, 86.2 %
+    channels: Literal["RVB", "RVBI", "RVBIE"] = "RVBIE"
     superpatch_size: int = 40  # side of the Sentinel-2 window in 10 m pixels, a multiple of 8
     cloud_filter: bool = False
     cloud_rule: Literal["paper", "official"] = "paper"  # which dates it leaves out

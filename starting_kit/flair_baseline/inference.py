@@ -71,6 +71,7 @@ class Model:
     def _prepare_satellite(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         stored = zip(batch["sentinel"], batch["sentinel_masks"], batch["sentinel_dates"], strict=True)
         options = {key: self.settings[key] for key in ("cloud_filter", "cloud_rule", "monthly_average")}
+        options["official_days"] = self.settings["model"]["official_layers"]
         prepared = [
             prepare_series(data.numpy(), masks.numpy(), dates.numpy(), **options)
             for data, masks, dates in stored

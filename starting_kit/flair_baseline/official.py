@@ -102,7 +102,7 @@ def convert(tensors: Mapping[str, Tensor], config: Config, source: Path) -> UTT:
     problems += [f"{name}: missing" for name in official.values() if name not in tensors]
     if problems:
         title = f"{source}: not a checkpoint of the official U-T&T"
-        raise DataError(list_problems(title, problems, shown=len(problems)))
+        raise DataError(list_problems(title, problems))
     state = {name: tensors[official[name]].to(tensor.dtype) for name, tensor in ours.items()}
     fed = 1 if config.monthly_average else 1 / 65535
     state[FIRST_SATELLITE_LAYER] = state[FIRST_SATELLITE_LAYER] * (REFLECTANCE_ONE * fed)

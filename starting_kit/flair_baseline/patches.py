@@ -82,7 +82,7 @@ class PatchDataset(Dataset):
         series = days = None
         if config.satellite:
             window = read_superpatch(patch, config.superpatch_size, copy=False)
-            options = config.cloud_filter, config.monthly_average, config.cloud_rule
+            options = config.cloud_filter, config.monthly_average, config.cloud_rule, config.official_layers
             series, days = prepare_series(window.data, window.masks, window.dates, *options)
             series = transform(series, *turn)
             if config.permute_dates:

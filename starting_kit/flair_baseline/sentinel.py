@@ -11,6 +11,7 @@ from torch import Tensor
 REFLECTANCE_ONE = 10_000  # digital number of reflectance 1
 CLOUD_PROBABILITY = 50  # per cent; a pixel above it counts as covered (datapaper, "filter clouds")
 CLOUD_COVERAGE = 0.6  # share of covered pixels from which a date is left out
+FIRST_DAYS = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], np.int32)  # of months in 2021
 OFFICIAL_PROBABILITY, OFFICIAL_COVERAGE = 60, 0.5  # IGN's code has the two numbers the other way round
 
 
@@ -40,17 +41,35 @@ def find_days_of_year(dates: np.ndarray) -> np.ndarray:
     return (days - days.astype("datetime64[Y]")).astype(np.int32)
 
 
-def average_months(data: np.ndarray, dates: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_official_days(dates: np.ndarray, monthly: bool = False) -> np.ndarray:
+    """As `find_days_of_year`, but of the dates that IGN's code takes them for, int32 (T,), 0..364.
+
+    That code moves every date to 2021, so no year has a 29 February; a date of that day, at which it fails,
+    counts as the day before. With `monthly` every date is the 15th of its month.
+    """
+    dates = dates.astype("datetime64[D]")
+    months = dates.astype("datetime64[M]")
+    first = FIRST_DAYS[months.astype(int) % 12]
+    if monthly:
+        return first + 14
+    days = first + (dates - months).astype(np.int32)
+    return np.where((first == 31) & (days == 59), 58, days)  # 29 February
+
+
+def average_months(
+    data: np.ndarray, dates: np.ndarray, kept: np.ndarray, official_days: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean image and mean day of the year of every calendar month that has dates among those to keep.
 
     data uint16 (T, bands, S, S), of which no other date is read; dates int32 (T,), days since 1970-01-01, in
-    any order; kept, the indices of those that count.
+    any order; kept, the indices of those that count. With `official_days` the day is the 15th of the month.
     Returns float32 (M, bands, S, S) and float32 (M,), M <= 12, from January on.
     """
     months = dates[kept].astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
     counts = np.bincount(months)
     present = np.flatnonzero(counts)
-    positions = np.bincount(months, find_days_of_year(dates[kept]))[present] / counts[present]
+    days = find_official_days(dates[kept], monthly=True) if official_days else find_days_of_year(dates[kept])
+    positions = np.bincount(months, days)[present] / counts[present]
     images = np.empty((len(present), *data.shape[1:]), dtype=np.float32)
     for image, month in zip(images, present, strict=True):
         first, *others = kept[months == month]
@@ -68,16 +87,19 @@ def prepare_series(
     cloud_filter: bool,
     monthly_average: bool,
     cloud_rule: str = "paper",
+    official_days: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """A super-patch as stored -> reflectances float32 (K, bands, S, S) and days of the year float32 (K,).
 
     data uint16 (T, bands, S, S); masks uint8 (T, 2, S, S), snow and cloud; dates int32 (T,) since 1970-01-01.
+    With `official_days`, for networks that IGN's code has trained, days are counted as that code counts them.
     """
     kept = find_clear_dates(masks, cloud_rule) if cloud_filter else np.arange(len(dates))
     if monthly_average:
-        images, days = average_months(data, dates, kept)
+        images, days = average_months(data, dates, kept, official_days)
     else:
-        images, days = data[kept].astype(np.float32), find_days_of_year(dates[kept]).astype(np.float32)
+        find_days = find_official_days if official_days else find_days_of_year
+        images, days = data[kept].astype(np.float32), find_days(dates[kept]).astype(np.float32)
     images /= np.float32(REFLECTANCE_ONE)
     return torch.from_numpy(images), torch.from_numpy(days)
 

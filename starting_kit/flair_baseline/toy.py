@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import datetime
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from flair_baseline.geotiff import write_geotiff
 from flair_baseline.toy_aerial import PATCH_PIXELS, Flight, Units, draw_flight, draw_patch, draw_units
 from flair_baseline.toy_areas import PATCH, PATCHES, SIZES, Area, plan_areas
 from flair_baseline.toy_landscape import CELL, EXTENT, Landscape, draw_landscape, survey
+from flair_baseline.toy_metadata import draw_metadata
 from flair_baseline.toy_sentinel import (
     SENTINEL_PIXELS,
     class_fractions,
@@ -33,7 +33,6 @@ from flair_scoring.files import make_folder
 from flair_scoring.provenance import stamp
 
 CENTROIDS, METADATA, MARKER = "flair-2_centroids_sp_to_patch.json", "flair_aerial_metadata.json", "toy.json"
-_CAMERAS = ("CAMERA#017", "CAMERA#020", "CAMERA#030", "UCE-M3-f100", "UCE-M3-f120", "UCE-M3-f120-s06")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def _write_dataset(root: Path, size: str, seed: int, processes: int) -> dict[str
         names = [f"IMG_{area.first_id + patch:06d}" for patch in range(PATCHES**2)]
         series = area.original or area
         centroids |= {f"{name}.tif": series.centroid(patch) for patch, name in enumerate(names)}
-        metadata |= dict(zip(names, _metadata(area, seed), strict=True))
+        metadata |= dict(zip(names, draw_metadata(area, seed), strict=True))
     _write_json(root / CENTROIDS, dict(sorted(centroids.items())))
     _write_json(root / METADATA, dict(sorted(metadata.items())))
     _write_json(root / MARKER, {**stamp(), "size": size, "seed": seed})
@@ -209,30 +208,6 @@ def _write_patch(root: Path, area: Area, patch: int, scene: Scene, rng: np.rando
         area.folder(root, "labels", "msk") / f"MSK_{number}.tif", labels, left, top, PATCH / PATCH_PIXELS
     )
     return labels
-
-
-def _metadata(area: Area, seed: int) -> list[dict[str, Any]]:
-    """The metadata of every patch of an area: one flight in a season between April and October."""
-    rng = _generator(seed, area, "metadata")
-    date = datetime.date(area.domain.year, 4, 10) + datetime.timedelta(days=int(rng.integers(200)))
-    flight = {
-        "domain": area.domain.name,
-        "zone": area.name,
-        "date": date.isoformat(),
-        "time": f"{rng.integers(8, 15):02d}h{rng.integers(60):02d}",
-        "camera": str(rng.choice(_CAMERAS)),
-    }
-    altitudes = area.domain.altitude + rng.uniform(-60, 60) + rng.normal(0, 3, PATCHES**2)
-    corners = [area.patch_corner(patch) for patch in range(PATCHES**2)]
-    return [
-        flight
-        | {
-            "patch_centroid_x": round(left + PATCH / 2, 1),
-            "patch_centroid_y": round(top - PATCH / 2, 1),
-            "patch_centroid_z": round(float(altitude), 2),
-        }
-        for (left, top), altitude in zip(corners, altitudes, strict=True)
-    ]
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

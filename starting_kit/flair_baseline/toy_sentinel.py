@@ -14,14 +14,14 @@ REVISIT = 5  # days
 
 
 def draw_dates(rng: np.random.Generator, year: int, count: int) -> list[datetime.date]:
-    """`count` acquisitions in order, evenly over the year; 29 February is one of them in a leap year."""
+    """`count` acquisitions in order, evenly over the year.
+
+    None is of a 29 February: IGN's code would fail at it, and the toy data are to be read by that code, too.
+    """
     first, last = datetime.date(year, 1, 1), datetime.date(year, 12, 31)
-    leap = (last - first).days == 365
-    orbit = np.arange(59 % REVISIT if leap else rng.integers(REVISIT), (last - first).days + 1, REVISIT)
-    days = orbit[((np.arange(count) + rng.random()) * len(orbit) / count).astype(int)]
-    if leap:
-        days[np.abs(days - 59).argmin()] = 59
-    return [first + datetime.timedelta(days=int(day)) for day in days]
+    orbit = [first + datetime.timedelta(days=day) for day in range(rng.integers(REVISIT), 366, REVISIT)]
+    orbit = [date for date in orbit if date <= last and (date.month, date.day) != (2, 29)]
+    return [orbit[int(place)] for place in (np.arange(count) + rng.random()) * len(orbit) / count]
 
 
 def product_name(date: datetime.date, tile: str) -> str:

@@ -16,7 +16,7 @@ from flair_baseline.utae import UTAE, WIDTHS
 
 CLASSES = 13  # the 12 scored ones and *other*
 PATCH_SIZE = 512  # pixels
-OFFICIAL_DAY = 134  # 15 May, from which the official code counts back
+OFFICIAL_DAY = 134  # 15 May of 2021, from which the official code counts back (sentinel.find_official_days)
 
 
 def choose_labels(scores: Tensor, size: int) -> Tensor:

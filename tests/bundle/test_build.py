@@ -388,3 +388,18 @@ def test_the_demo_runs_from_the_starting_kit(kit: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (kit / "runs/demo/leaderboard.html").is_file()
+
+
+def test_untracked_files_of_a_whole_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"toy/D006_2020/Z1_AA/img/IMG_{number:06d}.tif" for number in range(900)]
+    monkeypatch.setattr(build, "untracked_files", lambda: names)
+    monkeypatch.setattr(build, "build", lambda output, *_: output.touch() or [])
+    monkeypatch.setattr(build, "report", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["build.py", "--untrained-reference", "-o", str(tmp_path / "b.zip")])
+    build.main()
+    told = capsys.readouterr().err
+    assert f"{names[0]}, " in told
+    assert "and 890 more" in told
+    assert len(told) < 1000

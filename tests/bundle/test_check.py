@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from bundle_files import KIT, pack, read_zip, run_build
-from check import check_bundle
+from check import Findings, _read_competition, check_bundle
 from PIL import Image
 
 from flair_scoring.errors import DataError
@@ -661,3 +661,13 @@ def test_no_value_crashes_the_check(release: Release, tmp_path: Path) -> None:
             release.competition = copy.deepcopy(sound)
             set_at(*path, value=value)(release)
             check_bundle(release.write(tmp_path / "bundle.zip"), NOW)
+
+
+def test_near_names_of_the_competition_file() -> None:
+    class Archive:
+        def namelist(self) -> list[str]:
+            return [f"folder_{number}/competition.yaml" for number in range(40)]
+
+    found = Findings([], [])
+    assert _read_competition(Archive(), found) is None  # type: ignore[arg-type]
+    assert found.problems[0].endswith("folder_9/competition.yaml and 30 more")

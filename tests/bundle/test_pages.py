@@ -80,20 +80,37 @@ def rows(text: str, columns: int) -> list[list[str]]:
 
 
 def test_the_classes_are_the_data_papers(pages: dict[str, str]) -> None:
-    _, *found = rows(pages["data.md"], 4)
-    assert found[0] == ["0", "building", "1", "#db0e9a"]
-    assert found[9] == ["9", "herbaceous vegetation", "10", "#55ff00"]
-    assert found[11] == ["11", "plowed land", "12", "#e4df7c"]
+    _, *found = rows(pages["data.md"], 5)  # with the shares of Table III
+    assert found[0] == ["0", "building", "1", "#db0e9a", "7.13 %"]
+    assert found[9] == ["9", "herbaceous vegetation", "10", "#55ff00", "18.24 %"]
+    assert found[11] == ["11", "plowed land", "12", "#e4df7c", "3.45 %"]
+    assert found[12][4] == "0.75 %"
     assert [line[2] for line in found[:12]] == [str(value) for value in range(1, 13)]
     assert found[12][0] == "12"
     assert re.findall(r"\d+", found[12][2]) == [str(value) for value in range(13, 20)]
     assert len(found) == 13
 
 
+def test_the_data_page_has_the_papers_figures_and_says_where_to_download(pages: dict[str, str]) -> None:
+    text = pages["data.md"]
+    figures = dict(rows(text, 2)[1:])
+    assert figures["labelled pixels"] == "20,384,841,728"
+    assert figures["Sentinel-2 acquisitions"] == "51,244"
+    assert figures["km²"] == "817"
+    assert {"50", "916", "77,762", "61,712", "16,050"} <= set(figures.values())
+    assert "https://ignf.github.io/FLAIR/#FLAIR2" in text
+    assert "https://huggingface.co/datasets/IGNF/FLAIR" in text
+
+
 def test_the_table_to_beat_has_the_papers_best_and_the_podium(pages: dict[str, str]) -> None:
     table = rows(pages["overview.md"], 3)
     assert [line[1] for line in table if "of the challenge" in line[0]] == ["0.6413", "0.6355", "0.6351"]
     assert [line[1] for line in table if line[0].startswith("U-T&T best (filter")] == ["0.5623 ± 0.0056"]
+    assert ["U-Net with metadata and augmentation, best run", "0.5593", "data card, leaderboard"] in table
+
+
+def test_the_overview_says_where_the_baseline_departs_from_the_paper(pages: dict[str, str]) -> None:
+    assert "`starting_kit/DEPARTURES.md`" in pages["overview.md"]
 
 
 def test_phases_are_those_of_bundle_yaml(pages: dict[str, str]) -> None:

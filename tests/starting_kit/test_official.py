@@ -123,16 +123,18 @@ def test_both_heads_equal_those_of_the_official_model(converted, dates, metadata
     assert differences.sum() < len(official["uncertain"])
 
 
-def test_a_packaged_conversion_labels_as_the_official_model(converted, tmp_path):
+@pytest.mark.parametrize("year", [2021, 2020])  # that code moves every date to 2021; 2020 has a day more
+def test_a_packaged_conversion_labels_as_the_official_model(converted, tmp_path, year):
     write_submission(tmp_path / "new", pack_checkpoint(converted(True, False), batch_size=1))
     model = inference.Model(tmp_path / "new", torch.device("cpu"))
     aerial, numbers, days = draw_inputs(55)
-    first = np.datetime64("2021-01-01").astype(int)
+    read = np.datetime64("2021-01-01") + days
+    dates = np.array([f"{year}{str(date)[4:]}" for date in read], dtype="datetime64[D]").astype(np.int32)
     batch = {
         "aerial": torch.from_numpy(aerial)[None],
         "sentinel": [torch.from_numpy(numbers)],
         "sentinel_masks": [torch.zeros(55, 2, 40, 40, dtype=torch.uint8)],
-        "sentinel_dates": [torch.from_numpy((first + days).astype(np.int32))],
+        "sentinel_dates": [torch.from_numpy(dates)],
         "metadata": [METADATA],
     }
     labels = model.predict(batch).numpy().ravel()
@@ -174,6 +176,18 @@ def test_all_that_is_wrong_with_the_tensors_is_listed():
         "  - arch_vhr.segmentation_head.0.bias: [19], expected [13]\n"
         "  - arch_hr.temporal_encoder.attention_heads.Q: missing"
     )
+
+
+def test_of_hundreds_of_wrong_tensors_some_are_listed():
+    tensors = {name: one for name, one in official_tensors(False).items() if name.startswith("arch_vhr.")}
+    config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
+    with pytest.raises(DataError) as refusal:
+        convert_tensors(tensors, config, Path("x.ckpt"))
+    title, *lines, rest = str(refusal.value).splitlines()
+    missing = 486 - len(tensors)
+    assert f"({missing} problems)" in title
+    assert len(lines) == 20
+    assert rest == f"  … and {missing - 20} more"
 
 
 def test_tensors_that_are_not_finite_are_named():

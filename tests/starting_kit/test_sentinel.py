@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from flair_baseline.sentinel import find_clear_dates, find_days_of_year, pad_series, prepare_series
+from flair_baseline.utt import OFFICIAL_DAY
 
 EPOCH = datetime.date(1970, 1, 1)
 SIZE = 10
@@ -147,3 +148,35 @@ def test_nothing_is_marked_where_nothing_is_padded():
     assert present is None
     assert torch.equal(padded, torch.stack(series))
     assert days.tolist() == [[1, 2], [3, 4]]
+
+
+LEAP_YEAR = [(2020, 1, 31), (2020, 2, 2), (2020, 2, 28), (2020, 3, 1), (2020, 3, 15), (2020, 12, 31)]
+
+
+def official_offset(month: int, day: int) -> int:
+    """Days until 15 May as IGN's loader counts them: it takes every date for one of 2021."""
+    return (datetime.date(2021, 5, 15) - datetime.date(2021, month, day)).days
+
+
+@pytest.mark.parametrize("year", [2019, 2020])
+def test_converted_networks_are_told_the_days_of_the_official_loader(year):
+    calendar = [(year, month, day) for _, month, day in LEAP_YEAR]
+    dates = days_since_epoch(*calendar)
+    data, masks = draw_series(dates), cover(len(dates))
+    _, days = prepare_series(data, masks, dates, False, monthly_average=False, official_days=True)
+    expected = [official_offset(month, day) for _, month, day in calendar]
+    assert (OFFICIAL_DAY - days).tolist() == expected
+    means, days = prepare_series(data, masks, dates, False, monthly_average=True, official_days=True)
+    assert (OFFICIAL_DAY - days).tolist() == [official_offset(month, 15) for month in (1, 2, 3, 12)]
+    ours, _ = prepare_series(data, masks, dates, False, monthly_average=True)
+    assert torch.equal(means, ours)
+
+
+def test_a_29_february_on_which_the_official_loader_fails_counts_as_the_day_before():
+    dates = days_since_epoch((2020, 2, 28), (2020, 2, 29), (2020, 3, 1))
+    with pytest.raises(ValueError, match="day"):
+        official_offset(2, 29)
+    _, days = prepare_series(draw_series(dates), cover(3), dates, False, False, official_days=True)
+    assert days.tolist() == [58, 58, 59]
+    _, days = prepare_series(draw_series(dates), cover(3), dates, False, False)
+    assert days.tolist() == [58, 59, 60]

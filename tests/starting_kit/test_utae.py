@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from flair_baseline import ltae
 from flair_baseline.ltae import encode_days, masked_group_norm
 from flair_baseline.utae import UTAE, reflect, weigh_dates
 
@@ -79,6 +80,23 @@ def test_padding_changes_nothing(utae, series, filler):
     days = torch.cat([days[:, :2], days, days], dim=1)
     present = torch.cat([~present[:, :2], present, ~present], dim=1)
     assert largest_difference(run(utae, frames, days, present), run(utae, *series)) < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_padding_in_the_norm_as_in_the_original_would_change_embeddings_by_percents(seed, monkeypatch):
+    torch.manual_seed(seed)
+    model = UTAE().eval()
+    frames, days = 0.4 * torch.rand(1, 12, 10, 40, 40), 30.0 * torch.arange(12)[None]
+    padded = torch.cat([frames, torch.zeros_like(frames)], dim=1), torch.cat([days, 0 * days], dim=1)
+    present = torch.arange(24)[None] < 12
+    alone = run(model, frames, days)[:, :64]
+    assert largest_difference(run(model, *padded, present)[:, :64], alone) < 1e-5
+
+    def norm_with_padding(norm, series, _):  # padding's features are zeros there
+        return norm(series.transpose(1, 2)).transpose(1, 2)
+
+    monkeypatch.setattr(ltae, "masked_group_norm", norm_with_padding)
+    assert 0.02 < largest_difference(run(model, *padded, present)[:, :64], alone) < 0.1
 
 
 def test_without_padding_no_mask_is_needed(utae, series):
