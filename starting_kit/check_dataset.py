@@ -14,8 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from flair_baseline.domain_archives import lay_out, require_data
+from flair_ingestion.completeness import describe_gaps
 from flair_ingestion.dataset import SPLITS, Patch, check_patches, read_dates, read_labels
-from flair_ingestion.index import find_roots, scan_split
+from flair_ingestion.index import scan_split
+from flair_ingestion.layout import KINDS, find_roots
 from flair_scoring.errors import DataError, list_problems, run_command
 from flair_scoring.nomenclature import FLAIR_12, MAX_FLAIR_VALUE
 
@@ -26,7 +28,7 @@ def scan(data: Path) -> tuple[dict[str, list[Patch]], list[str]]:
     splits: dict[str, list[Patch]] = {}
     problems: list[str] = []
     for split in SPLITS:
-        if any(find_roots(data, kind, split) for kind in ("aerial", "sen", "labels")):
+        if any(find_roots(data, kind, split) for kind in KINDS):
             labels = split != "test" or bool(find_roots(data, "labels", split))
             splits[split], found = scan_split(data, split, labels)
             problems += found
@@ -82,7 +84,7 @@ def frequencies(counts: dict[str, np.ndarray]) -> str:
 
 
 def main() -> None:
-    """Print the tables; a data set with problems ends in one error that lists them."""
+    """Print the tables and what is missing of FLAIR #2; problems end in one error that lists them."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -109,7 +111,9 @@ def main() -> None:
         raise DataError(list_problems(f"{data}: the data set is incomplete or damaged", problems))
     labelled = {split: part for split, part in splits.items() if part[0].labels}
     print("\n" + frequencies({split: count_values(part, split) for split, part in labelled.items()}))
-    print("\nno problems")
+    gaps = describe_gaps(data, {split: splits.get(split, []) for split in SPLITS})
+    print("", *(f"note: {gap}" for gap in gaps), sep="\n")
+    print("no problems in what is here" if gaps else "no problems")
 
 
 if __name__ == "__main__":

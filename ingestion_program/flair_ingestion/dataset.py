@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from flair_ingestion.index import SPLITS, VALIDATION_DOMAINS, Patch, index_patches, labels_folder
+from flair_ingestion.index import Patch, index_patches, labels_folder
+from flair_ingestion.layout import SPLITS, VALIDATION_DOMAINS
 from flair_ingestion.superarea import (
     BANDS,
     CENTRE,

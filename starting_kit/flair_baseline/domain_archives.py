@@ -20,12 +20,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flair_ingestion.index import SPLITS, find_roots
+from flair_ingestion.layout import find_split, has_roots, require_roots
 from flair_ingestion.sidecars import CENTROIDS, METADATA, read_sidecar
 from flair_scoring.errors import DataError, UsageError, list_problems
 from flair_scoring.files import make_folder, require_folder
 
-LAST_TRAINING_ID, FIRST_TEST_ID = 61712, 77413  # in between lies the test set of FLAIR #1
 _ARCHIVE = re.compile(r"D\d{3}.*\.zip", re.ASCII)
 _RASTER = re.compile(r"(IMG|MSK)_(\d{6})\.tif", re.ASCII)
 _SERIES = re.compile(r"SEN2_sp_(D\d{3}_\d{4}-Z\d+_[A-Z]{2})_(data\.npy|masks\.npy|products\.txt)", re.ASCII)
@@ -50,11 +49,11 @@ def find_archives(folder: Path) -> list[Path]:
 def require_data(data: Path) -> None:
     """UsageError or DataError that says what to do unless DATA has IGN's layout, as far as it goes."""
     require_folder(data, "FLAIR #2's archives, unpacked (flair_aerial_train, …)")
-    if any(find_roots(data, kind, split) for kind in ("aerial", "sen", "labels") for split in SPLITS):
+    if has_roots(data):
         return
     archives = find_archives(data)
     if not archives:
-        raise DataError(f"{data}: no folders flair_aerial_train, …; unpack FLAIR #2's archives there")
+        require_roots(data)
     out = data.resolve().with_name(f"{data.resolve().name}-flair2")
     raise DataError(
         f"{data}: {len(archives)} archives of one domain each ({archives[0].relative_to(data)} …), as on the "
@@ -111,21 +110,15 @@ def _find_sidecars(folder: Path) -> list[Path]:
 
 
 def _find_areas(entries: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Patch id, and area as D015_2020-Z1_UU, -> that area and "train" or "test"; FLAIR #1's are left out."""
+    """Patch id, and area as D015_2020-Z1_UU, -> that area and its split; FLAIR #1's are left out."""
     found: dict[str, tuple[str, str]] = {}
     for key, entry in entries.items():
         fields = entry if isinstance(entry, dict) else {}
         area, id = f"{fields.get('domain')}-{fields.get('zone')}", key.removeprefix("IMG_")
-        split = _find_split(id)
+        split = find_split(id, str(fields.get("domain")))
         if split and _AREA.fullmatch(area):
             found[id] = found[area] = (area, split)
     return found
-
-
-def _find_split(id: str) -> str | None:
-    """Where FLAIR #2 has a patch; None: it is FLAIR #1's."""
-    number = int(id) if id.isdecimal() else 0
-    return "train" if 1 <= number <= LAST_TRAINING_ID else "test" if number >= FIRST_TEST_ID else None
 
 
 def _find_members(
@@ -138,7 +131,7 @@ def _find_members(
             if match := _RASTER.fullmatch(name):
                 kind, content = ("aerial", "img") if match[1] == "IMG" else ("labels", "msk")
                 key = match[2]
-                if key not in areas and _find_split(key):
+                if key not in areas and find_split(key, ""):
                     problems.append(
                         f"{archive}: {name}: {METADATA[0]} lacks the domain and zone of IMG_{key}"
                     )

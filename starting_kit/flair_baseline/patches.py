@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from flair_baseline.config import Config
 from flair_baseline.distributed import rank, world_size
 from flair_baseline.metadata import encode_metadata
 from flair_baseline.sentinel import pad_series, prepare_series
+from flair_ingestion.completeness import describe_gaps
 from flair_ingestion.dataset import (
     Patch,
     read_image,
@@ -130,6 +132,9 @@ def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], lis
     if problems or others:
         found = list(dict.fromkeys([*problems, *others]))  # files that both need are missing once
         raise DataError(list_problems(f"{data}: the training data are incomplete or damaged", found))
+    if rank() == 0:
+        for gap in describe_gaps(data, {"train": training, "val": held_out}):
+            print(f"note: {gap}", file=sys.stderr)
     if config.validation == "flair_1":
         leaves, enters = FLAIR_1_SWAP
         every = sorted([*training, *held_out], key=lambda patch: patch.id)

@@ -143,9 +143,10 @@ def test_the_tables_say_what_is_there(tree: Path) -> None:
     for domain, dates in (("D006_2020", 4), ("D007_2020", 7), ("D008_2019", 8)):
         folder = area_folder(tree, "sen", "train", domain)
         write_series(folder, domain, AREA, np.random.default_rng(0), dates)
-    shutil.rmtree(tree / "flair_aerial_train/D014_2020")
+    for kind in ("aerial", "labels"):
+        shutil.rmtree(tree / f"flair_{kind}_train/D014_2020")
     done = check(tree)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no problems")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no problems in what is here")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["train", "3", "3", "6", "4", "6.3", "8"] in rows
     assert ["val", "2", "2", "4", "5", "5.0", "5"] in rows
@@ -187,7 +188,9 @@ def test_test_labels_may_be_absent_and_training_data_too(tree: Path) -> None:
     done = check(tree)
     assert done.returncode == 0
     assert "train " not in done.stdout.splitlines()[1]
-    assert done.stdout.splitlines()[-1] == "no problems"
+    *_, first, second, verdict = done.stdout.splitlines()
+    assert (first[:10], second[:10]) == ("note: 0 of", "note: 0 of")
+    assert verdict == "no problems in what is here"
 
 
 def test_problems_of_all_splits_end_in_one_message(tree: Path) -> None:
@@ -207,3 +210,24 @@ def test_problems_of_all_splits_end_in_one_message(tree: Path) -> None:
     assert message[0].endswith("(4 problems):")
     for part in ("no MSK_000001.tif", "4 products, but", "IMG_077413.tif: ", "id 000007 is taken"):
         assert sum(part in line for line in message) == 1
+
+
+def test_holes_in_the_test_set_refuse(tree: Path) -> None:
+    for domain in DOMAINS["test"]:
+        next(area_folder(tree, "aerial", "test", domain).glob("IMG_*.tif")).unlink()
+    next(area_folder(tree, "aerial", "train", "D006_2020").glob("IMG_*.tif")).unlink()
+    done = check(tree)
+    assert done.returncode == 2
+    message = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert message[0].endswith("(4 problems):")
+    assert sum("1 label without its image" in line for line in message) == 4
+
+
+def test_a_domain_that_is_gone_is_told_beside_the_verdict(tree: Path) -> None:
+    for kind in ("aerial", "sen", "labels"):
+        shutil.rmtree(tree / f"flair_2_{kind}_test/D022_2021")
+    done = check(tree)
+    assert done.returncode == 0
+    *_, note, verdict = done.stdout.splitlines()
+    assert note.startswith("note: 4 of the 6 test patches known to flair_aerial_metadata.json are here;")
+    assert verdict == "no problems in what is here"
