@@ -18,6 +18,7 @@ from flair_ingestion.completeness import describe_gaps
 from flair_ingestion.dataset import SPLITS, Patch, check_patches, read_dates, read_labels
 from flair_ingestion.index import scan_split
 from flair_ingestion.layout import KINDS, find_roots
+from flair_ingestion.nodata import Nodata
 from flair_scoring.errors import DataError, list_problems, run_command
 from flair_scoring.nomenclature import FLAIR_12, MAX_FLAIR_VALUE
 
@@ -83,6 +84,20 @@ def frequencies(counts: dict[str, np.ndarray]) -> str:
     return "\n".join(lines)
 
 
+def nodata_shares(counts: dict[str, Nodata]) -> str:
+    """Table of the shares of pixels and dates without data in each split, in %."""
+    rows = {
+        "pixels of the images": [(count.image_empty, count.image_pixels) for count in counts.values()],
+        "pixels of the series": [(count.series_empty, count.series_pixels) for count in counts.values()],
+        "dates, in part": [(count.dates_empty, count.dates) for count in counts.values()],
+    }
+    lines = [f"{'without data, %':22}" + "".join(f"{split:>8}" for split in counts)]
+    for name, cells in rows.items():
+        shares = [100 * empty / total if total else 0.0 for empty, total in cells]
+        lines.append(f"{name:22}" + "".join(f"{share:8.2f}" for share in shares))
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the tables and what is missing of FLAIR #2; problems end in one error that lists them."""
     parser = argparse.ArgumentParser(
@@ -105,11 +120,13 @@ def main() -> None:
 
     splits, problems = scan(data)
     print(summary(splits), flush=True)
-    patches = [patch for part in splits.values() for patch in part]
-    problems += check_patches(patches, labels=True, decode=True, progress=True)
+    nodata = {split: Nodata() for split in splits}
+    for split, part in splits.items():
+        problems += check_patches(part, labels=True, decode=True, progress=True, nodata=nodata[split])
     if problems:
         raise DataError(list_problems(f"{data}: the data set is incomplete or damaged", problems))
     labelled = {split: part for split, part in splits.items() if part[0].labels}
+    print("\n" + nodata_shares(nodata))
     print("\n" + frequencies({split: count_values(part, split) for split, part in labelled.items()}))
     gaps = describe_gaps(data, {split: splits.get(split, []) for split in SPLITS})
     print("", *(f"note: {gap}" for gap in gaps), sep="\n")

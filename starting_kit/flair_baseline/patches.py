@@ -86,6 +86,11 @@ class PatchDataset(Dataset):
             window = read_superpatch(patch, config.superpatch_size, copy=False)
             options = config.cloud_filter, config.monthly_average, config.cloud_rule
             series, days = prepare_series(window.data, window.masks, window.dates, *options)
+            if not series.any():
+                raise DataError(
+                    f"{patch.super_area.data}: no data (0 on all dates) around IMG_{patch.id}; unpack it "
+                    "again, and let check_dataset.py look for others"
+                )
             series = transform(series, *turn)
             if config.permute_dates:
                 generator = np.random.default_rng((config.seed, self.epoch or 0, place, 1))

@@ -231,3 +231,49 @@ def test_a_domain_that_is_gone_is_told_beside_the_verdict(tree: Path) -> None:
     *_, note, verdict = done.stdout.splitlines()
     assert note.startswith("note: 4 of the 6 test patches known to flair_aerial_metadata.json are here;")
     assert verdict == "no problems in what is here"
+
+
+def blank(path: Path, *index: object) -> Path:
+    """Fill a part of a npy file with nodata."""
+    content = np.load(path)
+    content[index] = 0
+    np.save(path, content)
+    return path
+
+
+def test_dates_series_and_images_without_data_are_problems(tree: Path) -> None:
+    one, other = (
+        next(area_folder(tree, "sen", "test", domain).glob("*_data.npy")) for domain in DOMAINS["test"][:2]
+    )
+    blank(one, [1, 3])
+    blank(other, slice(None))
+    image = area_folder(tree, "aerial", "test", "D026_2020") / "IMG_077417.tif"
+    write_raster(image, np.zeros((5, 512, 512), np.uint8))
+    done = check(tree)
+    assert done.returncode == 2
+    message = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert message[0].endswith("(3 problems):")
+    for part in (
+        f"{one}: 2 of 5 dates hold no data (2020-03-09, 2020-06-15)",
+        f"{other}: 5 of 5 dates hold no data (2021-01-20, 2021-03-10, 2021-04-28, …)",
+        f"{image}: holds no data: red, green, blue and near infrared are 0 everywhere",
+    ):
+        assert sum(part in line for line in message) == 1, part
+
+
+def test_shares_of_nodata_equal_a_count_by_hand(tree: Path) -> None:
+    series = next(area_folder(tree, "sen", "test", "D015_2020").glob("*_data.npy"))
+    blank(series, 2, slice(None), slice(0, 65))  # half of one of the 15 dates
+    image = area_folder(tree, "aerial", "train", "D004_2021") / "IMG_000007.tif"
+    with rasterio.open(image) as opened:
+        pixels = opened.read()
+    pixels[:4, :256] = 0  # a height alone is no measurement
+    pixels[4, :256] = 7
+    write_raster(image, pixels)
+    done = check(tree)
+    assert done.returncode == 0
+    rows = {line.split("  ")[0]: line.split()[-3:] for line in done.stdout.splitlines() if line}
+    assert rows["without data, %"] == ["train", "val", "test"]
+    assert rows["pixels of the images"] == ["0.00", f"{100 / 2 / 6:.2f}", "0.00"]
+    assert rows["pixels of the series"] == ["0.00", "0.00", f"{100 / 2 / 15:.2f}"]
+    assert rows["dates, in part"] == ["0.00", "0.00", f"{100 / 15:.2f}"]

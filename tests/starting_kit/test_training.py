@@ -538,3 +538,13 @@ def test_samples_are_what_the_files_hold(flair_tree: Path, workers: int):
     np.testing.assert_allclose(series[2].numpy(), window.data / 10_000, rtol=1e-6)
     assert np.array_equal(days[2].numpy(), window.dates - int(window.dates[0]) + 19)  # from 20 January on
     assert present is None  # all series have five dates: nothing is padded
+
+
+def test_a_window_without_any_data_is_a_damaged_file(flair_tree: Path, tmp_path: Path):
+    tree = Path(shutil.copytree(flair_tree, tmp_path / "data"))
+    patch = index_patches(tree, "train", labels=True)[0]
+    series = np.load(patch.super_area.data)
+    series[:, :, :100, :100] = 0
+    np.save(patch.super_area.data, series)
+    with pytest.raises(DataError, match=f"{patch.super_area.data}: no data .* around IMG_000001"):
+        patches.PatchDataset([patch], small())[0]
