@@ -21,6 +21,9 @@ _FIELDS: dict[str, re.Pattern[str] | None] = {
     "patch_centroid_z": None,  # altitude, metres
     "camera": re.compile(r".+"),
 }
+# What git leaves in the place of a large file that was not downloaded
+POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER_TOLD = "a git-lfs pointer, not the file itself; fetch it with git lfs pull"
 _Parsed = TypeVar("_Parsed")
 
 
@@ -39,7 +42,11 @@ def read_sidecar(data: Path, names: tuple[str, ...], problems: list[str]) -> Sid
         problems.append(f"{data}: no file {' or '.join(names)}")
         return None
     try:
-        entries = json.loads(path.read_bytes(), parse_constant=lambda constant: None)
+        content = path.read_bytes()
+        if content.startswith(POINTER):
+            problems.append(f"{path}: {POINTER_TOLD}")
+            return None
+        entries = json.loads(content, parse_constant=lambda constant: None)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         problems.append(f"{path}: not a readable json file ({reason}); unpack the archive again")
