@@ -69,7 +69,8 @@ def find_root(data: Path, kind: str, split: str, problems: list[str]) -> Path | 
         problems.append(f"{root}: holds a folder {root.name} once more; move what is in that one up")
         return None
     if packed := list_names(root, _PACKED_DOMAIN):
-        problems.append(f"{root}: {', '.join(packed[:3])} still packed; unpack there what lies there")
+        named = ", ".join(packed[:3]) + (", …" if len(packed) > 3 else "")
+        problems.append(f"{root}: {named}: still packed; unpack them there")
         return None
     return root
 
@@ -90,8 +91,8 @@ def require_roots(data: Path) -> None:
     names = {name for kind in KINDS for split in SPLITS for name in root_names(kind, split)}
     whole = Path(os.path.abspath(data))
     for outer in list(whole.parents)[: _DEPTH + 1]:
-        if whole.relative_to(outer).parts[0] in names:
-            raise DataError(f"{data}: lies inside the data set; name {outer} instead, which holds all of it")
+        if (name := whole.relative_to(outer).parts[0]) in names:
+            raise DataError(f"{data}: is, or lies in, {name}; name the folder that holds it, {outer}")
     deeper = [
         path.parent for depth in ("*", "*/*") for path in data.glob(f"{depth}/flair_*") if path.is_dir()
     ]
