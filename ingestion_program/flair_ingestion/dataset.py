@@ -70,6 +70,8 @@ def read_superpatch(patch: Patch, size: int, copy: bool = True) -> SuperPatch:
 
     Without `copy` its data may be a read-only view of the file.
     """
+    if patch.centroid is None:
+        raise ValueError(f"patch {patch.id} was indexed without its series")
     return cut_super_patch(patch.super_area, patch.centroid, size, copy)
 
 

@@ -17,6 +17,7 @@ from flair_ingestion.layout import (
     list_domains,
     list_names,
     require_roots,
+    root_names,
 )
 from flair_ingestion.sidecars import (
     CENTROIDS,
@@ -38,8 +39,9 @@ _LABELS = re.compile(r"MSK_\d{6}\.tif", re.ASCII)
 class Patch:
     """A patch: its files, the area whose series covers it and where, and its metadata.
 
-    id "077413"; labels None unless asked for; centroid (row, column) in the super-area; metadata as in the
-    json: date, time, patch_centroid_x, patch_centroid_y, patch_centroid_z, camera, None where absent.
+    id "077413"; labels None unless asked for; super_area where the series lies if there is one; centroid
+    (row, column) in it, None if no series is asked for; metadata as in the json: date, time,
+    patch_centroid_x, patch_centroid_y, patch_centroid_z, camera, None where absent or not asked for.
     """
 
     id: str
@@ -48,14 +50,19 @@ class Patch:
     image: str
     labels: str | None
     super_area: SuperArea
-    centroid: tuple[int, int]
+    centroid: tuple[int, int] | None
     metadata: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Folders and json files of a split; None where one is not wanted, or missing, which is reported once."""
+    """Folders and json files of a split; None where one is not wanted, or missing, which is reported once.
 
+    `series` and `described`: whether series and metadata are wanted; otherwise `sentinel` is only a name.
+    """
+
+    series: bool
+    described: bool
     aerial: Path | None
     sentinel: Path | None
     labels: Path | None
@@ -63,12 +70,15 @@ class _Sources:
     metadata: Sidecar | None
 
 
-def index_patches(data: Path, split: str, labels: bool = False) -> list[Patch]:
+def index_patches(
+    data: Path, split: str, labels: bool = False, series: bool = True, metadata: bool = True
+) -> list[Patch]:
     """The patches of "train", "val" or "test", by id; DataError with all problems of the split's files.
 
-    Checked are names, json entries and the headers of the series, but no raster (`dataset.check_patches`).
+    Checked are names, json entries and the headers of the series, but no raster (`dataset.check_patches`),
+    and nothing of what is not asked for.
     """
-    patches, problems = scan_split(data, split, labels)
+    patches, problems = scan_split(data, split, labels, series, metadata)
     if problems:
         raise DataError(list_problems(f"{data}: the {split} split is incomplete or damaged", problems))
     return patches
@@ -87,19 +97,23 @@ def _collection_paused() -> Iterator[None]:
 
 
 @_collection_paused()
-def scan_split(data: Path, split: str, labels: bool = False) -> tuple[list[Patch], list[str]]:
-    """The patches of a split that have all they need, by id, and everything that is wrong with the split.
+def scan_split(
+    data: Path, split: str, labels: bool = False, series: bool = True, metadata: bool = True
+) -> tuple[list[Patch], list[str]]:
+    """The patches of a split that have all that is asked for, by id, and everything that is wrong with it.
 
     UsageError if there is no folder `data`, DataError if it has no folder of any archive.
     """
     require_roots(data)
     problems: list[str] = []
     sources = _Sources(
-        find_root(data, "aerial", split, problems),
-        find_root(data, "sen", split, problems),
-        find_root(data, "labels", split, problems) if labels else None,
-        read_sidecar(data, CENTROIDS, problems),
-        read_sidecar(data, METADATA, problems),
+        series=series,
+        described=metadata,
+        aerial=find_root(data, "aerial", split, problems),
+        sentinel=find_root(data, "sen", split, problems) if series else data / root_names("sen", split)[0],
+        labels=find_root(data, "labels", split, problems) if labels else None,
+        centroids=read_sidecar(data, CENTROIDS, problems) if series else None,
+        metadata=read_sidecar(data, METADATA, problems) if metadata else None,
     )
     images = _find_images(sources.aerial, split, problems) if sources.aerial else {}
     if sources.labels and sources.aerial:
@@ -173,8 +187,8 @@ def _find_lone_labels(
 def _scan_area(
     sources: _Sources, domain: str, area: str, images: dict[str, str], problems: list[str]
 ) -> Iterator[Patch]:
-    """The patches of an area that have all they need."""
-    super_area, size = _find_super_area(sources.sentinel, domain, area, problems)
+    """The patches of an area that have all that is wanted."""
+    super_area, size = _find_super_area(sources, domain, area, problems)
     find_centroid = functools.partial(_parse_centroid, size=size)
     label_folder = f"{sources.labels}/{domain}/{area}/msk"
     label_paths = _list_files(label_folder, _LABELS) if sources.labels else {}
@@ -184,18 +198,21 @@ def _scan_area(
         labels = label_paths.get(id)
         if sources.labels and not labels:
             problems.append(f"{label_folder}: no MSK_{id}.tif for the image {image}")
-        elif super_area and centroid and metadata:
-            yield Patch(id, domain, area, image, labels, super_area, centroid, metadata)
+        elif super_area and (centroid or not sources.series) and (metadata or not sources.described):
+            known = metadata or parse_metadata({})
+            yield Patch(id, domain, area, image, labels, super_area, centroid, known)
 
 
 def _find_super_area(
-    root: Path | None, domain: str, area: str, problems: list[str]
+    sources: _Sources, domain: str, area: str, problems: list[str]
 ) -> tuple[SuperArea | None, tuple[int, int] | None]:
-    """The area's series if it is sound, and its size (H, W) if that is known."""
-    if root is None:
+    """The area's series if it is sound or not wanted, and its size (H, W) if that is known."""
+    if sources.sentinel is None:
         return None, None
-    stem = f"{root}/{domain}/{area}/sen/SEN2_sp_{domain}-{area}"
+    stem = f"{sources.sentinel}/{domain}/{area}/sen/SEN2_sp_{domain}-{area}"
     found = SuperArea(domain, area, f"{stem}_data.npy", f"{stem}_masks.npy", f"{stem}_products.txt")
+    if not sources.series:
+        return found, None
     faults, size = inspect_super_area(found)
     problems += faults
     return (None if faults else found), size

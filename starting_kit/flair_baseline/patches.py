@@ -132,8 +132,14 @@ def _stack(images: Sequence[Tensor]) -> Tensor:
 
 
 def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], list[Patch]]:
-    """The patches to train on and those to validate on, by id; DataError with all problems of both."""
-    (training, problems), (held_out, others) = (scan_split(data, s, labels=True) for s in ("train", "val"))
+    """The patches to train on and those to validate on, by id; DataError with all problems of both.
+
+    What the configuration does not read need not be there.
+    """
+    (training, problems), (held_out, others) = (
+        scan_split(data, split, labels=True, series=config.satellite, metadata=config.metadata)
+        for split in ("train", "val")
+    )
     if problems or others:
         found = list(dict.fromkeys([*problems, *others]))  # files that both need are missing once
         raise DataError(list_problems(f"{data}: the training data are incomplete or damaged", found))
