@@ -171,17 +171,17 @@ def _find_lone_labels(
             if ids := sorted(masks.keys() - images.get((domain, area), {}).keys()):
                 lone[area] = ids
         if lone and not (aerial / domain).is_dir():
-            lone = {"": [id for ids in lone.values() for id in ids]}
+            ids = [id for ids in lone.values() for id in ids]
+            yield _describe_lone_labels(labels / domain, ids, aerial / domain)
+            continue
         for area, ids in lone.items():
-            part = f"{domain}/{area}" if area else domain
-            folders = (
-                [f"{labels}/{part}/msk", f"{aerial}/{part}/img"] if area else [labels / part, aerial / part]
-            )
-            what = (
-                "1 label without its image" if len(ids) == 1 else f"{len(ids):,} labels without their images"
-            )
-            names = ", ".join(f"MSK_{id}.tif" for id in ids[:3]) + (", …" if len(ids) > 3 else "")
-            yield f"{folders[0]}: {what} ({names}); put the images into {folders[1]}, or remove the labels"
+            yield _describe_lone_labels(labels / domain / area / "msk", ids, aerial / domain / area / "img")
+
+
+def _describe_lone_labels(folder: Path, ids: list[str], images: Path) -> str:
+    what = "1 label without its image" if len(ids) == 1 else f"{len(ids):,} labels without their images"
+    names = ", ".join(f"MSK_{id}.tif" for id in ids[:3]) + (", …" if len(ids) > 3 else "")
+    return f"{folder}: {what} ({names}); put the images into {images}, or remove the labels"
 
 
 def _scan_area(
