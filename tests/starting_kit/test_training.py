@@ -477,7 +477,7 @@ def test_problems_of_both_splits_come_together(flair_tree: Path, tmp_path: Path)
     for path in lost:
         path.unlink()
     with pytest.raises(DataError) as caught:
-        index_training_patches(data, small())
+        index_training_patches(data, small("metadata=true"))
     assert all(f"no {path.name}" in str(caught.value) for path in lost)
     assert str(caught.value).count("flair_aerial_metadata.json") == 1
 
