@@ -43,6 +43,7 @@ from contents import (  # noqa: E402
 from filling import fill_pages  # noqa: E402
 from schema import COMPETITION, COMPETITION_REQUIRED, PHASE, TASK, check_mapping  # noqa: E402
 
+from flair_ingestion.completeness import describe_gaps  # noqa: E402
 from flair_scoring.errors import DataError, UsageError, list_names, list_problems, run_command  # noqa: E402
 from flair_scoring.provenance import commit  # noqa: E402
 
@@ -98,6 +99,8 @@ def build(
     }
     folders = []
     patches = patches_of_phases(data) if data else {}
+    for gap in describe_gaps(data, {"test": patches["final"]}) if data else []:
+        print(f"note: {gap}", file=sys.stderr)
     for task, phase in zip(competition["tasks"], PHASES, strict=True):
         if worker or not data:
             del task["input_data"]
@@ -166,7 +169,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def report(path: Path) -> None:
     """Print what the check finds; DataError unless all of it can wait until the upload."""
-    problems, notes = check_bundle(path)
+    problems, notes, remarks = check_bundle(path)
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
     later = list_problems("local only, for use at home. Before an upload", notes, shown=100) if notes else ""
     if problems:
         title = f"{path}: not ready for the platform"

@@ -1,20 +1,22 @@
 """Examine a bundle before the upload: what the platform refuses, ignores, or lets through to fail later.
 
-Two lists come out: problems, and what only matters once the bundle is uploaded. A bundle whose image is
-LOCAL_IMAGE is meant for use at home, and for any other one the second list holds problems as well.
+Three lists come out: problems, what only matters once the bundle is uploaded, and remarks, which may be as
+meant. A bundle whose image is LOCAL_IMAGE is meant for use at home; for any other one the second list holds
+problems as well.
 """
 
 from __future__ import annotations
 
 import datetime
 import io
+import json
 import re
 import shlex
 import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,9 @@ from schema import (
     parse_date,
 )
 
+from flair_ingestion.completeness import describe_missing, find_known
 from flair_ingestion.limits import Limits, read_limits
+from flair_ingestion.sidecars import METADATA
 from flair_ingestion.submission import DAMAGE, open_submission
 from flair_scoring.errors import DataError, FlairError, list_names
 from flair_scoring.evaluation import Evaluation
@@ -86,18 +90,21 @@ class Part:
 
 @dataclass
 class Findings:
-    """What is wrong, and what must be settled before an upload."""
+    """What is wrong, what must be settled before an upload, and what the organizer should know."""
 
-    problems: list[str]
-    notes: list[str]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
-def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list[str], list[str]]:
-    """Problems of the bundle at `path`, and notes on what an upload needs beside; both empty if it is ready.
+def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list[str], list[str], list[str]]:
+    """Problems of the bundle at `path`, notes on what an upload needs beside, and remarks on its data.
+
+    Without problems and notes it is ready.
 
     `now` is in UTC without a time zone, by default the present. Raises DataError if there is no zip.
     """
-    found = Findings([], [])
+    found = Findings()
     try:
         if path.is_fifo():
             raise OSError("it is a pipe")  # which would block
@@ -115,8 +122,11 @@ def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list
         raise DataError(f"{path}: not a zip file that can be read ({error}); build it again") from None
     image = competition.get("docker_image") if competition else None
     if not (isinstance(image, str) and image.startswith(LOCAL_IMAGE)):
-        found = Findings(found.problems + found.notes, [])
-    return list(dict.fromkeys(found.problems)), list(dict.fromkeys(found.notes))
+        found = Findings(found.problems + found.notes, [], found.remarks)
+    problems, notes, remarks = (
+        list(dict.fromkeys(told)) for told in (found.problems, found.notes, found.remarks)
+    )
+    return problems, notes, remarks
 
 
 def _read_competition(archive: zipfile.ZipFile, found: Findings) -> dict[str, Any] | None:
@@ -281,6 +291,8 @@ def _check_data(where: str, inputs: Part | None, references: Part | None, found:
         found.problems.append(
             f"{where}.input_data: holds {len(labels)} label masks, which submissions could read"
         )
+    if inputs:
+        _check_completeness(where, inputs, found)
     if not references:
         return
     known = references.ids(_LABELS)
@@ -303,6 +315,21 @@ def _check_data(where: str, inputs: Part | None, references: Part | None, found:
             f"{where}: input_data has {len(inputs.ids(_IMAGES))} images, reference_data {len(known)} masks, "
             "and they are not the same patches"
         )
+
+
+def _check_completeness(where: str, inputs: Part, found: Findings) -> None:
+    """Remark on test patches that the metadata json of the inputs knows and the inputs do not hold."""
+    if METADATA[0] not in inputs.files:
+        found.problems.append(f"{where}.input_data: no {METADATA[0]} at its root")
+        return
+    try:
+        entries = json.loads(inputs.read(METADATA[0]))
+    except (ValueError, RecursionError, *DAMAGE) as error:
+        found.problems.append(f"{where}.input_data: {METADATA[0]} is not a readable json file ({error})")
+        return
+    known = find_known(entries if isinstance(entries, dict) else {}).get("test", {})
+    here = {id: known.get(id, "") for id in inputs.ids(_IMAGES)}
+    found.remarks += [f"{where}.input_data: {told}" for told in describe_missing("test", here, known)]
 
 
 def _read_limits(where: str, part: Part, found: Findings) -> Limits | None:
@@ -463,7 +490,7 @@ def _check_secrets(archive: zipfile.ZipFile, competition: dict[str, Any], found:
     parts = {
         name: part
         for name in archive.namelist()
-        if name.endswith(".zip") and (part := _open(archive, name, name, Findings([], [])))
+        if name.endswith(".zip") and (part := _open(archive, name, name, Findings()))
     }
     keys = {part.read(KEY) for name, part in parts.items() if name in programs and KEY in part.files}
     if len(keys) > 1:

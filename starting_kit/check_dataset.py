@@ -14,8 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from flair_baseline.domain_archives import lay_out, require_data
+from flair_ingestion.completeness import describe_gaps
 from flair_ingestion.dataset import SPLITS, Patch, check_patches, read_dates, read_labels
-from flair_ingestion.index import find_roots, scan_split
+from flair_ingestion.index import scan_split
+from flair_ingestion.layout import KINDS, find_roots
+from flair_ingestion.nodata import Nodata
 from flair_scoring.errors import DataError, list_problems, run_command
 from flair_scoring.nomenclature import FLAIR_12, MAX_FLAIR_VALUE
 
@@ -26,7 +29,7 @@ def scan(data: Path) -> tuple[dict[str, list[Patch]], list[str]]:
     splits: dict[str, list[Patch]] = {}
     problems: list[str] = []
     for split in SPLITS:
-        if any(find_roots(data, kind, split) for kind in ("aerial", "sen", "labels")):
+        if any(find_roots(data, kind, split) for kind in KINDS):
             labels = split != "test" or bool(find_roots(data, "labels", split))
             splits[split], found = scan_split(data, split, labels)
             problems += found
@@ -81,8 +84,22 @@ def frequencies(counts: dict[str, np.ndarray]) -> str:
     return "\n".join(lines)
 
 
+def nodata_shares(counts: dict[str, Nodata]) -> str:
+    """Table of the shares of pixels and dates without data in each split, in %."""
+    rows = {
+        "pixels of the images": [(count.image_empty, count.image_pixels) for count in counts.values()],
+        "pixels of the series": [(count.series_empty, count.series_pixels) for count in counts.values()],
+        "dates, in part": [(count.dates_empty, count.dates) for count in counts.values()],
+    }
+    lines = [f"{'without data, %':22}" + "".join(f"{split:>8}" for split in counts)]
+    for name, cells in rows.items():
+        shares = [100 * empty / total if total else 0.0 for empty, total in cells]
+        lines.append(f"{name:22}" + "".join(f"{share:8.2f}" for share in shares))
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print the tables; a data set with problems ends in one error that lists them."""
+    """Print the tables and what is missing of FLAIR #2; problems end in one error that lists them."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -103,13 +120,17 @@ def main() -> None:
 
     splits, problems = scan(data)
     print(summary(splits), flush=True)
-    patches = [patch for part in splits.values() for patch in part]
-    problems += check_patches(patches, labels=True, decode=True, progress=True)
+    nodata = {split: Nodata() for split in splits}
+    for split, part in splits.items():
+        problems += check_patches(part, labels=True, decode=True, progress=True, nodata=nodata[split])
     if problems:
         raise DataError(list_problems(f"{data}: the data set is incomplete or damaged", problems))
     labelled = {split: part for split, part in splits.items() if part[0].labels}
+    print("\n" + nodata_shares(nodata))
     print("\n" + frequencies({split: count_values(part, split) for split, part in labelled.items()}))
-    print("\nno problems")
+    gaps = describe_gaps(data, {split: splits.get(split, []) for split in SPLITS})
+    print("", *(f"note: {gap}" for gap in gaps), sep="\n")
+    print("no problems in what is here" if gaps else "no problems")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flair_baseline.domain_archives import require_data
-from flair_ingestion.dataset import labels_folder
+from flair_ingestion.completeness import describe_gaps
+from flair_ingestion.dataset import index_patches, labels_folder
 from flair_ingestion.predictions import check_output
 from flair_ingestion.submission import open_submission
 from flair_scoring.errors import (
@@ -270,7 +271,10 @@ def main() -> None:
     args, options = parse_arguments()
     submissions = find_submissions(args.submissions)
     require_data(args.data)
-    labels_folder(args.data, args.split)  # no labels, no score: say so before an hour of inference
+    # Ingestion takes the images that are there, and scoring its predictions: neither would miss the others
+    patches = index_patches(args.data, args.split, labels=True)
+    for gap in describe_gaps(args.data, {args.split: patches}):
+        print(f"note: {gap}", file=sys.stderr)
     require_outputs(submissions, args.data, args.output)
     with tempfile.TemporaryDirectory() as folder:  # the reference is timed once for all of them
         args.reference_cache = args.reference_cache or folder

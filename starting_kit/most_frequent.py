@@ -56,7 +56,8 @@ def main() -> None:
 
     require_data(args.data)
     check_target(args.output)
-    counts = count_classes(index_patches(args.data, "train", labels=True))
+    patches = index_patches(args.data, "train", labels=True, series=False, metadata=False)
+    counts = count_classes(patches)
     if not counts.any():
         raise DataError(f"{args.data}: no training label is of the 12 classes; check_dataset.py counts them")
     index = int(counts.argmax())

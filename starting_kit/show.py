@@ -9,7 +9,8 @@ from pathlib import Path
 from flair_baseline.domain_archives import require_data
 from flair_baseline.portrait import draw, portray
 from flair_ingestion.dataset import SPLITS, Patch
-from flair_ingestion.index import find_roots, scan_split
+from flair_ingestion.index import scan_split
+from flair_ingestion.layout import find_roots
 from flair_scoring.errors import DataError, UsageError, list_problems, run_command
 from flair_scoring.files import require_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12

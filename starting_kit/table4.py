@@ -21,7 +21,7 @@ from flair_baseline.table_iv import (
     ROWS,
     TOY,
     Result,
-    check_test_labels,
+    check_test_set,
     render_csv,
     render_html,
     render_text,
@@ -80,7 +80,7 @@ def main() -> None:
         for name in dict.fromkeys(args.rows)
     }
     require_data(args.data)
-    check_test_labels(args.data)
+    check_test_set(args.data, configs.values())
     notes = describe_recipe(args.recipe, args.data)
     results: dict[str, list[Result]] = {}
     if choose_device(next(iter(configs.values())).device).type == "cpu":

@@ -10,7 +10,9 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from flair_ingestion.index import SPLITS, VALIDATION_DOMAINS, Patch, index_patches, labels_folder
+from flair_ingestion.index import Patch, index_patches, labels_folder
+from flair_ingestion.layout import SPLITS, VALIDATION_DOMAINS
+from flair_ingestion.nodata import Nodata, count_image, count_series
 from flair_ingestion.superarea import (
     BANDS,
     CENTRE,
@@ -68,6 +70,8 @@ def read_superpatch(patch: Patch, size: int, copy: bool = True) -> SuperPatch:
 
     Without `copy` its data may be a read-only view of the file.
     """
+    if patch.centroid is None:
+        raise ValueError(f"patch {patch.id} was indexed without its series")
     return cut_super_patch(patch.super_area, patch.centroid, size, copy)
 
 
@@ -86,33 +90,46 @@ def sample_patches(patches: Sequence[Patch], count: int, seed: int) -> list[Patc
     return sorted((by_domain[int(place)] for place in places), key=lambda patch: patch.id)
 
 
-def check_patches(patches: Sequence[Patch], labels: bool, decode: bool, progress: bool) -> list[str]:
+def check_patches(
+    patches: Sequence[Patch], labels: bool, decode: bool, progress: bool, nodata: Nodata | None = None
+) -> list[str]:
     """What is wrong with the images, and with the labels if wanted and indexed, by their headers.
 
-    With `decode`: by all their pixels, and the snow and cloud masks of the series are read as well.
+    With `decode`: by all their pixels, and the series and their masks are read as well; `nodata` gets
+    the counts of pixels without data.
     """
     checks: list[Callable[[], object]] = []
     if decode:
-        checks += [functools.partial(read_image, patch) for patch in patches]
+        checks += [functools.partial(_count_image, patch) for patch in patches]
         checks += [functools.partial(read_labels, patch) for patch in patches if labels and patch.labels]
         areas = dict.fromkeys(patch.super_area for patch in patches)
-        checks += [functools.partial(check_masks, area) for area in areas]
+        checks += [functools.partial(check, area) for area in areas for check in (check_masks, count_series)]
     else:
         files = [(patch.image, IMAGE_BANDS) for patch in patches]
         files += [(patch.labels, 1) for patch in patches if labels and patch.labels]
         checks += [functools.partial(_with_path, check_raster, *file) for file in files]
     with ThreadPool() as pool:
-        found = pool.imap(_find_problem, checks, chunksize=16)
+        found = pool.imap(_try, checks, chunksize=16)
         bar = tqdm(found, "checking", len(checks), unit="file", dynamic_ncols=True, disable=not progress)
-        return [problem for problem in bar if problem]
+        problems = []
+        for result in bar:
+            if isinstance(result, DataError):
+                problems.append(str(result))
+            elif isinstance(result, Nodata) and nodata:
+                nodata.add(result)
+        return problems
 
 
-def _find_problem(check: Callable[[], object]) -> str | None:
+def _count_image(patch: Patch) -> Nodata:
+    return count_image(read_image(patch), patch.image)
+
+
+def _try(check: Callable[[], object]) -> object:
+    """The result of a check, or its DataError."""
     try:
-        check()
+        return check()
     except DataError as error:
-        return str(error)
-    return None
+        return error
 
 
 def _with_path(read: Callable[[str, int], _Result], path: str, bands: int) -> _Result:

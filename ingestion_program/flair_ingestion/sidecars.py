@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 # The second spelling is that of IGN's archive
 CENTROIDS = ("flair-2_centroids_sp_to_patch.json", "flair_2_centroids_sp_to_patch.json")
 METADATA = ("flair_aerial_metadata.json",)
+_OTHER_ARCHIVES = {METADATA[0]: ("flair_2_aerial_metadata",)}  # whose name is not the file's
 # Field -> pattern of a text, or None for a number
 _FIELDS: dict[str, re.Pattern[str] | None] = {
     "date": re.compile(r"\d{4}-\d{1,2}-\d{1,2}", re.ASCII),  # YYYY-MM-DD
@@ -21,6 +22,9 @@ _FIELDS: dict[str, re.Pattern[str] | None] = {
     "patch_centroid_z": None,  # altitude, metres
     "camera": re.compile(r".+"),
 }
+# What git leaves in the place of a large file that was not downloaded
+POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER_TOLD = "a git-lfs pointer, not the file itself; fetch it with git lfs pull"
 _Parsed = TypeVar("_Parsed")
 
 
@@ -36,10 +40,14 @@ def read_sidecar(data: Path, names: tuple[str, ...], problems: list[str]) -> Sid
     """The json file under one of its names, or None and a problem. NaN, which is not json, reads as null."""
     path = next((data / name for name in names if (data / name).is_file()), None)
     if path is None:
-        problems.append(f"{data}: no file {' or '.join(names)}")
+        problems.append(_explain_absence(data, names))
         return None
     try:
-        entries = json.loads(path.read_bytes(), parse_constant=lambda constant: None)
+        content = path.read_bytes()
+        if content.startswith(POINTER):
+            problems.append(f"{path}: {POINTER_TOLD}")
+            return None
+        entries = json.loads(content, parse_constant=lambda constant: None)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         problems.append(f"{path}: not a readable json file ({reason}); unpack the archive again")
@@ -48,6 +56,16 @@ def read_sidecar(data: Path, names: tuple[str, ...], problems: list[str]) -> Sid
         problems.append(f"{path}: holds a {type(entries).__name__}; expected an object, one key per patch")
         return None
     return Sidecar(path, entries)
+
+
+def _explain_absence(data: Path, names: tuple[str, ...]) -> str:
+    if deeper := sorted(path for name in names for path in data.glob(f"*/{name}")):
+        return f"{deeper[0]}: must lie one folder up, in {data}; move it there"
+    for name in (*names, *_OTHER_ARCHIVES.get(names[0], ())):
+        archive = name.removesuffix(".json") + ".zip"
+        if (data / archive).is_file():
+            return f"{data}: {archive} is still packed; unpack it there"
+    return f"{data}: no file {' or '.join(names)}"
 
 
 def look_up(

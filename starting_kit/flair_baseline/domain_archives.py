@@ -20,13 +20,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flair_ingestion.index import SPLITS, find_roots
-from flair_ingestion.sidecars import CENTROIDS, METADATA, read_sidecar
+from flair_ingestion.layout import find_split, has_roots, require_roots
+from flair_ingestion.sidecars import CENTROIDS, METADATA, POINTER, POINTER_TOLD, read_sidecar
 from flair_scoring.errors import DataError, UsageError, list_problems
 from flair_scoring.files import make_folder, require_folder
 
-LAST_TRAINING_ID, FIRST_TEST_ID = 61712, 77413  # in between lies the test set of FLAIR #1
-_ARCHIVE = re.compile(r"D\d{3}.*\.zip", re.ASCII)
+_ARCHIVE = re.compile(r"D\d{3}_\d{4}.*\.zip", re.ASCII)
+_FLAIR_HUB = re.compile(
+    r"D\d{3}-(\d{4}|195X)_[A-Z].*", re.ASCII
+)  # archives and folders; a year may be unknown
+_UNFINISHED = (
+    ".incomplete",
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".download",
+)  # as hub, wget and browsers say
 _RASTER = re.compile(r"(IMG|MSK)_(\d{6})\.tif", re.ASCII)
 _SERIES = re.compile(r"SEN2_sp_(D\d{3}_\d{4}-Z\d+_[A-Z]{2})_(data\.npy|masks\.npy|products\.txt)", re.ASCII)
 _AREA = re.compile(r"D\d{3}_\d{4}-Z\d+_[A-Z]{2}", re.ASCII)
@@ -50,11 +59,12 @@ def find_archives(folder: Path) -> list[Path]:
 def require_data(data: Path) -> None:
     """UsageError or DataError that says what to do unless DATA has IGN's layout, as far as it goes."""
     require_folder(data, "FLAIR #2's archives, unpacked (flair_aerial_train, …)")
-    if any(find_roots(data, kind, split) for kind in ("aerial", "sen", "labels") for split in SPLITS):
+    if has_roots(data):
         return
     archives = find_archives(data)
     if not archives:
-        raise DataError(f"{data}: no folders flair_aerial_train, …; unpack FLAIR #2's archives there")
+        _explain_other_downloads(data)
+        require_roots(data)
     out = data.resolve().with_name(f"{data.resolve().name}-flair2")
     raise DataError(
         f"{data}: {len(archives)} archives of one domain each ({archives[0].relative_to(data)} …), as on the "
@@ -71,21 +81,38 @@ def lay_out(folder: Path, out: Path) -> int:
     DataError with all problems after everything sound is in its place, UsageError if `out` cannot be written.
     """
     require_folder(folder, "archives of domains (D015_2020.zip …)")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: cannot be written to (it is a file); choose another folder")
     archives = find_archives(folder)
     if not archives:
+        _explain_other_downloads(folder)
+        if ours := sorted(path.name for path in folder.glob("flair_*.zip")):
+            raise DataError(
+                f"{folder}: {', '.join(ours)}: IGN's own, which need no laying out; unpack each archive there"
+            )
         raise DataError(f"{folder}: no archives of domains (D015_2020.zip …) in it or below it")
     sidecars = _find_sidecars(folder)
-    problems: list[str] = []
+    problems = [
+        f"{path}: an unfinished download; finish it, and lay out again" for path in _find_unfinished(folder)
+    ]
     metadata = read_sidecar(sidecars[1].parent, (sidecars[1].name,), problems)
     if metadata is None:
-        raise DataError(problems[0])
+        raise DataError(problems[-1])
     areas = _find_areas(metadata.entries)
     members: list[_Member] = []
     for archive in archives:
         try:
+            with archive.open("rb") as file:
+                if file.read(len(POINTER)) == POINTER:
+                    problems.append(f"{archive}: {POINTER_TOLD}")
+                    continue
             members += _find_members(archive, areas, out, problems)
         except (OSError, *_DAMAGED) as error:
             problems.append(f"{archive}: cannot be read ({error}); download it again")
+    if not members:
+        what = "the 1 archive" if len(archives) == 1 else f"the {len(archives)} archives"
+        title = f"{folder}: none of {what} holds a patch of FLAIR #2 that {METADATA[0]} knows"
+        raise DataError(list_problems(title, problems) if problems else f"{title}; download its domains")
     try:
         _require_room(members, out)
         for path in sidecars:
@@ -97,6 +124,28 @@ def lay_out(folder: Path, out: Path) -> int:
     if problems:
         raise DataError(list_problems(f"{out}: not all of FLAIR #2 could be laid out", problems))
     return len(members)
+
+
+def _explain_other_downloads(folder: Path) -> None:
+    """DataError if the folder holds FLAIR-HUB, or unfinished downloads."""
+    hub = sorted(path for path in folder.rglob("D*") if _FLAIR_HUB.fullmatch(path.name))
+    hub = [path for path in hub if path.is_dir() or path.suffix == ".zip"]
+    if hub:
+        raise DataError(
+            f"{folder}: {hub[0].relative_to(folder)} is of FLAIR-HUB, another data set with other labels and "
+            "patches; the kit reads FLAIR, which lies at https://huggingface.co/datasets/IGNF/FLAIR"
+        )
+    if unfinished := _find_unfinished(folder):
+        raise DataError(
+            f"{folder}: downloads are unfinished ({len(unfinished)}), such as "
+            f"{unfinished[0].relative_to(folder)}; finish them"
+        )
+
+
+def _find_unfinished(folder: Path) -> list[Path]:
+    """Parts of downloads below the folder, unless the whole archive lies beside one."""
+    parts = (path for path in folder.rglob("*") if path.suffix in _UNFINISHED and path.is_file())
+    return sorted(path for path in parts if not path.with_suffix("").is_file())
 
 
 def _find_sidecars(folder: Path) -> list[Path]:
@@ -111,34 +160,29 @@ def _find_sidecars(folder: Path) -> list[Path]:
 
 
 def _find_areas(entries: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Patch id, and area as D015_2020-Z1_UU, -> that area and "train" or "test"; FLAIR #1's are left out."""
+    """Patch id, and area as D015_2020-Z1_UU, -> that area and its split; FLAIR #1's are left out."""
     found: dict[str, tuple[str, str]] = {}
     for key, entry in entries.items():
         fields = entry if isinstance(entry, dict) else {}
         area, id = f"{fields.get('domain')}-{fields.get('zone')}", key.removeprefix("IMG_")
-        split = _find_split(id)
+        split = find_split(id, str(fields.get("domain")))
         if split and _AREA.fullmatch(area):
             found[id] = found[area] = (area, split)
     return found
-
-
-def _find_split(id: str) -> str | None:
-    """Where FLAIR #2 has a patch; None: it is FLAIR #1's."""
-    number = int(id) if id.isdecimal() else 0
-    return "train" if 1 <= number <= LAST_TRAINING_ID else "test" if number >= FIRST_TEST_ID else None
 
 
 def _find_members(
     archive: Path, areas: dict[str, tuple[str, str]], out: Path, problems: list[str]
 ) -> Iterator[_Member]:
     """The files of an archive that FLAIR #2 has; the others, and other kinds of files, are passed over."""
+    recognised = False
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
-            name = PurePosixPath(info.filename).name
+            name = PurePosixPath(info.filename.replace("\\", "/")).name  # so did old programs of Windows
             if match := _RASTER.fullmatch(name):
                 kind, content = ("aerial", "img") if match[1] == "IMG" else ("labels", "msk")
                 key = match[2]
-                if key not in areas and _find_split(key):
+                if key not in areas and find_split(key, ""):
                     problems.append(
                         f"{archive}: {name}: {METADATA[0]} lacks the domain and zone of IMG_{key}"
                     )
@@ -147,10 +191,13 @@ def _find_members(
                 key = match[1]
             else:
                 continue
+            recognised = True
             if key in areas:
                 area, split = areas[key]
                 root = f"flair_2_{kind}_test" if split == "test" else f"flair_{kind}_train"
                 yield _Member(archive, info, out.joinpath(root, *area.split("-"), content, name))
+    if not recognised:
+        problems.append(f"{archive}: holds no files of FLAIR (IMG_<6 digits>.tif, …); download it again")
 
 
 def _require_room(members: list[_Member], out: Path) -> None:

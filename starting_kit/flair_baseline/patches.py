@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from flair_baseline.config import Config
 from flair_baseline.distributed import rank, world_size
 from flair_baseline.metadata import encode_metadata
 from flair_baseline.sentinel import pad_series, prepare_series
+from flair_ingestion.completeness import describe_gaps
 from flair_ingestion.dataset import (
     Patch,
     read_image,
@@ -84,6 +86,11 @@ class PatchDataset(Dataset):
             window = read_superpatch(patch, config.superpatch_size, copy=False)
             options = config.cloud_filter, config.monthly_average, config.cloud_rule, config.official_layers
             series, days = prepare_series(window.data, window.masks, window.dates, *options)
+            if not series.any():
+                raise DataError(
+                    f"{patch.super_area.data}: no data (0 on all dates) around IMG_{patch.id}; unpack it "
+                    "again, and let check_dataset.py look for others"
+                )
             series = transform(series, *turn)
             if config.permute_dates:
                 generator = np.random.default_rng((config.seed, self.epoch or 0, place, 1))
@@ -125,11 +132,20 @@ def _stack(images: Sequence[Tensor]) -> Tensor:
 
 
 def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], list[Patch]]:
-    """The patches to train on and those to validate on, by id; DataError with all problems of both."""
-    (training, problems), (held_out, others) = (scan_split(data, s, labels=True) for s in ("train", "val"))
+    """The patches to train on and those to validate on, by id; DataError with all problems of both.
+
+    What the configuration does not read need not be there.
+    """
+    (training, problems), (held_out, others) = (
+        scan_split(data, split, labels=True, series=config.satellite, metadata=config.metadata)
+        for split in ("train", "val")
+    )
     if problems or others:
         found = list(dict.fromkeys([*problems, *others]))  # files that both need are missing once
         raise DataError(list_problems(f"{data}: the training data are incomplete or damaged", found))
+    if rank() == 0:
+        for gap in describe_gaps(data, {"train": training, "val": held_out}):
+            print(f"note: {gap}", file=sys.stderr)
     if config.validation == "flair_1":
         leaves, enters = FLAIR_1_SWAP
         every = sorted([*training, *held_out], key=lambda patch: patch.id)

@@ -1,4 +1,4 @@
-"""Sentinel-2 series as the model reads them: cloud filter, monthly means, reflectances, days of the year."""
+"""Sentinel-2 series as the model reads them: choice of dates, monthly means, reflectances, days of year."""
 
 from __future__ import annotations
 
@@ -33,6 +33,31 @@ def find_clear_dates(masks: np.ndarray, rule: str = "paper") -> np.ndarray:
     covered = pixels.sum(axis=1, dtype=np.int32) / masks[0, 0].size
     clear = covered < most
     return np.flatnonzero(clear if clear.any() else covered == covered.min())
+
+
+def choose_dates(data: np.ndarray, masks: np.ndarray, rule: str | None) -> np.ndarray:
+    """Indices of the dates that the model reads: those with data in the window, and of them the clear ones.
+
+    data uint16 (T, bands, S, S), of which little is read; masks as for `find_clear_dates`, rule None: all.
+    A date that is 0 everywhere holds no data. If all are, none of them is better, and they stay.
+    """
+    kept = _find_clear(masks, rule)
+    if (with_data := kept[_hold_data(data, kept)]).size:
+        return with_data
+    others = np.flatnonzero(_hold_data(data, np.arange(len(data))))
+    return others[_find_clear(masks[others], rule)] if others.size else kept
+
+
+def _find_clear(masks: np.ndarray, rule: str | None) -> np.ndarray:
+    return find_clear_dates(masks, rule) if rule else np.arange(len(masks))
+
+
+def _hold_data(data: np.ndarray, dates: np.ndarray) -> np.ndarray:
+    """Whether each of these dates has a pixel above 0, bool (K,)."""
+    found = np.any(data[dates, :, 0, 0], axis=1)  # one pixel shows it nearly always
+    for place in np.flatnonzero(~found):
+        found[place] = data[dates[place]].any()
+    return found
 
 
 def find_days_of_year(dates: np.ndarray) -> np.ndarray:
@@ -91,10 +116,12 @@ def prepare_series(
 ) -> tuple[Tensor, Tensor]:
     """A super-patch as stored -> reflectances float32 (K, bands, S, S) and days of the year float32 (K,).
 
+    Dates without data in the window are left out.
+
     data uint16 (T, bands, S, S); masks uint8 (T, 2, S, S), snow and cloud; dates int32 (T,) since 1970-01-01.
     With `official_days`, for networks that IGN's code has trained, days are counted as that code counts them.
     """
-    kept = find_clear_dates(masks, cloud_rule) if cloud_filter else np.arange(len(dates))
+    kept = choose_dates(data, masks, cloud_rule if cloud_filter else None)
     if monthly_average:
         images, days = average_months(data, dates, kept, official_days)
     else:

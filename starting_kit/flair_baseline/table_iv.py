@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -121,7 +121,8 @@ def run_row(config: Config, data: Path, folder: Path) -> Result:
     model = UTT(**model_options(config))
     model.load_state_dict(load_file(weights))
     model.to(choose_device(config.device)).unet.to(memory_format=torch.channels_last)
-    metrics = validate(model, index_patches(data, "test", labels=True), config, satellite_classes=True)
+    patches = index_patches(data, "test", labels=True, series=config.satellite, metadata=config.metadata)
+    metrics = validate(model, patches, config, satellite_classes=True)
     keys = {"miou": "val_miou", "miou_satellite": "val_miou_satellite"}
     keys |= {key: key for key in (*FLAIR_12.keys, *SATELLITE_KEYS) if key in metrics}
     rows = read_state(folder)["rows"]
@@ -167,9 +168,10 @@ def _defined(value: float | None) -> float | None:
     return None if value is None or value != value else value
 
 
-def check_test_labels(data: Path) -> None:
-    """DataError when the test set cannot be scored: better now than after days of training."""
-    index_patches(data, "test", labels=True)
+def check_test_set(data: Path, configs: Collection[Config]) -> None:
+    """DataError when the test set lacks labels, or what these configurations read: before days of work."""
+    series, metadata = (any(getattr(one, key) for one in configs) for key in ("satellite", "metadata"))
+    index_patches(data, "test", labels=True, series=series, metadata=metadata)
 
 
 def table_rows(results: Mapping[str, Sequence[Result]]) -> list[list[str]]:

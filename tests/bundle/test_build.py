@@ -154,6 +154,23 @@ def test_the_development_phase_has_a_part_of_every_domain(flair_tree: Path) -> N
     assert len([name for name in inputs if name.endswith("_data.npy")]) == 3
 
 
+def test_a_part_of_the_test_set_is_told_and_holes_in_it_refuse(flair_tree: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(flair_tree, tmp_path / "data"))
+    for kind in ("aerial", "sen", "labels"):
+        shutil.rmtree(data / f"flair_2_{kind}_test/D022_2021")
+    output = tmp_path / "bundle.zip"
+    done = run_build("--data", data, "--untrained-reference", "-o", output)
+    assert done.returncode == 0
+    told = "4 of the 6 test patches known to flair_aerial_metadata.json are here; missing: all of D022_2021"
+    assert f"note: {told}\n" in done.stderr
+    done = run_build("--check", output)
+    for task in (0, 1):
+        assert f"note: tasks[{task}].input_data: {told}\n" in done.stderr
+    next(data.glob("flair_2_aerial_test/*/*/img/*.tif")).unlink()
+    with pytest.raises(DataError, match="1 label without its image"):
+        patches_of_phases(data)
+
+
 def test_on_the_worker_there_are_inputs_only(flair_tree: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle.zip"
     options = ("--data", flair_tree, "--data-on-worker", "sets/flair2", "--untrained-reference")

@@ -519,14 +519,14 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
 
 
 def test_a_sound_bundle_passes(release: Release, tmp_path: Path) -> None:
-    assert check_bundle(release.write(tmp_path / "bundle.zip"), NOW) == ([], [])
+    assert check_bundle(release.write(tmp_path / "bundle.zip"), NOW) == ([], [], [])
 
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_each_fault_is_found(release: Release, tmp_path: Path, name: str) -> None:
     break_it, sentence = BREAKS[name]
     break_it(release)
-    problems, notes = check_bundle(release.write(tmp_path / "bundle.zip"), NOW)
+    problems, notes, _ = check_bundle(release.write(tmp_path / "bundle.zip"), NOW)
     assert any(sentence in problem for problem in problems), "\n".join(problems)
     assert not notes
 
@@ -541,7 +541,7 @@ def test_other_ways_to_say_it_pass(release: Release, tmp_path: Path) -> None:
     picture = io.BytesIO()
     Image.new("RGB", (8, 8)).save(picture, "JPEG")
     release.files["logo.JPG"], release.competition["image"] = picture.getvalue(), "logo.JPG"
-    assert check_bundle(release.write(tmp_path / "bundle.zip"), NOW) == ([], [])
+    assert check_bundle(release.write(tmp_path / "bundle.zip"), NOW) == ([], [], [])
 
 
 def test_inputs_on_the_worker_pass(release: Release, tmp_path: Path) -> None:
@@ -549,13 +549,26 @@ def test_inputs_on_the_worker_pass(release: Release, tmp_path: Path) -> None:
     release.change("ingestion_program.zip", metadata_DOT_yaml=command(text))
     for task in release.competition["tasks"]:
         del release.files[task.pop("input_data")]
-    assert check_bundle(release.write(tmp_path / "bundle.zip"), NOW) == ([], [])
+    assert check_bundle(release.write(tmp_path / "bundle.zip"), NOW) == ([], [], [])
+
+
+def test_what_the_inputs_lack_of_the_data_set_is_remarked(release: Release, tmp_path: Path) -> None:
+    for name in ("input_data_final.zip", "reference_data_final.zip"):
+        part = read_zip(release.files[name])
+        release.files[name] = pack(
+            {file: part[file] for file in part if "07741" not in file or "077413" in file}
+        )
+    *_, remarks = check_bundle(release.write(tmp_path / "bundle.zip"), NOW)
+    assert remarks == [
+        "tasks[1].input_data: 1 of the 6 test patches known to flair_aerial_metadata.json are here; missing: "
+        "all of D022_2021, D026_2020, and 1 patch of D015_2020"
+    ]
 
 
 def test_all_problems_come_at_once(release: Release, tmp_path: Path) -> None:
     for name in ("a title is missing", "a logo that is text", "no key", "an offset", "descending"):
         BREAKS[name][0](release)
-    problems, _ = check_bundle(release.write(tmp_path / "bundle.zip"), NOW)
+    problems, *_ = check_bundle(release.write(tmp_path / "bundle.zip"), NOW)
     assert len(problems) >= 5
 
 

@@ -91,7 +91,7 @@ def test_patches_are_matched_by_id_whatever_the_order_and_the_litter(
                 Path(root, f"._{name}").write_bytes(b"\0")
         Path(root, ".DS_Store").touch()
         Path(root, "__MACOSX").mkdir()
-    area_folder(tree, "labels", "train", "D006_2020", toy).joinpath("MSK_000099.tif").touch()
+    area_folder(tree, "labels", "train", "D006_2020", toy).joinpath("MSK_0000099.tif").touch()
     listdir = os.listdir
     monkeypatch.setattr(
         os, "listdir", lambda path: random.Random(3).sample(listdir(path), len(listdir(path)))

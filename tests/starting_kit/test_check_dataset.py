@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import rasterio
 
 from flair_files import AREA, DOMAINS, area_folder, draw_labels, write_raster, write_series
+from flair_scoring.errors import DataError
 
 SCRIPT = Path(__file__).parents[2] / "starting_kit" / "check_dataset.py"
 
@@ -54,6 +56,14 @@ def hub(flair_tree: Path, tmp_path: Path) -> Path:
         archive.writestr("aerial/Z9_AA/IMG_061713.tif", "of FLAIR #1")
         archive.writestr("sen/Z9_AA/SEN2_sp_D022_2021-Z9_AA_data.npy", "of FLAIR #1")
     return root
+
+
+def run(*arguments: object) -> None:
+    """As `check`, but in this process, whose exceptions come through."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["check_dataset.py", *map(str, arguments)])
+        patch.syspath_prepend(SCRIPT.parent)
+        importlib.import_module("check_dataset").main()
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -143,9 +153,10 @@ def test_the_tables_say_what_is_there(tree: Path) -> None:
     for domain, dates in (("D006_2020", 4), ("D007_2020", 7), ("D008_2019", 8)):
         folder = area_folder(tree, "sen", "train", domain)
         write_series(folder, domain, AREA, np.random.default_rng(0), dates)
-    shutil.rmtree(tree / "flair_aerial_train/D014_2020")
+    for kind in ("aerial", "labels"):
+        shutil.rmtree(tree / f"flair_{kind}_train/D014_2020")
     done = check(tree)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no problems")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no problems in what is here")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["train", "3", "3", "6", "4", "6.3", "8"] in rows
     assert ["val", "2", "2", "4", "5", "5.0", "5"] in rows
@@ -187,7 +198,9 @@ def test_test_labels_may_be_absent_and_training_data_too(tree: Path) -> None:
     done = check(tree)
     assert done.returncode == 0
     assert "train " not in done.stdout.splitlines()[1]
-    assert done.stdout.splitlines()[-1] == "no problems"
+    *_, first, second, verdict = done.stdout.splitlines()
+    assert (first[:10], second[:10]) == ("note: 0 of", "note: 0 of")
+    assert verdict == "no problems in what is here"
 
 
 def test_problems_of_all_splits_end_in_one_message(tree: Path) -> None:
@@ -207,3 +220,167 @@ def test_problems_of_all_splits_end_in_one_message(tree: Path) -> None:
     assert message[0].endswith("(4 problems):")
     for part in ("no MSK_000001.tif", "4 products, but", "IMG_077413.tif: ", "id 000007 is taken"):
         assert sum(part in line for line in message) == 1
+
+
+def test_holes_in_the_test_set_refuse(tree: Path) -> None:
+    for domain in DOMAINS["test"]:
+        next(area_folder(tree, "aerial", "test", domain).glob("IMG_*.tif")).unlink()
+    next(area_folder(tree, "aerial", "train", "D006_2020").glob("IMG_*.tif")).unlink()
+    done = check(tree)
+    assert done.returncode == 2
+    message = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert message[0].endswith("(4 problems):")
+    assert sum("1 label without its image" in line for line in message) == 4
+
+
+def test_a_domain_that_is_gone_is_told_beside_the_verdict(tree: Path) -> None:
+    for kind in ("aerial", "sen", "labels"):
+        shutil.rmtree(tree / f"flair_2_{kind}_test/D022_2021")
+    done = check(tree)
+    assert done.returncode == 0
+    *_, note, verdict = done.stdout.splitlines()
+    assert note.startswith("note: 4 of the 6 test patches known to flair_aerial_metadata.json are here;")
+    assert verdict == "no problems in what is here"
+
+
+def blank(path: Path, *index: object) -> Path:
+    """Fill a part of a npy file with nodata."""
+    content = np.load(path)
+    content[index] = 0
+    np.save(path, content)
+    return path
+
+
+def test_dates_series_and_images_without_data_are_problems(tree: Path) -> None:
+    one, other = (
+        next(area_folder(tree, "sen", "test", domain).glob("*_data.npy")) for domain in DOMAINS["test"][:2]
+    )
+    blank(one, [1, 3])
+    blank(other, slice(None))
+    image = area_folder(tree, "aerial", "test", "D026_2020") / "IMG_077417.tif"
+    write_raster(image, np.zeros((5, 512, 512), np.uint8))
+    done = check(tree)
+    assert done.returncode == 2
+    message = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert message[0].endswith("(3 problems):")
+    for part in (
+        f"{one}: 2 of 5 dates hold no data (2020-03-09, 2020-06-15)",
+        f"{other}: 5 of 5 dates hold no data (2021-01-20, 2021-03-10, 2021-04-28, …)",
+        f"{image}: holds no data: red, green, blue and near infrared are 0 everywhere",
+    ):
+        assert sum(part in line for line in message) == 1, part
+
+
+def test_shares_of_nodata_equal_a_count_by_hand(tree: Path) -> None:
+    series = next(area_folder(tree, "sen", "test", "D015_2020").glob("*_data.npy"))
+    blank(series, 2, slice(None), slice(0, 65))  # half of one of the 15 dates
+    image = area_folder(tree, "aerial", "train", "D004_2021") / "IMG_000007.tif"
+    with rasterio.open(image) as opened:
+        pixels = opened.read()
+    pixels[:4, :256] = 0  # a height alone is no measurement
+    pixels[4, :256] = 7
+    write_raster(image, pixels)
+    done = check(tree)
+    assert done.returncode == 0
+    rows = {line.split("  ")[0]: line.split()[-3:] for line in done.stdout.splitlines() if line}
+    assert rows["without data, %"] == ["train", "val", "test"]
+    assert rows["pixels of the images"] == ["0.00", f"{100 / 2 / 6:.2f}", "0.00"]
+    assert rows["pixels of the series"] == ["0.00", "0.00", f"{100 / 2 / 15:.2f}"]
+    assert rows["dates, in part"] == ["0.00", "0.00", f"{100 / 15:.2f}"]
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 2580000000\n"
+
+
+def empty_zip(path: Path, *names: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"content")
+
+
+@pytest.mark.parametrize("json_files", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_flair_hub_is_named(flair_tree: Path, tmp_path: Path, json_files: bool, packed: bool) -> None:
+    hub = tmp_path / "hub"
+    name = "D004-2021_AERIAL_RGBI"
+    if packed:
+        empty_zip(hub / f"data/{name}.zip", f"{name}/UN-S1-4/{name}_UN-S1-4_18-5.tif")
+        empty_zip(hub / "data/D012-195X_AERIAL-RLT_PAN.zip")
+    else:
+        (hub / f"data/{name}/UN-S1-4").mkdir(parents=True)
+    for path in flair_tree.glob("*.json") if json_files else []:
+        shutil.copy(path, hub)
+    out = tmp_path / "out"
+    for command in ((hub,), (hub, "--lay-out", out)):
+        with pytest.raises(DataError, match=rf"{name}.* FLAIR-HUB, another data set.*IGNF/FLAIR$"):
+            run(*command)
+    assert not out.exists()
+
+
+def test_names_with_backslashes_are_paths(hub: Path, flair_tree: Path, tmp_path: Path) -> None:
+    for path in hub.rglob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            content = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in content.items():
+                info = zipfile.ZipInfo("x")
+                info.filename = name.replace("/", "\\")
+                archive.writestr(info, data)
+    out = tmp_path / "out"
+    run(hub, "--lay-out", out)
+    assert files(out).keys() == files(flair_tree).keys()
+
+
+def test_what_is_no_whole_archive_is_told_and_the_rest_laid_out(hub: Path, tmp_path: Path) -> None:
+    data = hub / "data/train-val"
+    (data / "D006_2020.zip").rename(data / "D006_2020.zip.incomplete")
+    (data / "D007_2020.zip").write_text(POINTER)
+    (data / "D008_2019.zip.part").touch()  # left over: the whole archive is there
+    hidden = hub / ".cache/huggingface/download/data"
+    hidden.mkdir(parents=True)
+    (hidden / "Zr8.0123abcd.incomplete").touch()
+    empty_zip(data / "D009_2019.zip", "IMG_000001.png", "README.md")
+    out = tmp_path / "out"
+    with pytest.raises(DataError) as caught:
+        run(hub, "--lay-out", out)
+    title, *problems = str(caught.value).splitlines()
+    assert title.endswith("(4 problems):")
+    expected = {
+        data / "D006_2020.zip.incomplete": "an unfinished download; finish it, and lay out again",
+        hidden / "Zr8.0123abcd.incomplete": "an unfinished download; finish it, and lay out again",
+        data / "D007_2020.zip": "a git-lfs pointer, not the file itself; fetch it with git lfs pull",
+        data / "D009_2019.zip": "holds no files of FLAIR (IMG_<6 digits>.tif, …); download it again",
+    }
+    assert sorted(problems) == sorted(f"  - {path}: {told}" for path, told in expected.items())
+    assert len(list(out.glob("*/*/*/*/*"))) == 7 * (2 + 2 + 3)
+
+
+def test_an_empty_result_is_an_error(hub: Path, tmp_path: Path) -> None:
+    for part in ("train-val", "flair#2-test"):
+        shutil.rmtree(hub / "data" / part)
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="none of the 1 archive holds a patch of FLAIR #2"):
+        run(hub, "--lay-out", out)
+    assert not out.exists()
+
+
+def test_only_unfinished_downloads_are_said_to_be(hub: Path, tmp_path: Path) -> None:
+    for path in list(hub.rglob("*.zip")):
+        path.rename(f"{path}.incomplete")
+    for command in ((hub, "--lay-out", tmp_path / "out"), (hub,)):
+        with pytest.raises(DataError, match=r"downloads are unfinished \(10\)"):
+            run(*command)
+
+
+def test_a_json_that_is_a_pointer_is_told(hub: Path, tmp_path: Path) -> None:
+    path = hub / "aux-data/flair_aerial_metadata.json"
+    path.write_text(POINTER)
+    with pytest.raises(DataError, match=f"{path}: a git-lfs pointer, not the file itself"):
+        run(hub, "--lay-out", tmp_path / "out")
+
+
+def test_archives_of_ign_need_no_laying_out(tmp_path: Path) -> None:
+    empty_zip(tmp_path / "flair_aerial_train.zip")
+    with pytest.raises(DataError, match=r"flair_aerial_train\.zip: IGN's own, which need no laying out; unp"):
+        run(tmp_path, "--lay-out", tmp_path / "out")

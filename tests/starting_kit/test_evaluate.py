@@ -24,8 +24,10 @@ from ingest_command import environment, leftovers
 from zoo import lay_out
 
 import evaluate
+from flair_scoring.errors import DataError
 
 KIT = Path(__file__).resolve().parents[2]
+ENDED = evaluate.End(0, "mIoU 0.5000")
 OPTIONS = ["--device", "cpu", "--limit-ratio", "0"]
 
 
@@ -269,6 +271,24 @@ def test_results_folders_of_others_are_told_before_anything_runs(here: Path) -> 
     assert "results/a: holds files that ingestion did not write" in told
     assert "results/c: holds files that ingestion did not write" in told
     assert "== " not in told
+
+
+def test_holes_in_the_data_are_told_before_anything_runs(
+    here: Path, flair_tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission = add(here, "honest_constant", "a")
+    data = Path(shutil.copytree(flair_tree, here / "holes"))
+    command = f"evaluate.py {submission} --data {data} --output {here / 'results'}"
+    monkeypatch.setattr(sys, "argv", command.split())
+    monkeypatch.setattr(evaluate, "evaluate_all", lambda submissions, *_: dict.fromkeys(submissions, ENDED))
+    for kind in ("aerial", "sen", "labels"):
+        shutil.rmtree(data / f"flair_2_{kind}_test/D022_2021")
+    evaluate.main()
+    assert "note: 4 of the 6 test patches known to flair_aerial_metadata.json" in capsys.readouterr().err
+    for image in data.glob("flair_2_aerial_test/*/*/img/*[02468].tif"):
+        image.unlink()
+    with pytest.raises(DataError, match=r"\(2 problems\):\n.*1 label without its image"):
+        evaluate.main()
 
 
 def test_a_submission_that_the_limit_stops_does_not_stop_the_others(here: Path) -> None:

@@ -180,3 +180,38 @@ def test_a_29_february_on_which_the_official_loader_fails_counts_as_the_day_befo
     assert days.tolist() == [58, 58, 59]
     _, days = prepare_series(draw_series(dates), cover(3), dates, False, False)
     assert days.tolist() == [58, 59, 60]
+
+
+@pytest.mark.parametrize("monthly_average", [False, True])
+@pytest.mark.parametrize("cloud_filter", [False, True])
+def test_dates_without_data_in_the_window_are_left_out(cloud_filter, monthly_average):
+    dates = days_since_epoch((2021, 6, 1), (2021, 7, 1), (2021, 7, 11), (2021, 7, 21), (2021, 8, 1))
+    data = draw_series(dates)
+    data[2] = data[4] = 0
+    data[:, :, 0, 0] = 0  # nodata in one pixel is data in others
+    series, days = prepare_series(data, cover(5), dates, cloud_filter, monthly_average)
+    expected, expected_days = prepare_series(
+        data[[0, 1, 3]], cover(3), dates[[0, 1, 3]], cloud_filter, monthly_average
+    )
+    assert torch.equal(series, expected)
+    assert torch.equal(days, expected_days)
+    july = (data[1] / 10_000 + data[3] / 10_000) / 2
+    if monthly_average:
+        np.testing.assert_allclose(series[1].numpy(), july, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["paper", "official"])
+def test_a_clear_date_without_data_does_not_stand_for_the_cloudy_ones(rule):
+    dates = days_since_epoch((2021, 6, 1), (2021, 7, 1), (2021, 8, 1))
+    data = draw_series(dates)
+    data[0] = 0
+    series, days = prepare_series(data, cover(3, cloud=[0, 90, 80]), dates, True, False, rule)
+    assert days.tolist() == [212]
+    np.testing.assert_allclose(series[0].numpy(), data[2] / 10_000, rtol=1e-6)
+
+
+def test_a_series_without_any_data_stays_as_long_as_it_is():
+    dates = days_since_epoch((2021, 6, 1), (2021, 7, 1))
+    series, days = prepare_series(np.zeros((2, 10, SIZE, SIZE), np.uint16), cover(2), dates, True, True)
+    assert days.tolist() == [151, 181]
+    assert not series.any()

@@ -14,7 +14,7 @@ from flair_baseline.patches import make_loader
 from flair_baseline.table_iv import (
     ROWS,
     Result,
-    check_test_labels,
+    check_test_set,
     describe_run,
     read_result,
     render_text,
@@ -170,5 +170,14 @@ def test_mistakes_are_explained(flair_tree: Path, tmp_path: Path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="did you mean 'epochs'"):
         row_config("unet", "toy", 0, {"epoch": 3})
-    with pytest.raises(DataError, match="flair_2_labels_test or"):
-        check_test_labels(tmp_path)
+    with pytest.raises(DataError, match="no folders flair_aerial_train"):
+        check_test_set(tmp_path, [Config()])
+
+
+def test_rows_that_read_no_series_need_none_in_the_test_set(flair_tree: Path, tmp_path: Path):
+    for part in ("flair_2_aerial_test", "flair_2_labels_test"):
+        (tmp_path / part).symlink_to(flair_tree / part)
+    unet, best = (load_config(name) for name in ("unet", "utt_best"))
+    check_test_set(tmp_path, [unet])
+    with pytest.raises(DataError, match="no folder flair_2_sen_test"):
+        check_test_set(tmp_path, [unet, best])

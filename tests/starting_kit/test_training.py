@@ -477,7 +477,7 @@ def test_problems_of_both_splits_come_together(flair_tree: Path, tmp_path: Path)
     for path in lost:
         path.unlink()
     with pytest.raises(DataError) as caught:
-        index_training_patches(data, small())
+        index_training_patches(data, small("metadata=true"))
     assert all(f"no {path.name}" in str(caught.value) for path in lost)
     assert str(caught.value).count("flair_aerial_metadata.json") == 1
 
@@ -538,3 +538,43 @@ def test_samples_are_what_the_files_hold(flair_tree: Path, workers: int):
     np.testing.assert_allclose(series[2].numpy(), window.data / 10_000, rtol=1e-6)
     assert np.array_equal(days[2].numpy(), window.dates - int(window.dates[0]) + 19)  # from 20 January on
     assert present is None  # all series have five dates: nothing is padded
+
+
+def test_a_window_without_any_data_is_a_damaged_file(flair_tree: Path, tmp_path: Path):
+    tree = Path(shutil.copytree(flair_tree, tmp_path / "data"))
+    patch = index_patches(tree, "train", labels=True)[0]
+    series = np.load(patch.super_area.data)
+    series[:, :, :100, :100] = 0
+    np.save(patch.super_area.data, series)
+    with pytest.raises(DataError, match=f"{patch.super_area.data}: no data .* around IMG_000001"):
+        patches.PatchDataset([patch], small())[0]
+
+
+@pytest.mark.parametrize(("name", "read"), [("unet", ()), ("unet_mtd", ("flair_aerial_metadata.json",))])
+def test_what_the_configuration_does_not_read_is_not_asked_for(
+    flair_tree: Path, tmp_path: Path, name: str, read: tuple[str, ...]
+):
+    tree = tmp_path / "data"
+    tree.mkdir()
+    for part in ("flair_aerial_train", "flair_labels_train", *read):
+        (tree / part).symlink_to(flair_tree / part)
+    config = load_config(name, [*SMALL, "epochs=1"])
+    training, held_out = index_training_patches(tree, config)
+    assert (len(training), len(held_out)) == (6, 6)
+    sample = patches.PatchDataset(training, config)[0]
+    whole = patches.PatchDataset(index_patches(flair_tree, "train", labels=True), config)[0]
+    assert torch.equal(sample.aerial, whole.aerial)
+    assert (sample.metadata is None) == (whole.metadata is None) == (name == "unet")
+    with pytest.raises(DataError) as caught:
+        index_training_patches(tree, small())
+    for part in ("no folder flair_sen_train", "no file flair-2_centroids_sp_to_patch.json"):
+        assert part in str(caught.value)
+
+
+def test_a_metadata_json_that_nobody_reads_may_be_damaged(flair_tree: Path, tmp_path: Path):
+    tree = Path(shutil.copytree(flair_tree, tmp_path / "data"))
+    (tree / "flair_aerial_metadata.json").write_text("{")
+    training, _ = index_training_patches(tree, load_config("utt", SMALL))
+    assert len(training) == 6
+    with pytest.raises(DataError, match=r"flair_aerial_metadata\.json: not a readable json file"):
+        index_training_patches(tree, load_config("utt_mtd", SMALL))
