@@ -20,8 +20,6 @@ GUIDES = [
 ]
 EVERYWHERE = PAGES + "\n".join(path.read_text() for path in GUIDES)
 COMMANDS = sorted(set(re.findall(r"python ([\w/]+\.py)([^\n`;#]*)", EVERYWHERE)))
-# It has no help page; test_cage.py runs it
-COMMANDS.remove(("ingestion_program/flair_ingestion/runner.py", " --probe"))
 
 
 @pytest.mark.parametrize(("script", "arguments"), COMMANDS)
