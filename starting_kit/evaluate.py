@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import fcntl
 import hashlib
 import json
 import math
@@ -27,6 +26,7 @@ from flair_baseline.domain_archives import require_data
 from flair_ingestion.dataset import labels_folder
 from flair_ingestion.predictions import check_output
 from flair_ingestion.submission import open_submission
+from flair_ingestion.system import require_linux
 from flair_scoring.errors import FlairError, SubmissionError, UsageError, list_problems, run_command
 from flair_scoring.files import write_file
 from flair_scoring.ingestion_output import read_timing
@@ -174,6 +174,8 @@ def claim(output: Path, wait: bool) -> Iterator[bool]:
 
     With `wait` it will be, later.
     """
+    import fcntl  # not on Windows, where `main` says so
+
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = output.with_name(f".{output.name}.lock")
     while True:
@@ -260,6 +262,7 @@ def evaluate_or_keep(
 
 def main() -> None:
     """Evaluate every submission named on the command line, one at a time, and say how each one ended."""
+    require_linux()
     args, options = parse_arguments()
     submissions = find_submissions(args.submissions)
     require_data(args.data)

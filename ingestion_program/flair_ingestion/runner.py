@@ -431,6 +431,7 @@ def is_below(path: str, folder: str) -> bool:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--probe"]:  # by a person, outside of the cage
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        importlib.import_module("flair_ingestion.system").require_linux()
         importlib.import_module("flair_ingestion.probe").main()
     elif len(sys.argv) == 2 and sys.argv[1].isdecimal():
         main()
