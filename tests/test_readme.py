@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -75,3 +76,20 @@ def test_results_on_toy_data_are_recorded() -> None:
     shown = rows("**Measured here, on the toy data set.**")
     assert len(shown) > 1
     assert [value for value in shown.values() if value not in record] == []
+
+
+def test_the_example_of_a_submission_runs(tmp_path: Path) -> None:
+    """The class is taken from README as it stands, with a network of one layer."""
+    import torch
+
+    (source,) = re.findall(r"```python\n(import torch\n.*?)```", README, re.DOTALL)
+    network = torch.nn.Conv2d(5, 13, 1)
+    torch.jit.trace(network, torch.zeros(1, 5, 8, 8)).save(str(tmp_path / "network.pt"))
+    names: dict[str, Any] = {}
+    exec(source, names)
+    model = names["Model"](tmp_path, torch.device("cpu"))
+    aerial = torch.randint(0, 256, (2, 5, 512, 512), dtype=torch.uint8)
+    labels = model.predict({"aerial": aerial})
+    with torch.inference_mode():
+        assert torch.equal(labels, network(aerial / 255).argmax(1))
+    assert (model.batch_size, model.superpatch_size) == (10, 40)

@@ -98,6 +98,17 @@ def unpack(submission: Submission, folder: Path) -> None:
             raise SubmissionError(f"{submission.source} has changed since it was checked; start again")
 
 
+def read_sources(submission: Submission) -> dict[str, bytes]:
+    """Path -> content of its Python files, of each the first MiB; may raise SubmissionError."""
+    with _opened(submission.source) as archive:
+        sources = {}
+        for name, stored in submission.files.items():
+            if name.endswith(".py"):
+                with archive.open(stored) as file:
+                    sources[name] = file.read(_CHUNK)
+        return sources
+
+
 class _Folder:
     """A submission as a folder; links are not followed."""
 
