@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ingest_command import INGEST
 
 from flair_ingestion import runner
 from flair_ingestion.devices import Device
@@ -124,6 +126,26 @@ def test_what_is_refused_is_told_with_its_cause_and_the_way_out(
 
 def test_an_error_after_another_one_is_told_as_well(told: dict[str, dict[str, Any]]) -> None:
     assert told["fallback"]["sentence"].endswith("(KeyError: 'weights')")
+
+
+def test_an_environment_of_links_is_told_before_the_submission_runs(flair_tree: Path, tmp_path: Path) -> None:
+    """As package managers make it that link from their cache."""
+    packages = Path(sysconfig.get_path("purelib"))
+    if packages.is_relative_to(sys.base_prefix):
+        pytest.skip("no virtual environment: the packages lie where every child may read")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (linked,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    for entry in packages.iterdir():
+        (linked / entry.name).symlink_to(entry)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/model.py").write_text("class Model: ...")
+    command = [tmp_path / "venv/bin/python", "-B", INGEST, flair_tree, tmp_path / "mine", tmp_path / "output"]
+    options = ["--device", "cpu", "--limit-ratio", "0", "--require-cage", "files"]
+    done = subprocess.run([*map(str, command), *options], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"__init__.py is a link to {packages}/" in done.stderr
+    assert "install the package itself in place of the link" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
