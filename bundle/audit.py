@@ -21,6 +21,10 @@ KIT = Path(__file__).resolve().parents[1]
 sys.path.append(str(KIT / "scoring_program"))
 sys.path.append(str(KIT / "ingestion_program"))
 
+from flair_ingestion.system import require_linux  # noqa: E402
+
+require_linux()
+
 from flair_ingestion.cage import require_hidden  # noqa: E402
 from flair_ingestion.child import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, Patch, index_patches, sample_patches  # noqa: E402

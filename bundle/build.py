@@ -22,6 +22,10 @@ SOURCE = KIT / "bundle.yaml"
 sys.path.append(str(KIT / "scoring_program"))
 sys.path.append(str(KIT / "ingestion_program"))
 
+from flair_ingestion.system import require_linux  # noqa: E402
+
+require_linux()
+
 from check import FILES_OF_TASK, check_bundle  # noqa: E402
 from contents import (  # noqa: E402
     DESK,

@@ -23,6 +23,8 @@ DEVELOPMENT_PATCHES = 2000  # of the test set, drawn evenly from its domains
 SEED = 2022
 # The organizer's side of the repository, which participants need not have
 _NOT_IN_THE_KIT = ("bundle/", "bundle.yaml", "tests/bundle/", "tests/test_audit.py", ".ci/")
+# But evaluate.py compares imports with the one, and README refers to the other
+_IN_THE_KIT = ("bundle/packages.txt", "bundle/pages/submission.md")
 _LEFT_OUT = {"__pycache__", "signing.key", WEIGHTS.name}
 
 # Name in a zip -> path of a file, or its content
@@ -68,7 +70,7 @@ def trivial_files() -> Files:
 
 def kit_files(commit: str) -> Files:
     """The starting kit: every file that git tracks, but the organizer's side, and the commit."""
-    files: Files = {name: KIT / name for name in _list_files() if (KIT / name).is_file()}
+    files: Files = {name: KIT / name for name in [*_list_files(), *_IN_THE_KIT] if (KIT / name).is_file()}
     # Unpacked it is no clone, and must not take the commit of a repository around it for its own
     return files | {"scoring_program/flair_scoring/COMMIT": commit.encode()}
 

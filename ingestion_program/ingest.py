@@ -15,6 +15,10 @@ PROGRAM = Path(__file__).resolve().parent
 if (PROGRAM.parent / "scoring_program").is_dir():  # in the bundle, flair_scoring lies beside this file
     sys.path.append(str(PROGRAM.parent / "scoring_program"))
 
+from flair_ingestion.system import require_linux  # noqa: E402
+
+require_linux()
+
 from flair_ingestion.cage import LEVELS, describe_level, require_hidden  # noqa: E402
 from flair_ingestion.child import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, index_patches, sample_patches  # noqa: E402

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import fcntl
 import hashlib
 import json
 import math
@@ -24,10 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flair_baseline.domain_archives import require_data
+from flair_baseline.imports import missing_imports, read_packages
 from flair_ingestion.completeness import describe_gaps
 from flair_ingestion.dataset import index_patches, labels_folder
 from flair_ingestion.predictions import check_output
-from flair_ingestion.submission import open_submission
+from flair_ingestion.submission import open_submission, read_sources
+from flair_ingestion.system import require_linux
 from flair_scoring.errors import (
     FlairError,
     SubmissionError,
@@ -43,6 +44,7 @@ from flair_scoring.provenance import stamp
 KIT = Path(__file__).resolve().parents[1]
 INGEST = KIT / "ingestion_program" / "ingest.py"
 SCORE = KIT / "scoring_program" / "score.py"
+PACKAGES = KIT / "bundle" / "packages.txt"
 RECORD = "evaluation.json"  # beside the results, written last
 _PROGRAMS = (INGEST.parent, SCORE.parent, KIT / "reference_submission")
 _ABOUT_THE_SUBMISSION = (0, 3, 4)  # exit codes
@@ -61,10 +63,10 @@ class End:
 def is_submission(path: Path) -> bool:
     """A zip, or a folder with model.py at its root or inside its only folder."""
     if path.is_dir():
-        return (path / "model.py").is_file() or len(list(path.glob("*/model.py"))) == len(
-            list(path.iterdir())
-        ) == 1
-    return path.suffix == ".zip" and path.is_file()
+        inside = [*path.glob("*/model.py"), *path.glob("*\\model.py")]  # as in a zip made by old Windows
+        tops = {entry.name.split("\\")[0] for entry in path.iterdir()}
+        return (path / "model.py").is_file() or len(inside) == len(tops) == 1
+    return path.suffix.lower() == ".zip" and path.is_file()
 
 
 def find_submissions(paths: list[Path]) -> dict[str, Path]:
@@ -125,6 +127,21 @@ def hash_conditions(submission: Path, data: Path, split: str, ingest_options: li
     return total.hexdigest()
 
 
+def warn_of_imports(submission: Path) -> None:
+    """Tell what it imports that may be installed here and is absent on the platform."""
+    try:
+        sources = read_sources(open_submission(submission, math.inf))
+    except SubmissionError:  # ingestion tells why
+        return
+    if missing := missing_imports(sources, read_packages(PACKAGES)):
+        listing = ", ".join(f"{module} ({path})" for module, path in missing.items())
+        print(
+            f"warning: {submission} imports what bundle/packages.txt does not list for the platform's image: "
+            f"{listing}; bring the sources along in the zip, or do without",
+            file=sys.stderr,
+        )
+
+
 def read_end(output: Path, conditions: str | None) -> End | None:
     """How an evaluation ended that was completed under these conditions; None if there was none."""
     try:
@@ -182,6 +199,8 @@ def claim(output: Path, wait: bool) -> Iterator[bool]:
 
     With `wait` it will be, later.
     """
+    import fcntl  # not on Windows, where `main` says so
+
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = output.with_name(f".{output.name}.lock")
     while True:
@@ -258,6 +277,7 @@ def evaluate_or_keep(
         print(f"{title}: kept, {end.sentence}", file=sys.stderr)
         return end
     print(title, file=sys.stderr)
+    warn_of_imports(submission)
     cached = ["--reference-cache", str(args.reference_cache), *options]
     code = evaluate_submission(submission, args.data, args.split, output, cached)
     if code in _ABOUT_THE_SUBMISSION:
@@ -268,6 +288,7 @@ def evaluate_or_keep(
 
 def main() -> None:
     """Evaluate every submission named on the command line, one at a time, and say how each one ended."""
+    require_linux()
     args, options = parse_arguments()
     submissions = find_submissions(args.submissions)
     require_data(args.data)

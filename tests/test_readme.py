@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,8 +21,6 @@ GUIDES = [
 ]
 EVERYWHERE = PAGES + "\n".join(path.read_text() for path in GUIDES)
 COMMANDS = sorted(set(re.findall(r"python ([\w/]+\.py)([^\n`;#]*)", EVERYWHERE)))
-# It has no help page; test_cage.py runs it
-COMMANDS.remove(("ingestion_program/flair_ingestion/runner.py", " --probe"))
 
 
 @pytest.mark.parametrize(("script", "arguments"), COMMANDS)
@@ -104,3 +103,20 @@ def test_commands_write_where_git_does_not_look() -> None:
     assert {"/runs/", "/dist/"} <= set(ignored)
     allowed = r"runs/.+|dist/.+|\{RUN\}/.+|\{output\.parent|[A-Z]+|starting_kit/pictures/patch\.png"
     assert [path for path in told_outputs() if not re.fullmatch(allowed, path)] == []
+
+
+def test_the_example_of_a_submission_runs(tmp_path: Path) -> None:
+    """The class is taken from README as it stands, with a network of one layer."""
+    import torch
+
+    (source,) = re.findall(r"```python\n(import torch\n.*?)```", README, re.DOTALL)
+    network = torch.nn.Conv2d(5, 13, 1)
+    torch.jit.trace(network, torch.zeros(1, 5, 8, 8)).save(str(tmp_path / "network.pt"))
+    names: dict[str, Any] = {}
+    exec(source, names)
+    model = names["Model"](tmp_path, torch.device("cpu"))
+    aerial = torch.randint(0, 256, (2, 5, 512, 512), dtype=torch.uint8)
+    labels = model.predict({"aerial": aerial})
+    with torch.inference_mode():
+        assert torch.equal(labels, network(aerial / 255).argmax(1))
+    assert (model.batch_size, model.superpatch_size) == (10, 40)

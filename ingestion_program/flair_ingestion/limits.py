@@ -154,8 +154,9 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _unknown(key: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0)[0]
-    return f"unknown key {key!r}; the nearest is {near!r}"
+    near = difflib.get_close_matches(key, names, n=1)
+    known = f"the nearest is {near[0]!r}" if near else f"the keys are {', '.join(names)}"
+    return f"unknown key {key!r:.60}; {known}"
 
 
 def _positive(name: str, value: object) -> Any:

@@ -9,18 +9,20 @@ only what the submission brings along can be imported here. The parent trusts no
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
+import inspect
 import json
 import mmap
 import operator
 import os
-import resource
 import signal
 import socket
 import struct
 import sys
+import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -40,6 +42,19 @@ _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION, _CAP_DAC_READ_SEARCH = 0x20080522, 1 << 2
 _SENTENCE, _FRAMES, _FRAME = 2000, 8, 300  # what is told of an exception: characters, frames, characters each
+_CAUSE = 200  # characters of an exception's own words behind our advice
+_DENIED = (errno.EACCES, errno.EPERM)
+# Files and packages through which a library reaches the network, or other processes
+_NETWORK = {
+    *("socket.py", "ssl.py", "hub.py", "urllib", "http", "urllib3", "requests", "httpx", "httpx2"),
+    *("httpcore", "httpcore2", "aiohttp", "huggingface_hub"),
+}
+_PROCESSES = {"multiprocessing", "loky"}
+_BATCH = ("aerial", "sentinel", "sentinel_masks", "sentinel_dates", "metadata")
+_USAGE = f"""usage: python {Path(__file__).name} --probe
+
+--probe shows what a submission cannot do on this machine. Ingestion starts this program with the number of a
+socket in its place; by hand, use ingest.py or starting_kit/evaluate.py."""
 
 
 class Refusal(Exception):
@@ -74,9 +89,10 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     orders = json.loads(control.recv(MAX_MESSAGE))
     send(control, caged=enter_cage(orders["rlimits"], orders["landlock"], orders["filter"]))
-    send(control, ready=describe_software(orders["device"]))
-    folder = json.loads(control.recv(MAX_MESSAGE))["load"]
+    folder = None
     try:
+        send(control, ready=describe_software(orders["device"]))
+        folder = json.loads(control.recv(MAX_MESSAGE))["load"]
         model = load_model(folder, orders["device"])
         send(control, loaded=read_settings(model))
         _, (labels,), _, _ = socket.recv_fds(control, 1, 1)
@@ -96,6 +112,8 @@ def enter_cage(
     rlimits: dict[str, int], landlock: dict[str, Any] | None, call_filter: str | None
 ) -> dict[str, bool]:
     """Give up what a submission does not need, as cage.py has worked it out; says what is true afterwards."""
+    import resource  # not on Windows, where this file can be imported only to say so
+
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the filter keeps it so
@@ -186,10 +204,35 @@ def load_model(folder: str, device: str) -> Any:
     module = importlib.import_module("model")
     if not hasattr(module, "Model"):
         raise Refusal("model.py defines no class Model")
+    if not callable(module.Model):
+        raise Refusal(f"Model in model.py is {type(module.Model).__name__}; expected a class")
+    inherited = getattr(module.Model, "__init__", None) is torch.nn.Module.__init__
+    require_call(module.Model, "Model", "__init__", ("submission_dir", "device"), inherited)
     model = module.Model(Path(folder), torch.device(device))
     if not callable(getattr(model, "predict", None)):
         raise Refusal("Model has no method predict(batch)")
+    require_call(model.predict, "predict", "predict", ("batch",))
     return model
+
+
+def require_call(
+    called: Callable, name: str, method: str, given: tuple[str, ...], inherited: bool = False
+) -> None:
+    """Raises Refusal if `called` does not take what it will be given; `inherited`: it is known not to."""
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):  # not written in Python: the call itself will tell
+        return
+    try:
+        signature.bind(*given)
+    except TypeError:
+        inherited = True
+    if inherited:
+        arguments = ", ".join(given)
+        raise Refusal(
+            f"{name} is defined as {name}{str(signature)[:_CAUSE]}, and is called as {name}({arguments}): "
+            f"write def {method}(self, {arguments})"
+        )
 
 
 def read_settings(model: Any) -> dict[str, int]:
@@ -288,19 +331,120 @@ def describe_memory() -> dict[str, float | None]:
     return {"accelerator_mib": peak}
 
 
-def describe_error(error: BaseException, folder: str) -> dict[str, Any]:
-    """What happened, in one sentence, and the last frames of the submission's own code."""
+def describe_error(error: BaseException, folder: str | None) -> dict[str, Any]:
+    """What happened, in one sentence; the last frames of the submission in `folder`; a library's last one.
+
+    Where an exception in the chain shows that the cage or a wrong path was the cause, the sentence says so.
+    """
     sentence = str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
-    frames = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith(folder):
-            where = f"{os.path.relpath(frame.filename, folder)}:{frame.lineno} in {frame.name}"
-            frames.append(f"{where}: {frame.line}"[:_FRAME])
-    return {"sentence": sentence[:_SENTENCE], "frames": frames[-_FRAMES:]}
+    chain = causes(error)
+    advised = ((cause, advise(cause, folder, cause is error)) for cause in reversed(chain))
+    cause, advice = next(((cause, told) for cause, told in advised if told), (error, None))
+    if advice:
+        sentence = f"{advice} ({' '.join(sentence[:_CAUSE].split())})"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if folder and is_below(f.filename, folder)]
+    told = [describe_frame(frame, folder) for frame in frames[-_FRAMES:]]
+    innermost = innermost_frame(cause)
+    if innermost and not (folder and is_below(innermost.filename, folder)):
+        told.append(describe_frame(innermost, folder))
+    return {"sentence": sentence[:_SENTENCE], "frames": told}
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The exception, and those that led to it, the first one last."""
+    chain = [error]
+    while len(chain) < _FRAMES:
+        last = chain[-1]
+        before = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if before is None or before in chain:
+            break
+        chain.append(before)
+    return chain
+
+
+def advise(error: BaseException, folder: str | None, outermost: bool) -> str | None:
+    """What most likely was the cause of an exception, and the way out; None for the submission's own affair.
+
+    Mistakes that a library may have met and got over are explained only where they were the `outermost` one.
+    """
+    innermost = innermost_frame(error)
+    within = set(Path(innermost.filename).parts) if innermost else set()
+    denied = isinstance(error, OSError) and error.errno in _DENIED
+    if (denied and within & _PROCESSES) or "shared memory object" in str(error):
+        return (
+            "locks, queues, pools and memory of multiprocessing need /dev/shm, which a submission does not "
+            "have: use a ThreadPoolExecutor, and num_workers=0 for a DataLoader"
+        )
+    path = getattr(error, "filename", None)
+    passed = {part for f in traceback.extract_tb(error.__traceback__) for part in Path(f.filename).parts}
+    unreachable = denied or isinstance(error, socket.gaierror | ConnectionError | TimeoutError)
+    if unreachable and path is None and passed & _NETWORK:
+        return (
+            "a submission has no network: put what it would download, pretrained weights for example, into "
+            "the zip"
+        )
+    if denied and isinstance(path, str | os.PathLike):
+        return explain_path(os.path.abspath(path), folder)
+    if denied:
+        return "the cage refuses some system calls, probably this one; the page Questions lists them"
+    return explain_mistake(error, folder) if outermost else None
+
+
+def explain_path(path: str, folder: str | None) -> str:
+    """Why the cage does not open a file."""
+    real = os.path.realpath(path)
+    below = [entry for entry in sys.path if entry and entry != folder]
+    if real != path and any(is_below(path, entry) and not is_below(real, entry) for entry in below):
+        return (
+            f"{path} is a link to {real}, which a submission cannot read: install the package itself in "
+            "place of the link"
+        )
+    return (
+        "a submission reads its own folder, the installed packages and the system's libraries, and reads and "
+        f"writes its scratch folder {tempfile.gettempdir()}, but nothing else"
+    )
+
+
+def explain_mistake(error: BaseException, folder: str | None) -> str | None:
+    """The way out of mistakes that beginners make; None for all others."""
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] not in KIT:
+        return f"{error.name!r} is neither in the submission nor installed: bring it along in the zip"
+    if isinstance(error, AttributeError) and isinstance(error.obj, dict) and error.name in _BATCH:
+        return f"batch is a dict: write batch[{error.name!r}]"
+    missing = error.filename if isinstance(error, FileNotFoundError) else None
+    if folder and isinstance(missing, str) and os.path.exists(os.path.join(folder, missing)):
+        return f"relative paths do not start in the submission's folder: open submission_dir / {missing!r}"
+    return None
+
+
+def innermost_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Where an exception was raised, but for this file and the import system."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = (__file__, "<frozen importlib")
+    return next((frame for frame in reversed(frames) if not frame.filename.startswith(own)), None)
+
+
+def describe_frame(frame: traceback.FrameSummary, folder: str | None) -> str:
+    """File, line, function and source line; the file below the submission or the packages it belongs to."""
+    roots = [folder or "", *sys.path]
+    roots = [root for root in roots if root and is_below(frame.filename, root)]
+    name = os.path.relpath(frame.filename, max(roots, key=len)) if roots else frame.filename
+    return f"{name}:{frame.lineno} in {frame.name}: {frame.line}"[:_FRAME]
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path lies in a folder, both as they are written."""
+    return path.startswith(os.path.join(folder, ""))
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--probe"]:  # by a person, outside of the cage
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        importlib.import_module("flair_ingestion.system").require_linux()
         importlib.import_module("flair_ingestion.probe").main()
-    main()
+    elif len(sys.argv) == 2 and sys.argv[1].isdecimal():
+        main()
+    else:
+        asked = sys.argv[1:] in (["--help"], ["-h"])
+        print(_USAGE, file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)

@@ -30,8 +30,9 @@ _METADATA = ("metadata", "metadata.yaml")  # the files that the platform reads
 _METADATA_BYTES = 1 << 16
 _JUNK = {"__MACOSX", ".DS_Store", "__pycache__"}
 _RESULT = re.compile(
-    r"(PRED|MSK).*\.tiff?|timing\.json|manifest\.json|scores\..*|signing\.key", re.IGNORECASE
+    r"(PRED|MSK).*\.tiff?|timing\.json|manifest\.json|scores\.(json|txt|csv)|signing\.key", re.IGNORECASE
 )
+_PREDICTION = re.compile(r".*\.(tiff?|png|np[yz]|json|txt|csv)", re.IGNORECASE)  # in a folder predictions/
 _NOT_A_FILE = "is a link or a special file; only files are allowed"
 _OUTSIDE = "leaves the folder of the submission; store relative paths below it"
 _CHUNK = 1 << 20
@@ -55,7 +56,7 @@ class _Entry:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        return PurePosixPath(self.stored).parts or (self.stored,)
+        return PurePosixPath(_with_slashes(self.stored)).parts or (self.stored,)
 
     @property
     def name(self) -> str:
@@ -97,6 +98,17 @@ def unpack(submission: Submission, folder: Path) -> None:
             raise SubmissionError(f"{submission.source} has changed since it was checked; start again")
 
 
+def read_sources(submission: Submission) -> dict[str, bytes]:
+    """Path -> content of its Python files, of each the first MiB; may raise SubmissionError."""
+    with _opened(submission.source) as archive:
+        sources = {}
+        for name, stored in submission.files.items():
+            if name.endswith(".py"):
+                with archive.open(stored) as file:
+                    sources[name] = file.read(_CHUNK)
+        return sources
+
+
 class _Folder:
     """A submission as a folder; links are not followed."""
 
@@ -115,8 +127,12 @@ class _Folder:
             for name in names:
                 path = Path(folder, name)
                 status = path.lstat()
-                refusal = None if stat.S_ISREG(status.st_mode) else _NOT_A_FILE
-                yield _Entry(path.relative_to(self.path).as_posix(), status.st_size, refusal)
+                stored = path.relative_to(self.path).as_posix()
+                refusal = _OUTSIDE if "\\" in stored and _leaves(stored) else None
+                if not stat.S_ISREG(status.st_mode):
+                    refusal = _NOT_A_FILE
+                if refusal or status.st_size or not stored.endswith("\\"):  # a folder of a zip, unpacked
+                    yield _Entry(stored, status.st_size, refusal)
 
     def open(self, name: str) -> IO[bytes]:
         """The content of a file, which must not have become a link meanwhile."""
@@ -139,7 +155,7 @@ class _Zip:
                 refusal = _NOT_A_FILE
             elif info.flag_bits & 1:
                 refusal = "is encrypted"
-            if refusal or not info.is_dir():
+            if refusal or not _with_slashes(info.filename).endswith("/"):
                 yield _Entry(info.filename, info.file_size, refusal)
 
     def open(self, name: str) -> IO[bytes]:
@@ -175,15 +191,18 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def _with_slashes(name: str) -> str:
+    """The name with / between its folders: some zip programs of Windows write backslashes there.
+
+    Where such a zip was unpacked on Linux, the names of its files hold the backslashes.
+    """
+    return name.replace("\\", "/")
+
+
 def _leaves(name: str) -> bool:
     """Whether a name in a zip could be unpacked outside the folder, on any system."""
-    return (
-        name in ("", ".")
-        or name.startswith("/")
-        or name[1:2] == ":"
-        or "\\" in name
-        or ".." in name.split("/")
-    )
+    name = _with_slashes(name)
+    return name in ("", ".") or name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")
 
 
 def _size_problems(archive: _Folder | _Zip, entries: list[_Entry], max_mib: float) -> list[str]:
@@ -210,7 +229,8 @@ def _name_problems(entries: list[_Entry]) -> list[str]:
     too_long = [name for name in counts if _is_too_long(os.fsencode(name))]
     problems += [f"{name!r} is too long a name" for name in too_long]
     results = [entry.name for entry in entries if _is_result(entry)]
-    return problems + [f"{name!r} is a result, which only the organizer writes" for name in results]
+    told = "is a result, which only the organizer writes; rename it or leave it out"
+    return problems + [f"{name!r} {told}" for name in results]
 
 
 def _is_too_long(name: bytes) -> bool:
@@ -219,7 +239,8 @@ def _is_too_long(name: bytes) -> bool:
 
 def _is_result(entry: _Entry) -> bool:
     *folders, name = entry.parts
-    return bool(_RESULT.fullmatch(name)) or "predictions" in map(str.lower, folders)
+    predicted = "predictions" in map(str.lower, folders) and _PREDICTION.fullmatch(name)
+    return bool(predicted or _RESULT.fullmatch(name))
 
 
 def _model_root(entries: list[_Entry]) -> str | None:

@@ -23,6 +23,13 @@ from flair_scoring.provenance import check_stamp, stamp
 
 WEIGHTS = "model.safetensors"
 STATE = "last.pt"
+_BEGINNINGS = (  # of other files, and what they tell
+    (b"version https://git-lfs", "it is a git-lfs pointer: download the file itself"),
+    (b"PK", "it is a zip, or torch.save wrote it"),
+    (b"\x80", "pickle or torch.save wrote it"),
+    (b"{", "it is JSON"),
+    (b"<", "it is a web page"),
+)
 LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "safetensors")
 
 
@@ -45,6 +52,11 @@ def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics:
 def find_weights(run_or_checkpoint: Path) -> Path:
     """RUN/model.safetensors, or the checkpoint itself; raises UsageError when there is neither."""
     path = run_or_checkpoint / WEIGHTS if run_or_checkpoint.is_dir() else run_or_checkpoint
+    if path.name == STATE:
+        raise UsageError(
+            f"{path}: is the state from which --resume goes on; give its folder {path.parent}, which has the "
+            f"model in {WEIGHTS}"
+        )
     if not path.is_file():
         raise UsageError(
             f"{path}: no such checkpoint; expected a folder that train.py wrote, or a .safetensors file"
@@ -60,13 +72,20 @@ def read_provenance(weights: Path) -> dict[str, Any]:
             provenance = json.loads(file.metadata()["provenance"])
         check_stamp(provenance, weights)
         dict(provenance["config"])
-    except (SafetensorError, OSError) as error:
-        reason = str(error)
+    except OSError as error:
+        reason = str(error.strerror or error)
+    except SafetensorError:
+        reason = describe_content(weights)
+        if "torch.save" in reason:
+            reason += "; convert_checkpoint.py turns a checkpoint of IGN's code into one"
     except (LookupError, TypeError, ValueError, AttributeError):
         reason = "its header does not name a configuration"
     else:
         return provenance
-    raise DataError(f"{weights}: not a checkpoint of this kit ({reason}); write one with train.py")
+    raise DataError(
+        f"{weights}: not a checkpoint of this kit: {reason}; expected a folder that train.py wrote, or its "
+        f"{WEIGHTS}"
+    )
 
 
 def read_config(weights: Path) -> Config:
@@ -96,6 +115,14 @@ def read_state(run: Path) -> dict[str, Any]:
         reason = explain_unreadable(error)
         raise DataError(f"{path}: cannot be read ({reason}); start again with another --output") from error
     return state
+
+
+def describe_content(path: Path) -> str:
+    """What a file that is no checkpoint seems to be, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(32)
+    known = (told for beginning, told in _BEGINNINGS if start.lstrip().startswith(beginning))
+    return next(known, "it is damaged, or another program wrote it") if start else "it is empty"
 
 
 def explain_unreadable(error: Exception) -> str:

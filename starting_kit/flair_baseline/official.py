@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from flair_baseline.checkpoint import explain_unreadable
+from flair_baseline.checkpoint import describe_content
 from flair_baseline.config import Config
 from flair_baseline.learner import build_model
 from flair_baseline.sentinel import REFLECTANCE_ONE
@@ -20,7 +20,9 @@ from flair_baseline.utt import UTT
 from flair_scoring.errors import DataError, list_problems
 
 METADATA = "mtd_mlp."  # what the names of the metadata's tensors begin with
-LOSSES = "criterion."
+LOSSES = "criterion"
+NETWORK = re.compile(r"(?<![^.])(arch_vhr|arch_hr|fm_utae_featmap_\w+|mtd_mlp|reshape_utae_output)\.")
+WRAPPERS = {"module", "_orig_mod"}  # what parallel and compiled modules call the module inside them
 NAMES = (  # of ours, and what the official code calls them
     (r"^unet\.", "arch_vhr."),
     (r"^utae\.(in_conv|out_conv)\.", r"arch_hr.\1.conv.conv."),
@@ -52,8 +54,9 @@ def _make_stand_in(name: str) -> type[_Inert]:
 def read_official(path: Path) -> dict[str, Tensor]:
     """The tensors of the network in a Lightning checkpoint or a state dict, under the names of its modules.
 
-    Lightning stores objects of its own too. They are not needed and could run code when loaded, so torch's
-    weights-only reader gets an inert stand-in for each of their classes. DataError when it is no such file.
+    Names that other code has put around the network's own are taken off. Lightning stores objects of its own
+    too. They are not needed and could run code when loaded, so torch's weights-only reader gets an inert
+    stand-in for each of their classes. DataError when it is no such file, or holds several networks.
     """
     try:
         with path.open("rb") as file:
@@ -62,14 +65,58 @@ def read_official(path: Path) -> dict[str, Tensor]:
         with safe_globals([_make_stand_in(name) for name in objects]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = explain_unreadable(error)
+        if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+            raise DataError(f"{path}: {_explain_objects(found[1])}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.filename else describe_content(path)
         raise DataError(f"{path}: cannot be read ({reason}); expected what torch.save wrote") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping):
-        raise DataError(f"{path}: holds a {type(loaded).__name__}; expected the tensors of a U-T&T by name")
-    named = {str(name).removeprefix("model."): tensor for name, tensor in loaded.items()}
-    return {name: tensor for name, tensor in named.items() if not name.startswith(LOSSES)}
+    return _strip_names(_find_tensors(loaded, path), path)
+
+
+def _explain_objects(name: str) -> str:
+    return (
+        f"holds objects of {name}, which could run code and are not loaded; save the tensors alone with "
+        "torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _find_tensors(loaded: Any, path: Path) -> Mapping[str, Tensor]:
+    """The mapping of names to tensors, which is all that was saved, or stands below one of its keys."""
+    if isinstance(loaded, Mapping) and _holds_tensors(loaded):
+        return loaded
+    inside = loaded if isinstance(loaded, Mapping) else {}
+    found = {str(key): value for key, value in inside.items() if _holds_tensors(value)}
+    if "state_dict" in found or len(found) == 1:
+        return found.get("state_dict") or next(iter(found.values()))
+    if found:
+        raise DataError(f"{path}: {_explain_several(found)}")
+    for part in (loaded, *inside.values()):
+        if isinstance(part, _Inert):
+            raise DataError(f"{path}: {_explain_objects(f'{type(part).__module__}.{type(part).__name__}')}")
+    told = "no tensors" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+    raise DataError(f"{path}: holds {told}; expected the tensors of a U-T&T by name")
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values())
+
+
+def _explain_several(names: Iterable[str]) -> str:
+    quoted = [repr(name) for name in sorted(names)]
+    return f"holds {len(quoted)} networks, {', '.join(quoted[:-1])} and {quoted[-1]}; save only one of them"
+
+
+def _strip_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors under the official network's own names, without those of the losses."""
+    named = {str(name): tensor for name, tensor in tensors.items() if LOSSES not in str(name).split(".")}
+    prefixes = {name[: found.start()] for name in named if (found := NETWORK.search(name))}
+    if len(prefixes) > 1:
+        raise DataError(f"{path}: {_explain_several(prefixes)}")
+    prefix = next(iter(prefixes), "model.")
+    return {_unwrap(name.removeprefix(prefix)): tensor for name, tensor in named.items()}
+
+
+def _unwrap(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def has_metadata(tensors: Mapping[str, Tensor]) -> bool:

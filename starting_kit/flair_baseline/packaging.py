@@ -30,6 +30,7 @@ class Model(inference.Model):
     bfloat16 = False  # True: faster on GPUs and CPUs that compute in bfloat16; a few labels change
     compiled = False  # True: torch.compile; faster still, minutes of warm-up
 '''
+_OTHER_ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
 NO_SATELLITE_WINDOW = 10  # pixels: the smallest that can be asked for
 
 
@@ -50,8 +51,10 @@ def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
 
 def check_target(target: Path) -> None:
     """UsageError unless `write_submission` can write there."""
-    taken = target.is_dir() if target.suffix == ".zip" else target.exists()
-    if taken and (target.suffix == ".zip" or not target.is_dir() or any(target.iterdir())):
+    if target.suffix.lower() in _OTHER_ARCHIVES:
+        raise UsageError(f"{target}: a submission is a zip or a folder; give a name that ends in .zip")
+    taken = target.is_dir() if _is_zip(target) else target.exists()
+    if taken and (_is_zip(target) or not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: give a name that ends in .zip, or a folder that is empty or new")
     make_folder(target.parent)
 
@@ -62,7 +65,7 @@ def write_submission(target: Path, files: dict[str, bytes]) -> None:
     The same files make the same zip, byte for byte: fixed order and date, no compression.
     """
     check_target(target)
-    if target.suffix == ".zip":
+    if _is_zip(target):
         contents = {target: _zip(files)}
     else:
         contents = {target / path: content for path, content in files.items()}
@@ -70,9 +73,13 @@ def write_submission(target: Path, files: dict[str, bytes]) -> None:
         for path, content in contents.items():
             write_file(path, content)
     except BaseException:
-        if target.suffix != ".zip":
+        if not _is_zip(target):
             shutil.rmtree(target, ignore_errors=True)  # it was empty or new
         raise
+
+
+def _is_zip(target: Path) -> bool:
+    return target.suffix.lower() == ".zip"
 
 
 def _describe(config: Config, batch_size: int) -> dict[str, Any]:

@@ -55,6 +55,12 @@ def test_all_mistakes_of_a_file_are_told_with_the_nearest_key(tmp_path: Path) ->
         assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["batch_size", "gpu", "x", "2024-01-01", "true"])
+def test_a_key_that_resembles_none_gets_the_list_of_keys(tmp_path: Path, key: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown key '[^']+'; the keys are ratio, seconds, .*scratch_gib"):
+        read_limits(write(tmp_path, f"{key}: 3"))
+
+
 @pytest.mark.parametrize("text", ["- 1", "a: [", "", "just text", "ratio: 2027-13-01", "[" * 5000])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"mine\.yaml"):

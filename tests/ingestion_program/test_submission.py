@@ -70,6 +70,64 @@ def test_the_hash_depends_on_names_and_contents_only(tmp_path: Path) -> None:
     assert len(set(hashes)) == 3
 
 
+@pytest.mark.parametrize("unpacked", [False, True], ids=["zip", "as a platform unpacks it"])
+@pytest.mark.parametrize("wrapping", ["", "my submission\\"])
+def test_backslashes_in_the_names_of_a_zip_separate_folders(
+    tmp_path: Path, wrapping: str, unpacked: bool
+) -> None:
+    """Windows' zip before 2017 writes them; Python unpacks them on Linux into names with backslashes."""
+    wanted = {"model.py": MODEL, "flair_baseline/__init__.py": b"", "a/b/weights.bin": b"w" * 100}
+    stored = {wrapping + name.replace("/", "\\"): content for name, content in wanted.items()}
+    stored |= {wrapping + "a\\": b"", "__MACOSX\\._model.py": b"x"}
+    source = write_zip(tmp_path / "windows.zip", stored)
+    if unpacked:
+        with zipfile.ZipFile(source) as archive:
+            archive.extractall(tmp_path / "windows")
+        source = tmp_path / "windows"
+        assert len(list(source.iterdir())) == len(stored)  # flat
+    submission = open_submission(source, 1)
+    unpack(submission, tmp_path / "copy")
+    found = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert {p.relative_to(tmp_path / "copy").as_posix(): p.read_bytes() for p in found} == wanted
+    assert submission.sha256 == open_submission(write_folder(tmp_path / "folder", wanted), 1).sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("a\\..\\..\\x", "leaves the folder"),
+        ("..\\x", "leaves the folder"),
+        ("\\etc\\x", "leaves the folder"),
+        ("\\\\server\\share\\x", "leaves the folder"),
+        ("C:\\x", "leaves the folder"),
+        (".\\model.py", "'model.py' is there 2 times"),
+        ("weights\\PRED_077413.tif", "'weights/PRED_077413.tif' is a result"),
+        ("model.py\\x", "'model.py' is both a file and a folder"),
+        ("a\\" * 40 + "x", "nests folders 40 deep"),
+        (".\\metadata.yaml", "'metadata.yaml' is not a short YAML mapping"),
+    ],
+)
+def test_names_with_backslashes_are_checked_like_others(tmp_path: Path, name: str, sentence: str) -> None:
+    (tmp_path / "folder").mkdir()
+    for source in (write_zip, write_folder):
+        files = {"model.py": MODEL, name: b"x"}
+        with pytest.raises(SubmissionError) as caught:
+            open_submission(source(tmp_path / ("folder" if source is write_folder else "s.zip"), files), 2)
+        assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("scores.py", "src/predictions/__init__.py", "predictions/model.pt", "predictions.py", "timing.py"),
+        *("scores.safetensors", "scores/__init__.py", "masks.tif", "predictor/x.json", "manifest.py"),
+    ],
+)
+def test_code_and_weights_are_no_results_whatever_their_name(tmp_path: Path, name: str) -> None:
+    source = write_zip(tmp_path / "s.zip", {"model.py": MODEL, name: b"x"})
+    assert set(open_submission(source, 1).files) == {"model.py", name}
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
@@ -88,6 +146,8 @@ def test_the_hash_depends_on_names_and_contents_only(tmp_path: Path) -> None:
         ({"model.py": MODEL, "x/timing.json": b""}, "is a result"),
         ({"model.py": MODEL, "manifest.json": b""}, "is a result"),
         ({"model.py": MODEL, "scores.txt": b""}, "is a result"),
+        ({"model.py": MODEL, "x/scores.csv": b""}, "is a result"),
+        ({"model.py": MODEL, "src/predictions/x.TXT": b""}, "is a result"),
         ({"model.py": MODEL, "signing.key": b""}, "is a result"),
         ({"model.py": MODEL, "metadata": b"command: python x.py"}, "'metadata' has a command"),
         ({"model.py": MODEL, "metadata": b"command"}, "'metadata' is not a short YAML mapping"),

@@ -198,6 +198,59 @@ def test_tensors_that_are_not_finite_are_named():
         convert_tensors(tensors, config, Path("x.ckpt"))
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda named: {"module." + name: tensor for name, tensor in named.items()},
+        lambda named: {"_orig_mod." + name: tensor for name, tensor in named.items()},
+        lambda named: {"net." + name: tensor for name, tensor in named.items()},
+        lambda named: {"state_dict": {"model.module." + name: tensor for name, tensor in named.items()}},
+        lambda named: {"state_dict": {"model._orig_mod." + name: tensor for name, tensor in named.items()}},
+        lambda named: {
+            "state_dict": {
+                name.replace("arch_vhr.", "arch_vhr._orig_mod."): tensor for name, tensor in named.items()
+            }
+            | {"net.criterion.0.weight": torch.ones(13)}
+        },
+        lambda named: {"epoch": 3, "model_state_dict": named, "optimizer": {"state": {}, "param_groups": []}},
+        lambda named: {"network": {"a.b." + name: tensor for name, tensor in named.items()}, "loss": 0.5},
+    ],
+    ids=["DDP", "compiled", "attribute", "Lightning DDP", "Lightning compiled", "part", "key", "deep"],
+)
+def test_wrappers_of_the_network_are_taken_off(tmp_path, wrap):
+    """What DataParallel, torch.compile, Lightning and hand-written loops put around a state dict."""
+    named = {"arch_vhr.encoder.conv1.weight": torch.ones(1), "arch_hr.in_conv.x": torch.ones(2)}
+    named |= {"fm_utae_featmap_cropped.conv_list.0": torch.ones(3), "mtd_mlp.enc_mlp.0": torch.ones(4)}
+    torch.save(wrap(named), tmp_path / "x.ckpt")
+    found = read_official(tmp_path / "x.ckpt")
+    assert {name: len(tensor) for name, tensor in found.items()} == dict(zip(named, range(1, 5), strict=True))
+
+
+def test_two_networks_in_one_checkpoint_are_told(tmp_path):
+    tensors = {"model.arch_hr.x": torch.ones(1), "ema.module.arch_hr.x": torch.ones(1)}
+    torch.save({"state_dict": tensors}, tmp_path / "x.ckpt")
+    with pytest.raises(
+        DataError, match=r"x\.ckpt: holds 2 networks, 'ema\.module\.' and 'model\.'; save only one"
+    ):
+        read_official(tmp_path / "x.ckpt")
+    torch.save({"a": {"arch_hr.x": torch.ones(1)}, "b": {"arch_hr.x": torch.ones(1)}}, tmp_path / "x.ckpt")
+    with pytest.raises(DataError, match=r"x\.ckpt: holds 2 networks, 'a' and 'b'; save only one"):
+        read_official(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+def test_a_pickled_model_is_named_as_such(tmp_path, key, zipped):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    content = {key: model, "epoch": 3} if key else model
+    torch.save(content, tmp_path / "x.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(DataError) as refusal:
+        read_official(tmp_path / "x.ckpt")
+    told = str(refusal.value)
+    assert "x.ckpt: holds objects of torch.nn.modules." in told
+    assert "torch.save(model.state_dict(), FILE)" in told
+
+
 class Attack:
     def __init__(self, call: Callable[..., object], *arguments: object) -> None:
         self.call = call, arguments
@@ -225,6 +278,9 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path, call, zipped):
     [
         (None, "x.ckpt: cannot be read ("),
         (b"PK is no checkpoint", "x.ckpt: cannot be read ("),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a git-lfs pointer: download the file itself"),
+        (b"<!DOCTYPE html>", "it is a web page"),
+        ({"state_dict": {}}, "x.ckpt: holds no tensors"),
         ([torch.ones(1)], "x.ckpt: holds a list; expected the tensors of a U-T&T by name"),
         ({"a": torch.ones(1)}, "x.ckpt: no checkpoint of the official U-T&T; it holds other tensors (a …)"),
     ],

@@ -179,6 +179,50 @@ def test_only_a_new_or_empty_folder_is_filled(tmp_path: Path):
     assert not (tmp_path / "new/model.py").exists()
 
 
+def test_the_name_of_a_zip_may_be_in_capitals(tmp_path: Path):
+    write_submission(tmp_path / "new.ZIP", {"model.py": b"1"})
+    with zipfile.ZipFile(tmp_path / "new.ZIP") as archive:
+        assert archive.namelist() == ["model.py"]
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.tar", "x.7z", "x.rar", "x.TAR.XZ", "x.zip.gz"])
+def test_other_archives_are_refused(tmp_path: Path, name: str):
+    with pytest.raises(
+        UsageError, match=r"a submission is a zip or a folder; give a name that ends in \.zip"
+    ):
+        write_submission(tmp_path / name, {"model.py": b"1"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_may_have_a_point_in_its_name(tmp_path: Path):
+    write_submission(tmp_path / "v1.2", {"model.py": b"1"})
+    assert (tmp_path / "v1.2/model.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        (
+            "last.pt",
+            b"PK",
+            r"last\.pt: is the state from which --resume goes on; give its folder \S+, which has",
+        ),
+        ("x.pt", b"PK\x03\x04", r"it is a zip, or torch\.save wrote it; convert_checkpoint\.py turns"),
+        ("x.pth", b"\x80\x02}q", r"pickle or torch\.save wrote it; convert_checkpoint\.py"),
+        ("model.json", b'{\n "schema": 1', r"it is JSON; expected a folder that train\.py wrote"),
+        ("x.safetensors", b"version https://git-lfs.github.com/spec/v1", r"git-lfs pointer: download"),
+        ("x.safetensors", b"", r"it is empty; expected a folder that train\.py wrote"),
+        ("x.safetensors", b"\x08\0\0\0\0\0\0\0{}      ", r"its header does not name a configuration"),
+        ("x.safetensors", b"\x50\0\0\0\0\0\0\0{}", r"it is damaged, or another program wrote it"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, name: str, content: bytes, sentence: str):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises((DataError, UsageError), match=sentence):
+        pack_checkpoint(tmp_path / name, batch_size=1)
+
+
 def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))

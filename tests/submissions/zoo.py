@@ -36,7 +36,7 @@ ANIMALS = (
     Animal("floods_stdout", 0, "within_limit"),
     Animal("stays", 0, "within_limit"),
     Animal("no_model_class", 3, "model.py defines no class Model"),
-    Animal("import_error", 3, "loading: ModuleNotFoundError: No module named 'package_that_nobody_has'"),
+    Animal("import_error", 3, "'package_that_nobody_has' is neither in the submission nor installed"),
     Animal("imports_the_kit", 3, "No module named 'flair_scoring' in the submission"),
     Animal("raises_in_init", 3, "model.py:5 in load_weights: raise RuntimeError"),
     Animal("raises_in_predict", 3, "warm-up (batch of 1): KeyError: 'arial'"),
