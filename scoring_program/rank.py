@@ -16,6 +16,7 @@ from flair_scoring.leaderboard import make_board, render_csv, render_json, rende
 from flair_scoring.matrices import NAME as MATRICES
 from flair_scoring.ranking import read_results
 from flair_scoring.results import PAGE, SCORES
+from flair_scoring.selection import exclude, keep_one_each, read_participants
 
 
 def main() -> None:
@@ -29,7 +30,31 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="the page, for example leaderboard.html"
     )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="list this result without ranking it; --because must follow. Both may be given several times",
+    )
+    parser.add_argument(
+        "--because", action="append", default=[], metavar="TEXT", help="why, for all to read on the page"
+    )
+    parser.add_argument(
+        "--participants",
+        type=Path,
+        metavar="FILE",
+        help="csv with the columns result and participant, earlier results first: rank one result of each",
+    )
+    parser.add_argument(
+        "--keep",
+        choices=("best", "latest"),
+        default="best",
+        help="which result of a participant is ranked (default: %(default)s)",
+    )
     args = parser.parse_args()
+    if len(args.exclude) != len(args.because):
+        parser.error("each --exclude NAME needs a --because TEXT")
     if args.output.suffix != ".html":
         parser.error(f"--output {args.output}: expected a name that ends with .html")
     if args.output.is_dir():
@@ -39,7 +64,9 @@ def main() -> None:
     if read & {page.resolve() for page in pages}:
         parser.error(f"--output {args.output}: would replace a file of a RESULT; choose another name")
     remove_files(pages)  # a leaderboard of earlier results must not outlive a failure
-    board = make_board(read_results(args.results))
+    results = exclude(read_results(args.results), dict(zip(args.exclude, args.because, strict=True)))
+    participants = read_participants(args.participants) if args.participants else {}
+    board = make_board(keep_one_each(results, participants, args.keep == "latest"))
     contents = [render_csv(board), render_json(board), render_page_of(board)]
     for page, content in zip(pages, contents, strict=True):
         write_file(page, content)

@@ -13,6 +13,7 @@ from typing import Any
 
 from flair_scoring.chart import interval_plot, scatter_plot
 from flair_scoring.comparison import ALPHA, MIN_DOMAINS
+from flair_scoring.errors import list_names
 from flair_scoring.page import Markup, paragraph, render_page, table
 from flair_scoring.provenance import stamp
 from flair_scoring.published import read_published
@@ -24,6 +25,7 @@ from flair_scoring.ranking import (
     pareto_front,
     rank_results,
 )
+from flair_scoring.time_basis import Basis, describe_difference, most_common_basis, time_basis
 
 _HEAD = (
     *("rank", "name", "mIoU", "95 % interval", "group", "p leader", "p above"),
@@ -57,15 +59,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 @dataclass(frozen=True)
 class Board:
-    """The results as read_results orders them, and the standings of those with a score."""
+    """The results as read_results orders them, the standings of those that are ranked.
+
+    `basis`: on which most of the ranked results were timed; None if none was.
+    """
 
     results: Sequence[Result]
     standings: Sequence[Standing]
+    basis: Basis | None
 
 
 def make_board(results: Sequence[Result]) -> Board:
-    """The results with the tests of their differences, which take the time."""
-    return Board(results, rank_results(results))
+    """The results with the tests of their differences, which take the time; DataError as rank_results."""
+    standings = rank_results(results)
+    return Board(results, standings, most_common_basis(standing.result.timing for standing in standings))
 
 
 def render_text(board: Board) -> str:
@@ -79,7 +86,7 @@ def render_text(board: Board) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "", _explain(board.results)])
+    return "\n".join([*lines, "", _explain(board), *_explain_times(board)])
 
 
 def render_csv(board: Board) -> str:
@@ -97,8 +104,9 @@ def render_json(board: Board) -> str:
     """The same records, the published results, and the stamp."""
     content = {
         **stamp(),
-        "domains": count_domains(board.results),
-        "method": _explain(board.results),
+        "domains": count_domains([standing.result for standing in board.standings]),
+        "method": _explain(board),
+        "timed_otherwise": _explain_times(board),
         "results": _records(board),
         "published": [vars(row) for row in read_published()],
     }
@@ -113,10 +121,11 @@ def render_page_of(board: Board) -> str:
         "FLAIR #2: leaderboard",
         paragraph("mIoU over the scored classes; click on a heading to sort.", "soft"),
         table(_HEAD, rows, "sortable"),
-        paragraph(_explain(board.results), "soft"),
+        paragraph(_explain(board), "soft"),
+        *(paragraph(sentence, "soft") for sentence in _explain_times(board)),
         *_interval_section(scored),
         *_difference_section(scored),
-        *_time_section(scored),
+        *_time_section([result for result in scored if _is_comparable(result, board)]),
         *_class_section(scored),
         "<h2>Published results</h2>",
         paragraph("As their sources state them on the test set of FLAIR #2; not measured here.", "soft"),
@@ -126,8 +135,8 @@ def render_page_of(board: Board) -> str:
 
 
 def _rows(board: Board) -> list[list[str]]:
-    """Cells by _HEAD: the ranked results, the reference's times, the results without a score."""
-    rows = [_row(standing) for standing in board.standings]
+    """Cells by _HEAD: the ranked results, the reference's times, those without a score, those left out."""
+    rows = [_row(standing, board) for standing in board.standings]
     if times := [
         seconds for r in board.results if (seconds := r.timing.get("reference_seconds")) is not None
     ]:
@@ -137,11 +146,15 @@ def _rows(board: Board) -> list[list[str]]:
         if not result.scores:
             timing = result.timing
             reason = f"{timing.get('verdict')}: {timing.get('reason') or 'no score; score.py says why'}"
-            rows.append(["", result.name, *[""] * 5, *_times(timing), reason])
+            rows.append(["", result.name, *[""] * 5, *_times(timing), result.left_out or reason])
+    for result in board.results:
+        if result.scores and result.left_out:
+            miou = f"{result.scores['miou']:.4f}"
+            rows.append(["", result.name, miou, *[""] * 4, *_times(result.timing), result.left_out])
     return rows
 
 
-def _row(standing: Standing) -> list[str]:
+def _row(standing: Standing, board: Board) -> list[str]:
     scores, timing = standing.result.scores, standing.result.timing
     return [
         str(standing.rank),
@@ -151,13 +164,34 @@ def _row(standing: Standing) -> list[str]:
         _number(standing.group, 0),
         _number(standing.p_leader, 3),
         _number(standing.p_above, 3),
-        *_times(timing),
+        *_times(timing, "" if _is_comparable(standing.result, board) else "*"),
         str(timing.get("verdict", "not timed")),
     ]
 
 
-def _times(timing: dict[str, Any]) -> list[str]:
-    return [_number(timing.get("ratio"), 3), _number(timing.get("inference_seconds"), 2)]
+def _times(timing: dict[str, Any], mark: str = "") -> list[str]:
+    ratio = _number(timing.get("ratio"), 3)
+    return [ratio and ratio + mark, _number(timing.get("inference_seconds"), 2)]
+
+
+def _is_comparable(result: Result, board: Board) -> bool:
+    """Whether its time, if it has one, was taken on the basis of most others."""
+    basis = time_basis(result.timing)
+    return basis is None or basis == board.basis
+
+
+def _explain_times(board: Board) -> list[str]:
+    """Which ratios are marked, and why."""
+    marked = [
+        f"{standing.result.name} ({describe_difference(basis, board.basis)})"
+        for standing in board.standings
+        if board.basis and (basis := time_basis(standing.result.timing)) and basis != board.basis
+    ]
+    if not marked:
+        return []
+    return [
+        f"* Timed otherwise than most results; the ratio is not compared with theirs: {list_names(marked)}."
+    ]
 
 
 def _records(board: Board) -> list[dict[str, Any]]:
@@ -175,14 +209,23 @@ def _records(board: Board) -> list[dict[str, Any]]:
                 "verdict": result.timing.get("verdict"),
                 "reason": result.timing.get("reason"),
                 "pareto": result.name in front,
+                "time_comparable": _is_comparable(result, board),
                 **result.scores,
             }
         )
     for result in board.results:
         if not result.scores:
             fields = {key: result.timing.get(key) for key in ("verdict", "reason", "inference_seconds")}
-            records.append({"name": result.name, **fields, "time_ratio": result.timing.get("ratio")})
+            ratio = result.timing.get("ratio")
+            records.append({"name": result.name, **fields, "time_ratio": ratio, **_left_out(result)})
+        elif result.left_out:
+            fields = {key: result.timing.get(key) for key in ("verdict", "reason")}
+            records.append({"name": result.name, **fields, **_left_out(result), **result.scores})
     return records
+
+
+def _left_out(result: Result) -> dict[str, str]:
+    return {"left_out": result.left_out} if result.left_out else {}
 
 
 def _plain(value: Any) -> Any:
@@ -190,9 +233,9 @@ def _plain(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
-def _explain(results: Sequence[Result]) -> str:
+def _explain(board: Board) -> str:
     """How to read the table: interval, groups and p-values, or why there are none."""
-    domains = count_domains(results)
+    domains = count_domains([standing.result for standing in board.standings])
     if not domains:
         return "No tests of differences: they need confusion.npz with domains beside each scores.json."
     if domains < MIN_DOMAINS:

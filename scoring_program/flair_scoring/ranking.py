@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from flair_scoring.comparison import ALPHA, MIN_DOMAINS, leader_group_p_values, swap_test
-from flair_scoring.errors import DataError, FlairError, UsageError, list_problems
+from flair_scoring.errors import DataError, FlairError, UsageError, list_names, list_problems
 from flair_scoring.ingestion_output import TIMING, read_timing
 from flair_scoring.matrices import NAME as MATRICES
 from flair_scoring.matrices import read_domain_matrices
 from flair_scoring.metrics import mean_iou
 from flair_scoring.results import SCORES
+from flair_scoring.time_basis import Basis, most_common_basis, time_basis
 
 _ROUNDING = 1e-9
 
@@ -28,12 +29,14 @@ class Result:
     """One result folder: scores.json (empty if there is no score), timing.json (empty if not timed).
 
     `domains` is the confusion matrix of each domain, empty without confusion.npz or without domains.
+    `left_out` is the reason why it is listed and not ranked.
     """
 
     name: str
     scores: dict[str, float]
     timing: dict[str, Any]
     domains: dict[str, np.ndarray]
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class Standing:
 def read_results(folders: Sequence[Path]) -> list[Result]:
     """The results in `folders`, best first, those without a score last; equal scores by time, then name.
 
-    Raises UsageError for a folder that holds no result, DataError for damaged files, and for scores over
-    other classes or other references than the best one's, which cannot be compared.
+    Times count if they can be compared (time_basis.py). Raises UsageError for a folder that holds no result,
+    DataError for damaged files, and for scores over other classes, which cannot be compared.
     """
     names = [folder.resolve().name.encode(errors="replace").decode() for folder in folders]
     unique = len(set(names)) == len(names)
@@ -75,14 +78,17 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
     keys = {tuple(sorted(key for key in r.scores if key.startswith("iou_"))) for r in results if r.scores}
     if len(keys) > 1:
         raise DataError("the results score different classes; rank those of one nomenclature together")
-    results.sort(key=_order)
-    _require_same_ground([result for result in results if result.domains])
-    return results
+    common = most_common_basis(result.timing for result in results)
+    return sorted(results, key=lambda result: _order(result, common))
 
 
 def rank_results(results: Sequence[Result]) -> list[Standing]:
-    """The scored results of `read_results` with the tests of their differences."""
-    scored = [result for result in results if result.scores]
+    """The scored results of `read_results` that are not left out, with the tests of their differences.
+
+    Raises DataError if they were scored on several versions of the references.
+    """
+    scored = [result for result in results if result.scores and not result.left_out]
+    _require_same_ground([result for result in scored if result.domains])
     if not _testable(scored):
         return [Standing(rank, result) for rank, result in enumerate(scored, 1)]
     matrices = np.stack([list(result.domains.values()) for result in scored])
@@ -111,9 +117,15 @@ def pairwise_p_values(results: Sequence[Result]) -> np.ndarray | None:
 
 
 def pareto_front(results: Sequence[Result]) -> set[str]:
-    """Names of the timed results that no other one beats in mIoU without being slower."""
+    """Names of the timed results that no other one beats in mIoU without being slower.
+
+    Only those whose times can be compared, on the basis that most of them have.
+    """
+    common = most_common_basis(result.timing for result in results)
     timed = [
-        (r.name, r.scores["miou"], r.timing["ratio"]) for r in results if r.timing.get("ratio") is not None
+        (r.name, r.scores["miou"], r.timing["ratio"])
+        for r in results
+        if common and time_basis(r.timing) == common
     ]
     return {
         name
@@ -161,21 +173,34 @@ def _read(folder: Path, name: str) -> Result:
 
 def _require_same_ground(results: Sequence[Result]) -> None:
     """Every domain must have as many reference pixels of each class in all results."""
-    if not results:
+    versions: list[tuple[dict[str, list[int]], list[str]]] = []
+    for result in results:
+        ground = _reference_pixels(result)
+        names = next((names for known, names in versions if known == ground), None)
+        if names is None:
+            versions.append((ground, [result.name]))
+        else:
+            names.append(result.name)
+    if len(versions) < 2:
         return
-    ground = _reference_pixels(results[0])
-    problems = [f"{r.name}" for r in results[1:] if _reference_pixels(r) != ground]
-    if problems:
-        title = f"scored on other references than {results[0].name}; rank results of one test set together"
-        raise DataError(list_problems(title, problems))
+    (first, names), *others = versions
+    problems = [f"version 1: {list_names(names)}"]
+    for number, (ground, names) in enumerate(others, 2):
+        every = sorted(first.keys() | ground.keys())
+        changed = list_names([domain for domain in every if first.get(domain) != ground.get(domain)])
+        problems.append(f"version {number}, which differs in {changed}: {list_names(names)}")
+    title = f"scored on {len(versions)} versions of the references; score all again on one of them"
+    raise DataError(list_problems(title, problems))
 
 
 def _reference_pixels(result: Result) -> dict[str, list[int]]:
     return {domain: matrix.sum(axis=1).tolist() for domain, matrix in result.domains.items()}
 
 
-def _order(result: Result) -> tuple[float, float, float, str]:
-    ratio, seconds = result.timing.get("ratio"), result.timing.get("inference_seconds")
+def _order(result: Result, common: Basis | None) -> tuple[float, float, float, str]:
+    comparable = common is None or time_basis(result.timing) == common
+    ratio = result.timing.get("ratio") if comparable else None
+    seconds = result.timing.get("inference_seconds") if comparable else None
     return (
         -result.scores.get("miou", -math.inf),
         math.inf if ratio is None else ratio,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -268,9 +269,11 @@ def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     fewer = write(tmp_path / "fewer", evaluate_made_up(np.full(5, 0.5)))
     done = rank(good, elsewhere, fewer, output=tmp_path / "board.html")
     assert done.returncode == 2
-    assert "scored on other references than good" in done.stderr
-    assert "elsewhere" in done.stderr
-    assert "fewer" in done.stderr
+    assert "scored on 3 versions of the references; score all again on one of them" in done.stderr
+    every = ", ".join(f"D{place:03d}_2020" for place in range(6))
+    assert "version 1: good" in done.stderr
+    assert f"version 2, which differs in {every}: elsewhere" in done.stderr
+    assert "version 3, which differs in D005_2020: fewer" in done.stderr
     (fewer / "confusion.npz").write_bytes((good / "confusion.npz").read_bytes())
     assert (
         "confusion.npz and scores.json are of different runs"
@@ -318,3 +321,112 @@ def test_the_page_needs_a_name_of_its_own(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "is a folder; expected the name of a page" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board.html", "good"]
+
+
+def timed(folder: Path, miou: float, ratio: float, **facts: Any) -> Path:
+    basis = {
+        "device": {"kind": "cuda", "name": "H200"},
+        "harness_sha256": "a" * 64,
+        "reference_sha256": "b" * 64,
+    }
+    return result(folder, miou, ratio=ratio, **(basis | facts))
+
+
+def test_times_of_another_device_program_or_reference_are_marked_and_not_compared(tmp_path: Path) -> None:
+    folders = [
+        timed(tmp_path / "usual", 0.60, 1.5),
+        timed(tmp_path / "usual too", 0.61, 1.6),
+        timed(tmp_path / "slow card", 0.60, 0.5, device={"kind": "cuda", "name": "V100"}),
+        timed(tmp_path / "old clock", 0.62, 0.6, harness_sha256="c" * 64),
+        timed(tmp_path / "other unit", 0.59, 0.7, reference_sha256=None),
+        result(tmp_path / "untimed", 0.3),
+    ]
+    done = rank(*folders, output=tmp_path / "board.html")
+    assert done.returncode == 0, done.stderr
+    marked = [line.split("0.")[0] for line in done.stdout.splitlines() if re.search(r"\d\*", line)]
+    assert [line.strip() for line in marked] == ["1  old clock", "4  slow card", "5  other unit"]
+    (note,) = [line for line in done.stdout.splitlines() if line.startswith("*")]
+    assert "slow card (device V100 instead of H200)" in note
+    assert "old clock (version of the ingestion program cccccccccccc instead of aaaaaaaaaaaa)" in note
+    assert "other unit (reference submission unknown instead of bbbbbbbbbbbb)" in note
+    board = json.loads((tmp_path / "board.json").read_text())["results"]
+    assert [row["name"] for row in board if row["pareto"]] == ["usual too", "usual"]
+    assert {row["name"] for row in board if not row["time_comparable"]} == {
+        *("old clock", "slow card", "other unit"),
+    }
+    assert [row["name"] for row in board][2:4] == ["usual", "slow card"]  # a tie in mIoU
+    page = Outline((tmp_path / "board.html").read_text())
+    assert any(text.startswith("* Timed otherwise than most") for text in page.text)
+    assert "slow card" not in page.text[page.text.index("mIoU and time") : page.text.index("Classes")]
+
+
+def test_a_result_is_excluded_with_a_reason_that_everybody_sees(tmp_path: Path) -> None:
+    good = write(tmp_path / "good", evaluate_made_up(np.full(6, 0.8)))
+    cheat = write(tmp_path / "cheat", evaluate_made_up(np.full(6, 0.9), ground=1))
+    failed = result(tmp_path / "failed", None, verdict="failed", reason="r")
+    options = ["--exclude", "cheat", "--because", "work in gaps"]
+    done = rank(good, cheat, failed, *map(Path, options), output=tmp_path / "board.html")
+    assert done.returncode == 0, done.stderr  # its references do not matter any more
+    lines = done.stdout.splitlines()
+    assert lines[1].split()[:2] == ["1", "good"]
+    assert lines[3].split()[:2] == ["cheat", f"{evaluate_made_up(np.full(6, 0.9), ground=1).miou:.4f}"]
+    assert lines[3].endswith("excluded: work in gaps")
+    rows = {row["name"]: row for row in json.loads((tmp_path / "board.json").read_text())["results"]}
+    assert rows["cheat"]["left_out"] == "excluded: work in gaps"
+    assert rows["cheat"]["miou"] > rows["good"]["miou"]
+    assert "rank" not in rows["cheat"]
+    assert "excluded: work in gaps" in (tmp_path / "board.csv").read_text()
+    assert "excluded: work in gaps" in Outline((tmp_path / "board.html").read_text()).text
+    for wrong, sentence in (
+        (
+            ["--exclude", "nobody", "--because", "x"],
+            "--exclude: no result of the name nobody; there are cheat,",
+        ),
+        (["--exclude", "cheat"], "each --exclude NAME needs a --because TEXT"),
+    ):
+        done = rank(good, cheat, failed, *map(Path, wrong), output=tmp_path / "board.html")
+        assert done.returncode == 2
+        assert sentence in done.stderr
+
+
+@pytest.mark.parametrize(("rule", "ranked"), [("best", ["b1", "a2", "c"]), ("latest", ["a3", "c", "b2"])])
+def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ranked: list[str]) -> None:
+    scores = {"a1": 0.5, "a2": 0.61, "a3": 0.6, "b1": 0.7, "b2": 0.4, "c": 0.55}
+    folders = [result(tmp_path / name, miou) for name, miou in scores.items()]
+    folders.append(result(tmp_path / "a4", None, verdict="failed", reason="r"))
+    lines = ["result,participant", "a1,Ann", "b1, Bob", "a2,Ann", "a3,Ann", "", "b2,Bob", "a4,Ann"]
+    (tmp_path / "who.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    options = ["--participants", str(tmp_path / "who.csv"), "--keep", rule]
+    done = rank(*folders, *map(Path, options), output=tmp_path / "board.html")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "board.json").read_text())["results"]
+    assert [row["name"] for row in rows if "rank" in row] == ranked
+    left_out = {row["name"]: row["left_out"] for row in rows if "left_out" in row}
+    assert left_out.keys() == scores.keys() - set(ranked)
+    (bobs,) = set(ranked) & {"b1", "b2"}
+    assert left_out[({"b1", "b2"} - {bobs}).pop()] == f"of Bob, whose {rule} result is {bobs}"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "who.csv: cannot be read"),
+        ("good,Ann", "who.csv: expected the first line result,participant"),
+        ("result,participant\ngood\ngood,A\ngood,B", "(2 problems)"),
+        (
+            "result,participant\nelsewhere,Ann",
+            "--participants: no result of the name elsewhere; there are good",
+        ),
+        (b"\xff\xfe", "who.csv: is no text in UTF-8"),
+    ],
+)
+def test_a_list_of_participants_that_is_wrong_is_refused(
+    tmp_path: Path, text: str | bytes | None, sentence: str
+) -> None:
+    path = tmp_path / "who.csv"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    good = result(tmp_path / "good", 0.6)
+    done = rank(good, Path("--participants"), path, output=tmp_path / "board.html")
+    assert done.returncode == 2
+    assert sentence in done.stderr
