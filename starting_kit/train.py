@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from flair_baseline.allocator import keep_freed_memory
-from flair_baseline.config import find_config, load_config
+from flair_baseline.config import describe_keys, find_config, load_config
 from flair_baseline.distributed import joined_ranks, rank
 from flair_baseline.domain_archives import require_data
 from flair_baseline.learner import choose_device
@@ -24,7 +24,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Any key of the configuration can be changed: flair_baseline/config.py lists them.\n"
+        epilog="The keys of a configuration, their defaults (the paper's U-T&T, no strategy on) and values;\n"
+        f"flair_baseline/config.py says more about each:\n{describe_keys()}\n\n"
         "example: python starting_kit/train.py --data /data/flair2 --config utt_best batch_size=5\n"
         "         torchrun --nproc-per-node 4 starting_kit/train.py --data /data/flair2 --config utt_best",
     )

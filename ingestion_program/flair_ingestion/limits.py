@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
 from collections.abc import Sequence
@@ -10,9 +9,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flair_scoring.errors import UsageError, list_problems
+from flair_scoring.settings import parse_settings, similar_key
 
 DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
 # As fractions of the limit: what a careful measurement on one machine scatters by, and what is too much
@@ -143,19 +141,21 @@ def needs_another_attempt(attempts: Sequence[float], limits: Sequence[TimeLimit]
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_settings(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); expected keys of limits.yaml") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML: {error}") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}; expected lines of the form 'key: value'") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected lines of the form 'key: value'")
     return content
 
 
 def _unknown(key: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0)[0]
-    return f"unknown key {key!r}; the nearest is {near!r}"
+    near = similar_key(key, names)
+    return f"unknown key {key!r}; " + (
+        f"did you mean {near!r}?" if near else f"the keys are {', '.join(names)}"
+    )
 
 
 def _positive(name: str, value: object) -> Any:

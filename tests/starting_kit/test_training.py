@@ -1,4 +1,5 @@
 import csv
+import importlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from flair_baseline import patches, training
 from flair_baseline.checkpoint import read_provenance
-from flair_baseline.config import Config, load_config, model_options, to_dict
+from flair_baseline.config import Config, describe_keys, load_config, model_options, to_dict
 from flair_baseline.history import draw_curves
 from flair_baseline.learner import make_learner, standardise_series
 from flair_baseline.metadata import encode_metadata
@@ -59,6 +60,14 @@ def command(*arguments: object, **environment: str) -> subprocess.CompletedProce
         timeout=120,
         env=os.environ | environment,
     )
+
+
+def main(*arguments: object) -> None:
+    """train.py in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TRAIN.parent)
+        patch.setattr(sys, "argv", [str(TRAIN), *map(str, arguments)])
+        importlib.import_module("train").main()
 
 
 def flatten(model: UTT) -> torch.Tensor:
@@ -329,6 +338,12 @@ def test_pretrained_weights_without_network_are_explained(flair_tree: Path, tmp_
     assert done.returncode == 2
     assert "use encoder_weights=null" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_keys_of_a_configuration(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main("--help")
+    assert describe_keys() in capsys.readouterr().out
 
 
 def test_impossible_wishes_are_refused(flair_tree: Path, tmp_path: Path):
