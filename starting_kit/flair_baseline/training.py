@@ -29,6 +29,7 @@ from tqdm import tqdm
 from flair_baseline.checkpoint import STATE, WEIGHTS, read_state, save_model, save_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
+from flair_baseline.encoders import check_network
 from flair_baseline.history import Row, draw_curves, write_table
 from flair_baseline.learner import (
     Learner,
@@ -57,8 +58,10 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
     be_deterministic(config.deterministic)
     device = choose_device(config.device)
     state = from_rank_0(find_state(run, config, resume) if rank() == 0 else None)
-    training, held_out = index_training_patches(data, config)
     shared = share_step(config)
+    # on GPUs batch norm takes the statistics of all ranks together
+    check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
+    training, held_out = index_training_patches(data, config)
     fresh = shared if state is None else replace(shared, encoder_weights=None)  # nothing to download again
     learner = make_learner(fresh, device, len(make_loader(training, shared, epoch=0)))
     if rank() == 0:
