@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flair_scoring.errors import UsageError, list_problems
-from flair_scoring.settings import parse_settings, similar_key
+from flair_scoring.settings import parse_settings
 
 DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
 # As fractions of the limit: what a careful measurement on one machine scatters by, and what is too much
@@ -152,10 +153,9 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _unknown(key: str, names: Sequence[str]) -> str:
-    near = similar_key(key, names)
-    return f"unknown key {key!r}; " + (
-        f"did you mean {near!r}?" if near else f"the keys are {', '.join(names)}"
-    )
+    near = difflib.get_close_matches(key, names, n=1)
+    known = f"the nearest is {near[0]!r}" if near else f"the keys are {', '.join(names)}"
+    return f"unknown key {key!r:.60}; {known}"
 
 
 def _positive(name: str, value: object) -> Any:

@@ -40,15 +40,12 @@ def test_a_file_and_options_replace_what_they_name(tmp_path: Path) -> None:
     assert limits.with_options(0, 3.5).seconds == 3.5
 
 
-def test_all_mistakes_of_a_file_are_told(tmp_path: Path) -> None:
-    text = (
-        "warmup_second: 3\ngpus: 2\nratio: fast\ncalibration_patches: 1.5\nload_seconds: 0\nmemory_gib: yes\n"
-    )
+def test_all_mistakes_of_a_file_are_told_with_the_nearest_key(tmp_path: Path) -> None:
+    text = "warmup_second: 3\nratio: fast\ncalibration_patches: 1.5\nload_seconds: 0\nmemory_gib: yes\n"
     with pytest.raises(UsageError) as caught:
         read_limits(write(tmp_path, text + "wall_seconds:"))
     for problem in (
-        "unknown key 'warmup_second'; did you mean 'warmup_seconds'?",
-        "unknown key 'gpus'; the keys are ratio, seconds, calibration_patches, ",
+        "unknown key 'warmup_second'; the nearest is 'warmup_seconds'",
         "ratio is 'fast'; expected a number above 0",
         "calibration_patches is 1.5; expected a whole number",
         "load_seconds is 0; expected a number above 0",
@@ -62,15 +59,6 @@ def test_all_mistakes_of_a_file_are_told(tmp_path: Path) -> None:
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"mine\.yaml"):
         read_limits(write(tmp_path, text))
-
-
-def test_a_limit_that_is_there_twice_and_another_encoding_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="line 3: the key 'ratio' is there a second time, after line 1"):
-        read_limits(write(tmp_path, "ratio: 2\nseconds: 5\nratio: 3\n"))
-    path = tmp_path / "latin.yaml"
-    path.write_bytes("ratio: 2  # réglé\n".encode("latin-1"))
-    with pytest.raises(UsageError, match=r"latin\.yaml: line 1 is not UTF-8 \(byte 0xe9\); save the file as"):
-        read_limits(path)
 
 
 def test_a_file_of_limits_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -128,3 +116,12 @@ def test_three_attempts_at_most_decide_by_their_median() -> None:
         expected = statistics.median((first, second, third)) if grey else first
         counted = sorted(attempts)[len(attempts) // 2]
         assert (exceeded(counted, limits) is None) is (expected <= 10.0)
+
+
+def test_a_limit_that_is_there_twice_and_another_encoding_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="line 3: the key 'ratio' is there a second time, after line 1"):
+        read_limits(write(tmp_path, "ratio: 2\nseconds: 5\nratio: 3\n"))
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("ratio: 2  # réglé\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"latin\.yaml: line 1 is not UTF-8 \(byte 0xe9\); save the file as"):
+        read_limits(path)
