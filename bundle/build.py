@@ -50,6 +50,7 @@ from schema import COMPETITION, COMPETITION_REQUIRED, PHASE, TASK, check_mapping
 from flair_ingestion.completeness import describe_gaps  # noqa: E402
 from flair_scoring.errors import DataError, UsageError, list_names, list_problems, run_command  # noqa: E402
 from flair_scoring.provenance import commit  # noqa: E402
+from flair_scoring.settings import parse_settings  # noqa: E402
 
 PHASE_REQUIRED = ("name", "start", "tasks", "max_submissions_per_day", "max_submissions")  # pages show them
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the same input gives the same bytes
@@ -59,9 +60,9 @@ PACKED = (".zip", ".tif", ".png", ".safetensors")  # does not get smaller
 def read_competition(image: str | None) -> dict:
     """bundle.yaml, with the image put in if there is one; DataError with all that cannot be built."""
     try:
-        competition = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"{SOURCE}: not YAML in UTF-8: {error}") from None
+        competition = parse_settings(SOURCE.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{SOURCE}: {error}; expected lines of the form 'key: value'") from None
     if isinstance(competition, dict) and image:
         competition["docker_image"] = image
     problems = check_mapping(SOURCE.name, competition, COMPETITION, COMPETITION_REQUIRED)

@@ -1,17 +1,18 @@
 """The keys of competition.yaml, Codabench's version 2 schema: which are read, and what each may hold.
 
 Limits and choices are those of the platform's own importer. It ignores unknown keys silently, so here they
-are problems, with the nearest key that it does read.
+are problems, with a similar key that it does read, or all of them.
 """
 
 from __future__ import annotations
 
 import datetime
-import difflib
 import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from flair_scoring.settings import similar_key
 
 # Says what was expected instead of a value; None if it is fine
 Check = Callable[[Any], str | None]
@@ -31,10 +32,9 @@ def check_mapping(where: str, value: Any, keys: Mapping[str, Check], required: t
     problems = [f"{where}: {key!r} is missing" for key in required if key not in value]
     for key, content in value.items():
         if key not in keys:
-            near = difflib.get_close_matches(str(key), keys, n=1, cutoff=0)[0]
-            problems.append(
-                f"{where}: the platform does not read {key!r}; the nearest key that it reads is {near!r}"
-            )
+            near = similar_key(key, keys)
+            hint = f"did you mean {near!r}?" if near else f"it reads {', '.join(keys)}"
+            problems.append(f"{where}: the platform does not read {key!r}; {hint}")
         elif expected := keys[key](content):
             problems.append(f"{where}: {key} is {_short(content)}; expected {expected}")
     return problems

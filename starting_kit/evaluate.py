@@ -24,6 +24,7 @@ from pathlib import Path
 
 from flair_baseline.domain_archives import require_data
 from flair_baseline.imports import missing_imports, read_packages
+from flair_baseline.interruption import advice_if_interrupted, command_that_goes_on
 from flair_ingestion.completeness import describe_gaps
 from flair_ingestion.dataset import index_patches, labels_folder
 from flair_ingestion.predictions import check_output
@@ -297,7 +298,10 @@ def main() -> None:
     for gap in describe_gaps(args.data, {args.split: patches}):
         print(f"note: {gap}", file=sys.stderr)
     require_outputs(submissions, args.data, args.output)
-    with tempfile.TemporaryDirectory() as folder:  # the reference is timed once for all of them
+    with (
+        advice_if_interrupted(_advise(submissions, args.submissions)),
+        tempfile.TemporaryDirectory() as folder,  # the reference is timed once for all of them
+    ):
         args.reference_cache = args.reference_cache or folder
         ends = evaluate_all(submissions, args, options)
     if len(submissions) > 1:
@@ -306,6 +310,15 @@ def main() -> None:
     unscored = {name: end for name, end in unscored.items() if end.code != 0}
     if unscored:
         raise _failure(unscored, len(submissions))
+
+
+def _advise(submissions: dict[str, Path], named: list[Path]) -> str:
+    """What to do after an interruption: the same command, which keeps what was not named itself."""
+    again = [submission in named for submission in submissions.values()]
+    if all(again):
+        return f"this command begins again, since it names its submissions: {command_that_goes_on()}"
+    but = " but those of submissions that are named" if any(again) else ""
+    return f"complete results are kept{but}; this command goes on: {command_that_goes_on()}"
 
 
 def _explain_ranking(output: Path) -> None:

@@ -16,6 +16,7 @@ from flair_baseline.allocator import keep_freed_memory
 from flair_baseline.config import parse_overrides
 from flair_baseline.distributed import joined_ranks, rank
 from flair_baseline.domain_archives import require_data
+from flair_baseline.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.learner import choose_device
 from flair_baseline.table_iv import (
     ROWS,
@@ -85,7 +86,8 @@ def main() -> None:
     results: dict[str, list[Result]] = {}
     if choose_device(next(iter(configs.values())).device).type == "cpu":
         keep_freed_memory()
-    with joined_ranks(), explained_failures():
+    advice = f"finished runs and epochs are kept; this command goes on: {command_that_goes_on()}"
+    with joined_ranks(), explained_failures(), advice_if_interrupted(advice if rank() == 0 else ""):
         for done, ((name, _), config) in enumerate(configs.items(), 1):
             if rank() == 0:
                 print(f"== {name}, seed {config.seed} ({done} of {len(configs)})", file=sys.stderr)

@@ -11,9 +11,10 @@ import argparse
 from pathlib import Path
 
 from flair_baseline.allocator import keep_freed_memory
-from flair_baseline.config import find_config, load_config
+from flair_baseline.config import describe_keys, find_config, load_config
 from flair_baseline.distributed import joined_ranks, rank
 from flair_baseline.domain_archives import require_data
+from flair_baseline.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.learner import choose_device
 from flair_baseline.training import explained_failures, train
 from flair_scoring.errors import run_command
@@ -24,7 +25,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Any key of the configuration can be changed: flair_baseline/config.py lists them.\n"
+        epilog="The keys of a configuration, their defaults (the paper's U-T&T, no strategy on) and values;\n"
+        f"flair_baseline/config.py says more about each:\n{describe_keys()}\n\n"
         "example: python starting_kit/train.py --data /data/flair2 --config utt_best batch_size=5\n"
         "         torchrun --nproc-per-node 4 starting_kit/train.py --data /data/flair2 --config utt_best",
     )
@@ -41,7 +43,7 @@ def main() -> None:
         "--resume",
         action="store_true",
         help="continue the run in RUN, bit for bit on the CPU and on GPUs with deterministic=true; "
-        "begin it if there is none",
+        "begin it, and say so, if there is none",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example epochs=3 encoder_weights=null"
@@ -53,7 +55,8 @@ def main() -> None:
     if choose_device(config.device).type == "cpu":
         keep_freed_memory()
     require_data(args.data)
-    with joined_ranks(), explained_failures():
+    advice = f"finished epochs are kept; this command goes on: {command_that_goes_on('--resume')}"
+    with joined_ranks(), explained_failures(), advice_if_interrupted(advice if rank() == 0 else ""):
         best = train(config, args.data, run, args.resume)
         if rank() == 0:
             print(f"{run}: validation mIoU {best['val_miou']:.4f} in epoch {best['epoch']:.0f}")

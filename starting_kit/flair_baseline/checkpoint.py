@@ -23,6 +23,7 @@ from flair_scoring.provenance import check_stamp, stamp
 
 WEIGHTS = "model.safetensors"
 STATE = "last.pt"
+PROVENANCE = "model.json"
 _BEGINNINGS = (  # of other files, and what they tell
     (b"version https://git-lfs", "it is a git-lfs pointer: download the file itself"),
     (b"PK", "it is a zip, or torch.save wrote it"),
@@ -46,7 +47,7 @@ def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics:
     text = json.dumps(provenance, indent=2, allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_file(run / WEIGHTS, save(tensors, metadata={"provenance": text}))
-    write_file(run / "model.json", text + "\n")
+    write_file(run / PROVENANCE, text + "\n")
 
 
 def find_weights(run_or_checkpoint: Path) -> Path:

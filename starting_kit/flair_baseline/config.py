@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
-
+from flair_baseline.official_keys import RENAMED, WITHOUT_COUNTERPART
 from flair_scoring.errors import UsageError, list_problems
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import PATCH_SIZE
+from flair_scoring.settings import parse_settings, similar_key
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 _LEAST = {
@@ -100,7 +100,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         try:
-            values[key] = _parse_yaml(text)
+            values[key] = parse_settings(text)
         except ValueError as error:
             problems.append(f"{override!r}: {error}")
         if not equals:
@@ -124,10 +124,10 @@ def read_values(name_or_path: str) -> dict[str, Any]:
     """Unchecked values of a named configuration of the kit or a YAML file, or UsageError."""
     path = find_config(name_or_path)
     try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"))
+        values = parse_settings(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a YAML file") from error
-    except ValueError as error:  # no UTF-8, too
+    except ValueError as error:
         raise UsageError(f"{path}: {error}; expected lines of key: value") from error
     if values is None:  # a file of comments only: all defaults
         return {}
@@ -138,26 +138,32 @@ def read_values(name_or_path: str) -> dict[str, Any]:
 
 def make_config(values: dict[str, Any], source: str) -> Config:
     """A checked Config from plain values; UsageError names the `source` and all that is wrong."""
-    problems: list[str] = []
     types = get_type_hints(Config)
+    problems, all_keys = _explain_unknown([key for key in values if key not in types], types)
     converted: dict[str, Any] = {}
     failed: set[str] = set()
-    for key, value in values.items():
-        if key not in types:
-            nearest = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
-            problems.append(f"unknown key {key!r}; did you mean {nearest[0]!r}?")
-            continue
+    for key in [key for key in values if key in types]:
         try:
-            converted[key] = _convert(value, types[key])
+            converted[key] = _convert(values[key], types[key])
         except (TypeError, ValueError, OverflowError):
-            problems.append(f"{key}: {value!r:.80} is not {_describe(types[key])}")
+            problems.append(f"{key}: {values[key]!r:.80} is not {_describe(types[key])}")
             failed.add(key)
     config = Config(**converted)
     # what is impossible together with a key that has its default here, for want of a value, may be possible
     problems += [one for one in _find_impossible(config) if failed.isdisjoint(re.findall(r"\w+", one))]
     if problems:
-        raise UsageError(list_problems(f"configuration {source}", problems))
+        raise UsageError(list_problems(f"configuration {source}", problems) + all_keys)
     return config
+
+
+def describe_keys() -> str:
+    """One line for each key of a configuration: its name, its default as YAML, what it may hold."""
+    lines = []
+    for key, kind in get_type_hints(Config).items():
+        default = getattr(Config, key)
+        text = default if isinstance(default, str) else json.dumps(default)
+        lines.append(f"  {key:<23} {text:<24}   {_describe(kind)}")
+    return "\n".join(lines)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -172,6 +178,24 @@ def model_options(config: Config) -> dict[str, Any]:
         *("metadata", "metadata_stages", "official_layers", "channels"),
     )
     return {key: value for key, value in to_dict(config).items() if key in keys}
+
+
+def _explain_unknown(unknown: Sequence[Any], known: Iterable[str]) -> tuple[list[str], str]:
+    """A problem for each unknown key; and a line with all keys if one of them is like none, else nothing."""
+    problems: list[str] = []
+    ours = {key: similar_key(key, known) for key in unknown}
+    for key in unknown:
+        if key in RENAMED:
+            problems.append(f"{key}: a key of IGN's configurations; here it is {RENAMED[key]}")
+        elif key not in WITHOUT_COUNTERPART:
+            problems.append(f"unknown key {key!r}" + (f"; did you mean {ours[key]!r}?" if ours[key] else ""))
+    if theirs := [key for key in unknown if key in WITHOUT_COUNTERPART]:
+        problems.append(
+            f"keys of IGN's configurations that have none here: {', '.join(theirs)}; leave them out, and "
+            "name folders and machines on the command line"
+        )
+    unlike = [key for key in unknown if not ours[key] and key not in RENAMED.keys() | WITHOUT_COUNTERPART]
+    return problems, f"\nthe keys are {', '.join(known)}" if unlike else ""
 
 
 def _find_impossible(config: Config) -> list[str]:
@@ -204,17 +228,6 @@ def _find_impossible(config: Config) -> list[str]:
     return problems
 
 
-def _parse_yaml(text: str) -> Any:
-    """The value of a YAML text, or ValueError with one line that says why it has none."""
-    try:
-        return yaml.safe_load(text)
-    except Exception as error:  # PyYAML lets through what its constructors of dates and numbers raise
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
-        raise ValueError(f"not valid YAML ({where}{reason})") from error
-
-
 def _convert(value: Any, kind: Any) -> Any:
     """`value` as the annotated type of a key; TypeError or ValueError when it is not one."""
     if get_origin(kind) is tuple:
@@ -226,7 +239,8 @@ def _convert(value: Any, kind: Any) -> Any:
             raise ValueError
         return value
     if kind == str | None:
-        return None if value is None else _convert(value, str)
+        absent = value is None or (isinstance(value, str) and value.lower() in ("none", "null", "~", ""))
+        return None if absent else _convert(value, str)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         value = float(value)  # YAML reads 1e-3 as text
     if type(value) is not kind:
@@ -240,7 +254,7 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     if get_origin(kind) is tuple:
-        return f"a list of {get_args(kind)[0].__name__}"
+        return "a list of whole numbers" if get_args(kind)[0] is int else "a list of numbers"
     return {
         bool: "true or false",
         int: "a whole number below 2**63",

@@ -12,6 +12,7 @@ from flair_scoring.files import write_file
 from flair_scoring.nomenclature import FLAIR_12
 
 Row = dict[str, float]
+TABLE, CURVES = "log.csv", "curves.png"  # their names in RUN
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from flair_baseline.config import Config, model_options
+from flair_baseline.config import Config
 from flair_baseline.distributed import local_rank, world_size
+from flair_baseline.encoders import make_network, require_encoder
 from flair_baseline.history import Row
 from flair_baseline.utae import UTAE
 from flair_baseline.utt import UTT
@@ -129,24 +128,14 @@ def build_model(config: Config) -> UTT:
 
     Raises UsageError when there is no such encoder or its weights cannot be had.
     """
+    require_encoder(config)
     try:
-        return UTT(encoder_weights=config.encoder_weights, **model_options(config))
+        return make_network(config)
     except OSError as error:
         raise UsageError(
             f"encoder_weights={config.encoder_weights}: the weights of {config.encoder} are not cached and "
             "cannot be downloaded from huggingface.co; go online or use encoder_weights=null"
         ) from error
-    except Exception as error:  # each family of encoders has its own way to say what it cannot do
-        names = smp.encoders.get_encoder_names()
-        if config.encoder not in names and not config.encoder.startswith("tu-"):  # timm's have that prefix
-            nearest = ", ".join(difflib.get_close_matches(config.encoder, names, n=4, cutoff=0.0))
-            raise UsageError(
-                f"encoder={config.encoder}: no such encoder; the nearest are {nearest}; all are in "
-                "segmentation_models_pytorch.encoders.get_encoder_names() and, after tu-, timm.list_models()"
-            ) from error
-        reason = str(error.args[0] if error.args else error).split("\n")[0]
-        chosen = f"encoder={config.encoder}, encoder_weights={config.encoder_weights}"
-        raise UsageError(f"{chosen}: {reason:.200}; choose another") from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -104,7 +104,7 @@ def _write_areas(
     root: Path, areas: list[Area], dates: tuple[int, int], seed: int, processes: int
 ) -> list[np.ndarray]:
     """Draw all areas in parallel; pixels per FLAIR value of each."""
-    progress = tqdm(total=len(areas), desc="drawing areas", unit="area")
+    progress = tqdm(total=len(areas), desc="drawing areas", unit="area", disable=None)
     with progress, concurrent.futures.ProcessPoolExecutor(processes, initializer=_leave_interrupts) as pool:
         try:
             futures = [pool.submit(write_area, root, area, dates, seed) for area in areas]

@@ -26,10 +26,11 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from tqdm import tqdm
 
-from flair_baseline.checkpoint import STATE, WEIGHTS, read_state, save_model, save_state
+from flair_baseline.checkpoint import PROVENANCE, STATE, WEIGHTS, read_state, save_model, save_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
-from flair_baseline.history import Row, draw_curves, write_table
+from flair_baseline.encoders import check_network
+from flair_baseline.history import CURVES, TABLE, Row, draw_curves, write_table
 from flair_baseline.learner import (
     Learner,
     batches_per_step,
@@ -40,10 +41,11 @@ from flair_baseline.learner import (
 )
 from flair_baseline.losses import sum_losses, sum_weights
 from flair_baseline.patches import Batch, index_training_patches, make_loader, measure_series
+from flair_baseline.run_folder import claimed
 from flair_baseline.validation import autocast, class_weights, validate
 from flair_ingestion.dataset import Patch
 from flair_scoring.errors import DataError, FlairError, UsageError
-from flair_scoring.files import make_folder
+from flair_scoring.interrupts import held_signals
 
 MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
 
@@ -52,31 +54,41 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
     """Train on the training domains of DATA into the folder RUN; returns the row of the best epoch.
 
     RUN gets model.safetensors and model.json (best epoch), last.pt (to resume), log.csv and curves.png.
-    UsageError when RUN holds a run and `resume` is not asked for, or when that run has another configuration.
+    UsageError when RUN holds a run and `resume` is not asked for, when that run has another configuration,
+    when another process trains there, and when a loss is no longer finite.
     """
+    with claimed(run) if rank() == 0 else nullcontext():
+        return _train(config, data, run, resume)
+
+
+def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
     be_deterministic(config.deterministic)
     device = choose_device(config.device)
     state = from_rank_0(find_state(run, config, resume) if rank() == 0 else None)
-    training, held_out = index_training_patches(data, config)
     shared = share_step(config)
+    # on GPUs batch norm takes the statistics of all ranks together
+    check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
+    training, held_out = index_training_patches(data, config)
     fresh = shared if state is None else replace(shared, encoder_weights=None)  # nothing to download again
     learner = make_learner(fresh, device, len(make_loader(training, shared, epoch=0)))
-    if rank() == 0:
-        make_folder(run)
     if state is not None:
         restore(learner, state, run)
     elif learner.model.utae is not None:
         standardise_series(learner.model.utae, *measure_series(training, config))
     rows = learner.rows
+    if rank() == 0:
+        place = f"continues after epoch {len(rows)} of {config.epochs}" if rows else "a new run begins"
+        print(f"{run}: {place}", file=sys.stderr)
     while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
         metrics = run_epoch(learner, training, held_out, shared)
         if rank() != 0:
             continue
-        if best_row(rows) is rows[-1]:
-            save_model(run, learner.model, config, len(rows), metrics)
-        write_table(run / "log.csv", rows)
-        draw_curves(run / "curves.png", rows)
-        save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on the disk
+        with held_signals():
+            if best_row(rows) is rows[-1]:
+                save_model(run, learner.model, config, len(rows), metrics)
+            write_table(run / TABLE, rows)
+            draw_curves(run / CURVES, rows)
+            save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on disk
     return best_row(rows)
 
 
@@ -117,12 +129,16 @@ def be_deterministic(wanted: bool) -> None:
 
 
 def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None:
-    """The state from which RUN continues, None when there is none; UsageError as `train`."""
-    begun = (run / STATE).exists()
-    if not resume and (begun or (run / WEIGHTS).exists()):
-        raise UsageError(f"{run}: holds a run already; continue it with --resume or choose another --output")
-    if not begun:
+    """The state from which RUN continues, None when there is nothing of a run; UsageError as `train`."""
+    if not (run / STATE).exists():
+        if left := [name for name in (WEIGHTS, PROVENANCE, TABLE, CURVES) if (run / name).exists()]:
+            raise UsageError(
+                f"{run}: holds {', '.join(left)} but no {STATE}, so it cannot be continued; choose another "
+                "--output, or remove what is there"
+            )
         return None
+    if not resume:
+        raise UsageError(f"{run}: holds a run already; continue it with --resume or choose another --output")
     state = read_state(run)
     then, now = state["config"], to_dict(config)
     changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then.get(key)]
@@ -142,7 +158,7 @@ def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # torch's, by part
         raise DataError(
             f"{run / STATE}: does not fit the network of its configuration; continue with the libraries that "
-            f"it was begun with ({run / 'model.json'} names them), or choose another --output"
+            f"it was begun with ({run / PROVENANCE} names them), or choose another --output"
         ) from error
 
 
@@ -153,6 +169,7 @@ def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Pa
     losses = train_epoch(learner, make_loader(training, config, epoch), config)
     average_buffers(learner.model)
     metrics = validate(learner.model, held_out, config)
+    require_finite(metrics["val_loss"], f"epoch {epoch + 1}/{config.epochs}: the validation loss")
     if isinstance(learner.scheduler, ReduceLROnPlateau):
         learner.scheduler.step(metrics["val_loss"])
     seconds = round(time.monotonic() - started, 1)
@@ -177,15 +194,14 @@ def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Ro
     learner.model.train()
     losses, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     title = f"epoch {len(learner.rows) + 1}/{config.epochs}"
-    quiet = rank() != 0
-    with tqdm(loader, desc=title, unit="batch", dynamic_ncols=True, leave=False, disable=quiet) as progress:
+    hidden = None if rank() == 0 else True  # None: shown on terminals only
+    with tqdm(loader, desc=title, unit="batch", dynamic_ncols=True, leave=False, disable=hidden) as progress:
         batches = iter(progress)
         while step := list(islice(batches, accumulation)):
             drop = bool(draws.random() < config.modality_dropout)
             step_losses, step_totals = take_step(learner, step, weights, config.precision, drop)
             loss = float((step_losses / step_totals.clamp(min=1)).sum())
-            if not math.isfinite(loss):
-                raise UsageError(f"{title}: the loss is no longer finite; lower the learning_rate")
+            require_finite(loss, f"{title}: the loss")
             losses += step_losses
             totals += step_totals
             progress.set_postfix(loss=f"{loss:.3f}")
@@ -232,9 +248,18 @@ def take_step(
     return sum_over_ranks(sums.cpu().double()), totals
 
 
+def require_finite(loss: float, name: str) -> None:
+    """UsageError for a loss that is NaN or infinite: nothing good can follow from its weights."""
+    if not math.isfinite(loss):
+        raise UsageError(
+            f"{name} is no longer finite, and nothing of this epoch is saved; begin another run with a lower "
+            "learning_rate"
+        )
+
+
 def best_row(rows: Sequence[Row]) -> Row:
-    """The first of the rows with the highest validation mIoU."""
-    return max(rows, key=lambda row: row["val_miou"])
+    """The first of the rows with the highest validation mIoU, which NaN (no scored class) is not."""
+    return max(rows, key=lambda row: -1.0 if math.isnan(row["val_miou"]) else row["val_miou"])
 
 
 def epochs_since_lowest_loss(rows: Sequence[Row]) -> int:

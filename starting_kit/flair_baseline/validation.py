@@ -49,8 +49,8 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_cla
     domains = iter([patch.domain for patch in own])
     model.eval()
     loader = make_loader(own, config)
-    quiet = rank() != 0
-    for batch in tqdm(loader, "validation", unit="batch", dynamic_ncols=True, leave=False, disable=quiet):
+    hidden = None if rank() == 0 else True  # None: shown on terminals only
+    for batch in tqdm(loader, "validation", unit="batch", dynamic_ncols=True, leave=False, disable=hidden):
         inputs, labels = batch.to(device)
         with autocast(device, config.precision):
             scores, satellite_scores = model(*inputs)

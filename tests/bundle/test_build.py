@@ -258,9 +258,13 @@ def test_refusals_leave_nothing(options: list[str], sentence: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "sentences"),
     [
-        ("version: 2\n\tname: x", ["not YAML in UTF-8"]),
-        ("start: 2027-13-01", ["not YAML in UTF-8: month must be in 1..12"]),
+        ("version: 2\n\tname: x", ["not valid YAML (line 2: "]),
+        ("start: 2027-13-01", ["(line 1: 2027-13-01 is not a valid timestamp)"]),
         ("- 1", ["expected keys such as version"]),
+        (
+            "version: 2\ntitle: x\nversion: 2",
+            ["line 3: the key 'version' is there a second time, after line 1"],
+        ),
         ({"tasks": 7, "titel": "x"}, ["tasks is 7; expected a list", "the platform does not read 'titel'"]),
         ({"tasks": [{"index": 0, "name": "x"}]}, ["'scoring_program' is missing", "tasks: expected 2"]),
         ({"phases": [{"name": "x", "max_submissions": 0}]}, ["'start' is missing", "max_submissions is 0"]),

@@ -193,7 +193,7 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
     "version 2.0": (set_at("version", value="2.0"), "version is '2.0'; expected 2"),
     "an unknown key": (
         set_at("docker_img", value="x"),
-        "'docker_img'; the nearest key that it reads is 'docker_image'",
+        "'docker_img'; did you mean 'docker_image'?",
     ),
     "a starting kit at the top": (
         set_at("starting_kit", value="starting_kit.zip"),
@@ -363,7 +363,7 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
     "a phase without name": (set_at("phases", 0, "name", value=DELETE), "phases[0]: 'name' is missing"),
     "an unknown cap": (
         set_at("phases", 0, "max_submissions_per_person", value=9),
-        "'max_submissions_per_person'; the nearest key that it reads is 'max_submissions",
+        "'max_submissions_per_person'; did you mean 'max_submissions",
     ),
     "a cap of 0": (set_at("phases", 0, "max_submissions_per_day", value=0), "0 would be no limit"),
     "no cap": (set_at("phases", 0, "max_submissions", value=None), "max_submissions is None"),
@@ -450,7 +450,7 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
     "a solution without model": (file("solution_trivial.zip", pack({"a.py": b""})), "has no model.py"),
     # leaderboards
     "no leaderboard": (set_at("leaderboards", value=[]), "leaderboards is []"),
-    "the old key": (set_at("leaderboard", value=[]), "the nearest key that it reads is 'leaderboards'"),
+    "the old key": (set_at("leaderboard", value=[]), "did you mean 'leaderboards'?"),
     "two leaderboards": (second_leaderboard, "every phase uses the first"),
     "a rule in other letters": (
         set_at("leaderboards", 0, "submission_rule", value="force_best"),

@@ -122,3 +122,12 @@ def test_three_attempts_at_most_decide_by_their_median() -> None:
         expected = statistics.median((first, second, third)) if grey else first
         counted = sorted(attempts)[len(attempts) // 2]
         assert (exceeded(counted, limits) is None) is (expected <= 10.0)
+
+
+def test_a_limit_that_is_there_twice_and_another_encoding_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="line 3: the key 'ratio' is there a second time, after line 1"):
+        read_limits(write(tmp_path, "ratio: 2\nseconds: 5\nratio: 3\n"))
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("ratio: 2  # réglé\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"latin\.yaml: line 1 is not UTF-8 \(byte 0xe9\); save the file as"):
+        read_limits(path)

@@ -1,6 +1,17 @@
+import dataclasses
+from pathlib import Path
+
 import pytest
 
-from flair_baseline.config import FOLDER, Config, load_config, make_config, to_dict
+from flair_baseline.config import (
+    FOLDER,
+    Config,
+    describe_keys,
+    load_config,
+    make_config,
+    parse_overrides,
+    to_dict,
+)
 from flair_scoring.errors import UsageError
 
 
@@ -82,9 +93,10 @@ def test_plain_values_make_the_same_configuration_again():
         ("channels=RGB", "channels: 'RGB' is not one of RVB, RVBI, RVBIE"),
         ("learning_rate=0", "learning_rate: 0.0 is not above 0"),
         ("optimizer=lion", "optimizer: 'lion' is not one of sgd, adamw"),
-        ("decoder_channels=8", "decoder_channels: 8 is not a list of int"),
+        ("decoder_channels=8", "decoder_channels: 8 is not a list of whole numbers"),
         ("decoder_channels=[]", "decoder_channels: expected 1 to 5 positive numbers"),
         ("encoder_weights=1", "encoder_weights: 1 is not a text or null"),
+        ("encoder_weights=true", "encoder_weights: True is not a text or null"),
         ("stopping_patience=0", "stopping_patience: 0 is below 1"),
         ("aerial_pooling=3", "aerial_pooling: 512 / 3 cannot be halved 5 times"),
         ("superpatch_size=42", "superpatch_size: 42 is no multiple of 8 from 16 to 104"),
@@ -92,7 +104,10 @@ def test_plain_values_make_the_same_configuration_again():
         ("aerial_class_weights=[1, 2]", "aerial_class_weights: expected 13 numbers"),
         ("seed", "'seed': no override; write key=value"),
         ("seed=[", "'seed=[': not valid YAML (line 1: expected the node content, but found"),
-        ("seed=2022-13-45", "'seed=2022-13-45': not valid YAML (month must be in 1..12)"),
+        (
+            "seed=2022-13-45",
+            "not valid YAML (line 1: 2022-13-45 is not a valid timestamp)",
+        ),
     ],
 )
 def test_mistakes_are_named(override, sentence):
@@ -106,8 +121,8 @@ def test_all_mistakes_are_reported_together():
         load_config("unet", ["epochs=x", "batchsize=2", "learning_rate=0", "seed=-1"])
     assert str(caught.value).splitlines() == [
         "configuration unet (4 problems):",
-        "  - epochs: 'x' is not a whole number below 2**63",
         "  - unknown key 'batchsize'; did you mean 'batch_size'?",
+        "  - epochs: 'x' is not a whole number below 2**63",
         "  - seed: -1 is below 0",
         "  - learning_rate: 0.0 is not above 0",
     ]
@@ -127,12 +142,97 @@ def test_unknown_configurations_and_other_files_are_refused(tmp_path):
     path = tmp_path / "my.yaml"
     for content, sentence in (
         (b"- 1\n", "expected lines of key: value, found a list"),
-        (b"\xff\xfe", "expected lines of key: value"),
+        (b"\xff\xfea", "not UTF-16, which its first bytes announce"),
         (b"a: 1\n b: [", "not valid YAML (line 2: mapping values are not allowed here)"),
-        (b"yes: 1\n", "unknown key True; did you mean"),
+        (b"yes: 1\n", "unknown key True\nthe keys are "),
+        (
+            "epochs: 3\n# entraîné en été\n".encode("latin-1"),
+            "line 2 is not UTF-8 (byte 0xee); save",
+        ),
+        ("epochs: 3\n".encode("utf-16-le"), "not valid YAML (unacceptable character"),
+        (
+            b"epochs: 3\nseed: 1\n'epochs': 4\n",
+            "line 3: the key 'epochs' is there a second time, after",
+        ),
+        (b"a: {b: 1,\n b: 2}\n", "line 2: the key 'b' is there a second time, after line 1"),
+        (b"a: &a {b: 1, c: 2}\nd: {<<: [" + b"*a, " * 501 + b"]}\n", "more than 1000 keys by <<"),
     ):
         path.write_bytes(content)
         with pytest.raises(UsageError) as caught:
             load_config(str(path))
         assert f"{path}" in str(caught.value)
         assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_of_windows_editors_are_read(tmp_path: Path, encoding: str):
+    path = tmp_path / "my.yaml"
+    path.write_bytes("# été\r\nepochs: 3\r\n".encode(encoding))
+    assert load_config(str(path)).epochs == 3
+
+
+def test_a_key_may_be_merged_and_given_again(tmp_path: Path):
+    path = tmp_path / "my.yaml"
+    path.write_text("<<: &short {epochs: 3, seed: 1}\nepochs: 4\n")
+    assert (load_config(str(path)).epochs, load_config(str(path)).seed) == (4, 1)
+
+
+@pytest.mark.parametrize("text", ["None", "none", "NONE", "null", "Null", "~", "", "'null'"])
+def test_no_weights_in_every_spelling(text: str):
+    assert load_config("unet", [f"encoder_weights={text}"]).encoder_weights is None
+
+
+IGN_2 = [
+    *("data", "path_aerial_train", "path_sen_train", "path_labels_train", "path_aerial_test"),
+    *("path_sen_test", "path_labels_test", "path_sp_centroids", "path_metadata_aerial", "out_folder"),
+    *("out_model_name", "sat_patch_size", "w_unet_utae", "drop_utae_modality", "aerial_metadata"),
+    *("geo_enc_size", "use_augmentation", "filter_clouds", "average_month", "weights_aerial_satellite"),
+    *("num_classes", "num_channels_aerial", "num_channels_sat", "num_epochs", "batch_size"),
+    *("batch_size_inference", "lr", "num_workers", "accelerator", "gpus_per_node", "num_nodes", "strategy"),
+    *("encoder_widths", "decoder_widths", "out_conv", "str_conv_k", "str_conv_s", "str_conv_p", "agg_mode"),
+    *("encoder_norm", "n_head", "d_model", "d_k", "ref_year", "ref_date", "pad_value", "padding_mode"),
+    *("enable_progress_bar", "progress_rate"),
+]
+
+
+def test_the_official_configuration_is_translated():
+    values = dict.fromkeys(IGN_2, 1)  # every key of IGN's flair-2-config.yml
+    with pytest.raises(UsageError) as caught:
+        make_config(values, "flair-2-config.yml")
+    told = str(caught.value)
+    for theirs, ours in {
+        **{"lr": "learning_rate", "num_epochs": "epochs", "num_workers": "workers", "accelerator": "device"},
+        **{"sat_patch_size": "superpatch_size", "drop_utae_modality": "modality_dropout"},
+        **{"aerial_metadata": "metadata", "use_augmentation": "augmentation"},
+        **{"filter_clouds": "cloud_filter", "average_month": "monthly_average"},
+        "num_channels_aerial": "channels",
+        "weights_aerial_satellite": "aerial_class_weights and satellite_class_weights",
+    }.items():
+        assert f"  - {theirs}: a key of IGN's configurations; here it is {ours}\n" in told
+    left = told[told.index("  - keys of IGN's configurations that have none here: ") :]
+    for key in set(IGN_2) - {"batch_size"}:
+        assert (f"- {key}: a key" in told) != (f" {key}," in left or f" {key};" in left), key
+    assert "did you mean" not in told
+    assert "the keys are" not in told
+
+
+@pytest.mark.parametrize("key", ["loss", "lr_scheduler_interval", "x", "пять"])
+def test_where_no_key_is_near_all_are_listed(key: str):
+    with pytest.raises(UsageError) as caught:
+        load_config("unet", [f"{key}=dice", "momentum=1"])
+    problems, keys = str(caught.value).split("\nthe keys are ")
+    assert "did you mean" not in problems
+    assert f"unknown key {key!r}\n  - unknown key 'momentum'" in problems + "\n"
+    assert keys.split(", ") == [field.name for field in dataclasses.fields(Config)]
+
+
+@pytest.mark.parametrize("key", ["Epochs", "epoch", "EPOCHS"])
+def test_a_near_key_is_named(key: str):
+    with pytest.raises(UsageError, match=f"unknown key '{key}'; did you mean 'epochs'"):
+        load_config("unet", [f"{key}=3"])
+
+
+def test_every_key_is_described_with_its_default():
+    lines = [line.split(maxsplit=1) for line in describe_keys().splitlines()]
+    told = {key: rest.partition("   ")[0] for key, rest in lines}
+    assert parse_overrides([f"{key}={default}" for key, default in told.items()]) == to_dict(Config())

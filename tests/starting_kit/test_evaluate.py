@@ -24,7 +24,7 @@ from ingest_command import environment, leftovers
 from zoo import lay_out
 
 import evaluate
-from flair_scoring.errors import DataError
+from flair_scoring.errors import DataError, run_command
 
 KIT = Path(__file__).resolve().parents[2]
 ENDED = evaluate.End(0, "mIoU 0.5000")
@@ -227,6 +227,39 @@ def test_an_incomplete_result_is_not_kept(tmp_path: Path) -> None:
     (tmp_path / "timing.json").write_text('{"schema": 1, "verdict": "failed", "reason": "it fails"}')
     assert evaluate.read_end(tmp_path, "same") == evaluate.End(3, "it fails")
     assert evaluate.read_end(tmp_path, "others") is None
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("named", "advice"),
+    [
+        (["submissions"], "complete results are kept; this command goes on: "),
+        (["submissions/a"], "this command begins again, since it names its submissions: "),
+        (
+            ["submissions", "mine"],
+            "complete results are kept but those of submissions that are named; this command goes on: ",
+        ),
+    ],
+)
+def test_an_interruption_tells_the_command_that_goes_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, named, advice, stop
+) -> None:
+    for name in ("a", "b"):
+        add(here, "honest_constant", name)
+    add(here, "honest_constant", "c").rename(here / "mine")
+
+    def interrupt(*_: object) -> int:
+        raise stop
+
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(evaluate, "evaluate_submission", interrupt)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *named, "--data", "data", "--output", "my results"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", *sys.argv])
+    with pytest.raises(SystemExit) as end:
+        run_command(evaluate.main)
+    assert end.value.code == (130 if isinstance(stop, KeyboardInterrupt) else 143)
+    command = f"python evaluate.py {' '.join(named)} --data data --output 'my results'"
+    assert f"\n{advice}{command}\n" in capsys.readouterr().err
 
 
 def test_a_program_that_is_killed_is_said_to_be(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 import csv
+import importlib
 import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,16 +19,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from flair_baseline import patches, training
 from flair_baseline.checkpoint import read_provenance
-from flair_baseline.config import Config, load_config, model_options, to_dict
+from flair_baseline.config import Config, describe_keys, load_config, model_options, to_dict
 from flair_baseline.history import draw_curves
+from flair_baseline.interruption import command_that_goes_on
 from flair_baseline.learner import make_learner, standardise_series
 from flair_baseline.metadata import encode_metadata
 from flair_baseline.patches import index_training_patches, make_loader, measure_series
-from flair_baseline.training import epochs_since_lowest_loss, explained_failures, take_step, train
+from flair_baseline.training import best_row, epochs_since_lowest_loss, explained_failures, take_step, train
 from flair_baseline.utt import UTT
 from flair_baseline.validation import class_weights
 from flair_ingestion.dataset import index_patches, read_image, read_labels, read_superpatch
-from flair_scoring.errors import DataError, UsageError
+from flair_scoring.errors import DataError, UsageError, run_command
 from flair_scoring.nomenclature import FLAIR_12
 
 TRAIN = Path(__file__).parents[2] / "starting_kit" / "train.py"
@@ -59,6 +62,14 @@ def command(*arguments: object, **environment: str) -> subprocess.CompletedProce
         timeout=120,
         env=os.environ | environment,
     )
+
+
+def main(*arguments: object) -> None:
+    """train.py in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TRAIN.parent)
+        patch.setattr(sys, "argv", [str(TRAIN), *map(str, arguments)])
+        importlib.import_module("train").main()
 
 
 def flatten(model: UTT) -> torch.Tensor:
@@ -271,6 +282,105 @@ def test_a_run_is_neither_overwritten_nor_continued_with_another_configuration(r
     assert (run / "last.pt").read_bytes() == before
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("names", [["model.safetensors", "model.json"], ["curves.png", "log.csv"]])
+def test_what_is_left_of_a_run_without_its_state_is_not_overwritten(run, flair_tree, tmp_path, names, resume):
+    for name in names:
+        shutil.copy(run / name, tmp_path)
+    with pytest.raises(UsageError, match=rf"holds .*{names[0]}.* but no last.pt, so it cannot be continued"):
+        train(small(*ADAMW), flair_tree, tmp_path, resume=resume)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        name: (run / name).read_bytes() for name in names
+    }
+
+
+def test_a_run_says_where_it_begins_and_writes_a_line_per_epoch(flair_tree: Path, tmp_path: Path, capsys):
+    config = small("epochs=1", "satellite=false")
+    train(config, flair_tree, tmp_path / "run", resume=True)
+    told = capsys.readouterr().err
+    assert told.startswith(f"{tmp_path}/run: a new run begins\nepoch 1: loss ")
+    assert told.count("\n") == 2
+    assert "\r" not in told
+    train(config, flair_tree, tmp_path / "run", resume=True)
+    assert capsys.readouterr().err == f"{tmp_path}/run: continues after epoch 1 of 1\n"
+
+
+def test_two_runs_do_not_share_a_folder(flair_tree: Path, tmp_path: Path, monkeypatch):
+    config = small("epochs=1", "satellite=false")
+
+    def begin_another(*arguments):
+        for resume in (False, True):
+            with pytest.raises(
+                UsageError, match="run: another process trains there; choose another --output"
+            ):
+                train(config, flair_tree, tmp_path / "run", resume)
+        return validate(*arguments)
+
+    validate = training.validate
+    monkeypatch.setattr(training, "validate", begin_another)
+    train(config, flair_tree, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *("model.safetensors", "model.json", "last.pt", "log.csv", "curves.png")
+    }
+
+
+def test_a_run_that_fails_before_it_writes_leaves_no_folder(flair_tree: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(training, "validate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(small("satellite=false"), flair_tree, tmp_path / "runs/mine")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ZeroDivisionError):
+        train(small("satellite=false"), flair_tree, tmp_path / "runs/mine")
+    assert os.listdir(tmp_path) == ["runs"]
+
+
+def test_a_signal_waits_until_an_epoch_is_saved(flair_tree: Path, tmp_path: Path, monkeypatch):
+    def save_interrupted(*arguments):
+        save_model(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    save_model = training.save_model
+    monkeypatch.setattr(training, "save_model", save_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(small("satellite=false"), flair_tree, tmp_path / "run")
+    assert len(torch.load(tmp_path / "run/last.pt", weights_only=True)["rows"]) == 1
+
+
+def test_a_last_step_that_ruins_the_weights_is_not_saved(flair_tree: Path, tmp_path: Path):
+    """The only loss of the epoch is computed before the step."""
+    config = small("learning_rate=1e30", "batch_size=6", "effective_batch_size=6", "satellite=false")
+    with pytest.raises(UsageError, match="epoch 1/2: the validation loss is no longer finite"):
+        train(config, flair_tree, tmp_path / "run")
+    assert os.listdir(tmp_path) == []
+
+
+def test_after_a_loss_that_is_no_number_the_epoch_before_is_resumable(flair_tree, tmp_path, monkeypatch):
+    config = small("satellite=false", "schedule=plateau")
+    train(config, flair_tree, tmp_path / "whole")
+    validate, losses = training.validate, iter([0.0, math.nan, 0.0])
+    monkeypatch.setattr(
+        training, "validate", lambda *arguments: add(validate(*arguments), "val_loss", next(losses))
+    )
+    with pytest.raises(
+        UsageError, match="epoch 2/2: the validation loss is no longer finite, and nothing of"
+    ):
+        train(config, flair_tree, tmp_path / "run")
+    assert len(read_log(tmp_path / "run")) == 1
+    train(config, flair_tree, tmp_path / "run", resume=True)
+    assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
+
+
+def add(row: dict[str, float], key: str, value: float) -> dict[str, float]:
+    return row | {key: row[key] + value}
+
+
+def test_an_undefined_miou_is_never_the_best():
+    rows = [{"val_miou": miou} for miou in (math.nan, 0.1, math.nan, 0.2, 0.2)]
+    assert best_row(rows) is rows[3]
+    assert best_row(rows[:1]) is rows[0]
+
+
 def test_a_damaged_state_is_named(run: Path, flair_tree: Path, tmp_path: Path):
     whole = (run / "last.pt").read_bytes()
     lacking = torch.load(run / "last.pt")
@@ -329,6 +439,32 @@ def test_pretrained_weights_without_network_are_explained(flair_tree: Path, tmp_
     assert done.returncode == 2
     assert "use encoder_weights=null" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_keys_of_a_configuration(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main("--help")
+    assert describe_keys() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_command_tells_the_one_that_goes_on(flair_tree, tmp_path, monkeypatch, capsys, stop):
+    def interrupt(*_):
+        raise stop
+
+    monkeypatch.setattr(training, "run_epoch", interrupt)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "starting_kit/train.py", "--data", "my data"])
+    line = ["--data", flair_tree, "--config", "utt_best", "--output", tmp_path / "run", *SMALL]
+    with pytest.raises(SystemExit) as end:
+        run_command(lambda: main(*line))
+    assert end.value.code == (130 if isinstance(stop, KeyboardInterrupt) else 143)
+    command = "python starting_kit/train.py --data 'my data' --resume"
+    assert f"finished epochs are kept; this command goes on: {command}\n" in capsys.readouterr().err
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "starting_kit/train.py", "--resume"])
+    assert command_that_goes_on("--resume") == "the same torchrun command with --resume"
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    assert command_that_goes_on("--resume") == "python starting_kit/train.py --resume"
 
 
 def test_impossible_wishes_are_refused(flair_tree: Path, tmp_path: Path):

@@ -1,0 +1,77 @@
+"""YAML that the user of this kit writes: configurations, limits, the description of a competition."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+
+MOST_KEYS = 1000  # of one mapping with what `<<` merges into it: merges of merges could fill the memory
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, but it refuses a key that is there twice, of which the second would silently count."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if first := lines.get((key.tag, key.value)):
+                    raise _problem(f"the key {key.value!r} is there a second time, after line {first}", key)
+                lines[key.tag, key.value] = key.start_mark.line + 1
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_KEYS:
+            raise _problem(f"more than {MOST_KEYS} keys by <<", node)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:  # of dates and numbers
+            kind = node.tag.rpartition(":")[2]
+            raise _problem(f"{node.value!s:.40} is not a valid {kind}", node) from error
+
+
+def parse_settings(content: str | bytes) -> Any:
+    """The value of a YAML text; bytes are UTF-8, or UTF-16 that begins with its mark.
+
+    ValueError says in one line why there is none: the encoding, the syntax, a key that is there twice.
+    """
+    text = _decode(content) if isinstance(content, bytes) else content
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise ValueError(f"not valid YAML ({where}{reason})") from error
+    except RecursionError as error:
+        raise ValueError("not valid YAML (too many levels inside each other)") from error
+
+
+def similar_key(key: object, known: Iterable[str]) -> str | None:
+    """The known key that `key` resembles, and was probably meant; None if it resembles none."""
+    plain = str(key).lower().replace("-", "_")
+    return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.7)), None)
+
+
+def _problem(reason: str, node: yaml.Node) -> ConstructorError:
+    return ConstructorError(None, None, reason, node.start_mark)
+
+
+def _decode(content: bytes) -> str:
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if marked:
+            raise ValueError("not UTF-16, which its first bytes announce; save the file as UTF-8") from error
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise ValueError(f"line {line} is not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from error
