@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import socket
 import stat
 import threading
@@ -76,7 +77,8 @@ def test_the_file_for_unified_memory_is_made_where_it_is_missing(
     nodes, asked = tmp_path / "dev", tmp_path / "asked"
     nodes.mkdir()
     tool = tmp_path / "nvidia-modprobe"
-    tool.write_text(f"#!/bin/sh\necho $* >> {asked}\ntouch {nodes}/nvidia-uvm\n")
+    told, made = shlex.quote(str(asked)), shlex.quote(str(nodes / "nvidia-uvm"))
+    tool.write_text(f"#!/bin/sh\necho $* >> {told}\ntouch {made}\n")
     tool.chmod(0o755)
     gpu = Device("cuda", None, "GPU-aaaa", {})
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

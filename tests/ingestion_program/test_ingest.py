@@ -351,7 +351,9 @@ def run_traced(folder: Path, program: Path, *arguments: object) -> subprocess.Co
         "del sys.argv[0]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
-    done = run_ingest(folder, program / "ingest.py", *arguments, program=tracer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)  # it may lead to another copy of the kit
+        done = run_ingest(folder, program / "ingest.py", *arguments, program=tracer)
     files = json.loads((folder / "modules").read_text())
     assert len(files) > 10
     assert all(file.startswith(str(program.parent)) for file in files)

@@ -307,8 +307,9 @@ def write_record(app: Path, **fields: Any) -> None:
 
 
 def run_on_platform(app: Path) -> subprocess.CompletedProcess[str]:
-    command = yaml.safe_load((app / "program/metadata.yaml").read_text())["command"].replace("/app", str(app))
-    first, *arguments = shlex.split(command)
+    command = yaml.safe_load((app / "program/metadata.yaml").read_text())["command"]
+    # The path may hold spaces here, where the platform's /app has none
+    first, *arguments = [word.replace("/app", str(app)) for word in shlex.split(command)]
     assert first == "python3"
     return run(sys.executable, *arguments, cwd=app / "program", env={"PYTHONUNBUFFERED": "1"})
 

@@ -142,8 +142,10 @@ def test_after_a_kill_the_same_command_does_what_is_left(here: Path) -> None:
     }
 
     ranked = subprocess.run(
-        f"{sys.executable} {KIT}/scoring_program/rank.py results/* --output leaderboard.html",
-        shell=True,
+        [
+            *(sys.executable, KIT / "scoring_program/rank.py", "--output", "leaderboard.html"),
+            *sorted(results.glob("*")),
+        ],
         cwd=here,
         capture_output=True,
         text=True,
