@@ -18,6 +18,7 @@ import pytest
 import torch
 from ingest_command import run_ingest
 
+from copies import copy_folder
 from flair_ingestion import attempts, cage, child, probe, processes
 from flair_ingestion.devices import Device
 from flair_ingestion.limits import read_limits
@@ -54,7 +55,7 @@ def public_copy() -> Iterator[Path]:
     """The package alone, where every user may read it, with a folder where every user may write."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        shutil.copytree(PACKAGE, copy / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_folder(PACKAGE, copy / PACKAGE.name)
         (copy / "tmp").mkdir()
         for path in (copy, *copy.rglob("*")):
             path.chmod(0o777 if path.name == "tmp" else 0o755)

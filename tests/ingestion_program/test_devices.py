@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shlex
@@ -149,8 +150,9 @@ def refusal() -> str:
 
 
 def bind(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
+    """A socket there; its name is given from within the folder, since long ones are refused."""
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
 
 
 HINDRANCES: dict[str, Callable[[Path], object]] = {

@@ -20,6 +20,7 @@ import rasterio
 import torch
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
+from copies import copy_folder
 from flair_files import area_folder, write_series
 from flair_ingestion.cage import landlock_version
 from flair_ingestion.dataset import index_patches, read_image, read_superpatch
@@ -303,9 +304,8 @@ def test_an_interrupted_run_leaves_nothing(data: Path, tmp_path: Path, signum: i
 
 def test_a_program_as_the_platform_mounts_it_needs_nothing_else_and_signs(data: Path, tmp_path: Path) -> None:
     program, key = tmp_path / "program", b"0123456789abcdef\n"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(KIT / "ingestion_program", program, ignore=ignored)
-    shutil.copytree(KIT / "scoring_program/flair_scoring", program / "flair_scoring", ignore=ignored)
+    copy_folder(KIT / "ingestion_program", program)
+    copy_folder(KIT / "scoring_program/flair_scoring", program / "flair_scoring")
     (program / "signing.key").write_bytes(key)
     (tmp_path / "output").mkdir()
     (tmp_path / "output/PRED_077413.tif").write_text("copied from the submission by the platform")
@@ -328,7 +328,7 @@ def test_an_uninstalled_clone_runs_and_says_how_to_go_on_without_a_reference(
     data: Path, tmp_path: Path
 ) -> None:
     for name in ("ingestion_program", "scoring_program"):
-        shutil.copytree(KIT / name, tmp_path / "clone" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_folder(KIT / name, tmp_path / "clone" / name)
     honest = lay_out("honest_constant", tmp_path)
     program = tmp_path / "clone" / "ingestion_program"
     done = run_traced(tmp_path, program, data, honest, tmp_path / "output", "--platform")
