@@ -28,8 +28,8 @@ from zoo import ANIMALS, Animal, lay_out
 
 Bundle = dict[str, bytes]
 # One of each kind: a score, each way to fail, each attack on what the platform hands over
-ALWAYS = {"honest_batch_7", "raises_in_init", "label_256", "exits", "patches_clocks", "attacks_parent"} | {
-    *("ships_predictions", "metadata_command", "stays")
+ALWAYS = {"honest_batch_7", "raises_in_init", "label_256", "patches_clocks", "attacks_parent"} | {
+    *("ships_predictions", "metadata_command")
 }
 # Where scoring's reason is not the sentence that ingestion prints
 REASONS = {
@@ -104,7 +104,10 @@ def test_those_of_the_zoo_that_other_tests_use(
         assert outcome.status == "Finished", outcome.scoring
 
 
-@pytest.mark.parametrize(("animal", "scored"), [("honest_constant", True), ("ships_predictions", False)])
+@pytest.mark.parametrize(
+    ("animal", "scored"),
+    [pytest.param("honest_constant", True, marks=pytest.mark.long), ("ships_predictions", False)],
+)
 def test_a_worker_that_does_not_copy_the_submission_into_the_output(
     files: Bundle, task: dict[str, Any], tmp_path: Path, animal: str, scored: bool
 ) -> None:

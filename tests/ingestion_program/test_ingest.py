@@ -272,7 +272,12 @@ def test_a_subset_of_another_split_holds_all_of_its_domains(data: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("signum", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        (signal.SIGTERM, 143),
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_an_interrupted_run_leaves_nothing(data: Path, tmp_path: Path, signum: int, code: int) -> None:
     command = ingest_command(

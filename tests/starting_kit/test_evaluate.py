@@ -169,6 +169,7 @@ def test_a_stop_leaves_nothing_running_and_no_half_result(here: Path) -> None:
     assert not list((here / "results").glob("[!.]*"))
 
 
+@pytest.mark.long
 def test_one_that_is_named_is_evaluated_again_and_so_is_one_that_has_changed(here: Path) -> None:
     mine = add(here, "sleeps", "mine", seconds=0).rename(here / "mine")
     shutil.make_archive(here / "submissions/mine", "zip", mine)
@@ -236,6 +237,7 @@ def test_a_program_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_run_waits_for_its_device(here: Path) -> None:
     add(here, "honest_constant", "a")
     environment(here)
@@ -273,6 +275,7 @@ def test_results_folders_of_others_are_told_before_anything_runs(here: Path) -> 
     assert "== " not in told
 
 
+@pytest.mark.long
 def test_a_submission_that_the_limit_stops_does_not_stop_the_others(here: Path) -> None:
     add(here, "sleeps", "a", seconds=1)
     add(here, "honest_constant", "b")
