@@ -134,6 +134,16 @@ def _connect(family: int, address: Any) -> None:
         connection.connect(tuple(address) if isinstance(address, list) else address)
 
 
+def _connect_to_file(path: str) -> None:
+    """By way of its folder's descriptor: the address of a socket holds no path of 108 bytes or more."""
+    folder, _, name = path.rpartition("/")
+    descriptor = os.open(folder, os.O_PATH)
+    try:
+        _connect(socket.AF_UNIX, f"/proc/self/fd/{descriptor}/{name}")
+    finally:
+        os.close(descriptor)
+
+
 def _send_datagram(targets: Targets) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
         connection.sendto(b"x", tuple(targets["udp"]))
@@ -283,7 +293,7 @@ ATTEMPTS: tuple[tuple[str, str | None, Callable[[Targets], object]], ...] = (
     ("connect by TCP", FULL, lambda to: _connect(socket.AF_INET, to["tcp"])),
     ("send by UDP", FULL, _send_datagram),
     ("connect to an abstract socket", FULL, lambda to: _connect(socket.AF_UNIX, to["abstract"])),
-    ("connect to a daemon's socket", FULL, lambda to: _connect(socket.AF_UNIX, to["daemon"])),
+    ("connect to a daemon's socket", FULL, lambda to: _connect_to_file(to["daemon"])),
     ("open a netlink socket", FULL, lambda to: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close()),
     ("use io_uring", FULL, lambda to: _call(_libc.syscall, _IO_URING_SETUP, 1, bytes(120))),
     ("set a timer that signals", FULL, _set_timer),

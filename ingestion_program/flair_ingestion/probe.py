@@ -112,7 +112,8 @@ def _lay_out(root: Path, stack: ExitStack) -> Targets:
         ("tcp", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
         ("udp", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
         ("abstract", socket.AF_UNIX, socket.SOCK_STREAM, f"\0{abstract}"),
-        ("daemon", socket.AF_UNIX, socket.SOCK_STREAM, str(root / "data" / "daemon")),
+        # Not by its path, which may be longer than the address of a socket
+        ("daemon", socket.AF_UNIX, socket.SOCK_STREAM, f"/proc/self/fd/{descriptor}/daemon"),
     ):
         server = servers[name] = stack.enter_context(socket.socket(family, kind))
         server.bind(address)

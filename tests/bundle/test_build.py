@@ -380,12 +380,14 @@ def test_the_starting_kit_is_the_tracked_tree_without_the_organizers_side(kit: P
     assert organizers == {"bundle/packages.txt", "bundle/pages/submission.md"}
 
 
-def test_the_starting_kit_evaluates_a_submission_and_knows_its_commit(kit: Path, tmp_path: Path) -> None:
+def test_the_starting_kit_evaluates_a_submission_and_knows_its_commit(
+    kit: Path, flair_tree: Path, tmp_path: Path
+) -> None:
     for command in (
-        ["starting_kit/make_toy_dataset.py", tmp_path / "data", "--size", "tiny"],
-        ["starting_kit/most_frequent.py", tmp_path / "data", "-o", tmp_path / "trivial.zip"],
+        ["starting_kit/make_toy_dataset.py", "--help"],
+        ["starting_kit/most_frequent.py", flair_tree, "-o", tmp_path / "trivial.zip"],
         [
-            *("starting_kit/evaluate.py", tmp_path / "trivial.zip", "--data", tmp_path / "data"),
+            *("starting_kit/evaluate.py", tmp_path / "trivial.zip", "--data", flair_tree),
             *("--output", tmp_path / "results", "--limit-ratio", "0", "--device", "cpu"),
         ],
     ):

@@ -49,15 +49,21 @@ class Release:
         return path
 
 
-@pytest.fixture
-def release(files: dict[str, bytes], competition: dict[str, Any]) -> Release:
-    sound = Release(yaml.safe_load(yaml.safe_dump(competition)), dict(files))
+@pytest.fixture(scope="module")
+def sound(files: dict[str, bytes], competition: dict[str, Any]) -> Release:
+    """As build.py wrote it, with what an organizer adds; not to be changed."""
+    sound = Release(copy.deepcopy(competition), dict(files))
     del sound.files["competition.yaml"]
     sound.competition |= {"docker_image": "someone/flair2-kit:1.0", "queue": QUEUE}
     for program in ("ingestion_program.zip", "scoring_program.zip"):
         sound.change(program, flair_scoring__COMMIT=b"0123456789abcdef")
     sound.change("ingestion_program.zip", reference_submission__weights_DOT_safetensors=b"trained")
     return sound
+
+
+@pytest.fixture
+def release(sound: Release) -> Release:
+    return Release(copy.deepcopy(sound.competition), dict(sound.files))
 
 
 def set_at(*path: Any, value: Any) -> Callable[[Release], None]:

@@ -6,6 +6,7 @@ import html
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -28,8 +29,8 @@ from zoo import ANIMALS, Animal, lay_out
 
 Bundle = dict[str, bytes]
 # One of each kind: a score, each way to fail, each attack on what the platform hands over
-ALWAYS = {"honest_batch_7", "raises_in_init", "label_256", "exits", "patches_clocks", "attacks_parent"} | {
-    *("ships_predictions", "metadata_command", "stays")
+ALWAYS = {"honest_batch_7", "raises_in_init", "label_256", "patches_clocks", "attacks_parent"} | {
+    *("ships_predictions", "metadata_command")
 }
 # Where scoring's reason is not the sentence that ingestion prints
 REASONS = {
@@ -110,7 +111,10 @@ def test_those_of_the_zoo_that_other_tests_use(
         assert outcome.status == "Finished", outcome.scoring
 
 
-@pytest.mark.parametrize(("animal", "scored"), [("honest_constant", True), ("ships_predictions", False)])
+@pytest.mark.parametrize(
+    ("animal", "scored"),
+    [pytest.param("honest_constant", True, marks=pytest.mark.long), ("ships_predictions", False)],
+)
 def test_a_worker_that_does_not_copy_the_submission_into_the_output(
     files: Bundle, task: dict[str, Any], tmp_path: Path, animal: str, scored: bool
 ) -> None:
@@ -131,7 +135,7 @@ except ImportError:
     flair_scoring = None
 print(json.dumps({
     "environment": dict(os.environ), "folder": os.getcwd(), "user": os.getuid(), "process": os.getpid(),
-    "capabilities": [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")],
+    "capabilities": {name: int(status[name], 16) for name in status if name.startswith("Cap")},
     "shared memory": shutil.disk_usage("/dev/shm").total, "app": sorted(os.listdir("/app")),
     "temporary": os.listdir("/tmp"), "kit": flair_scoring is not None,
     "written": os.access("/app/data", os.W_OK),
@@ -152,12 +156,17 @@ def test_containers_are_as_bare_as_the_platforms(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["environment"].keys() - {"LC_CTYPE"} == {"PYTHONUNBUFFERED", "http_proxy", "https_proxy"}
-    assert seen["capabilities"] == [0] * 5
+    bounding = seen["capabilities"].pop("CapBnd")
+    assert set(seen["capabilities"].values()) == {0}
+    assert bounding == 0 or os.geteuid()  # only root can give up what it could get back
     if namespaces_work():
         assert (seen["folder"], seen["user"], seen["process"]) == ("/app/program", 0, 1)
         assert seen["shared memory"] == 64 << 20
         assert seen["app"] == ["data", "program"]
-        assert (seen["temporary"], seen["kit"], seen["written"]) == ([], False, False)
+        in_tmp = {
+            path.parts[2] for path in map(Path, (sys.prefix, sys.base_prefix)) if path.parts[1] == "tmp"
+        }
+        assert (set(seen["temporary"]), seen["kit"], seen["written"]) == (in_tmp, False, False)
     else:
         assert seen["folder"] == str(tmp_path / "program")
 

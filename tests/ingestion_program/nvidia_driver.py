@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def nvmlDeviceGetPowerUsage(gpu):
 def nvmlDeviceGetCurrentClocksThrottleReasons(gpu):
     return known(gpu, "reasons")
 """
-TOOL = """#!{python}
+TOOL = """
 import json, sys
 from pathlib import Path
 gpus = json.loads(Path({gpus!r}).read_text())
@@ -104,8 +105,10 @@ class Driver:
         if through == "library":
             (folder / "library").touch()
         if through == "tool":
-            tool = folder / "nvidia-smi"
-            tool.write_text(TOOL.format(python=sys.executable, gpus=str(self._gpus)))
+            program, tool = folder / "nvidia_smi.py", folder / "nvidia-smi"
+            program.write_text(TOOL.format(gpus=str(self._gpus)))
+            # A `#!` line cannot name an interpreter whose path holds spaces
+            tool.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(program)])} "$@"\n')
             tool.chmod(0o755)
         monkeypatch.syspath_prepend(str(folder))
         monkeypatch.delitem(sys.modules, "pynvml", raising=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import shlex
 import socket
 import stat
 import subprocess
@@ -88,7 +90,8 @@ def test_the_file_for_unified_memory_is_made_where_it_is_missing(
     nodes, asked = tmp_path / "dev", tmp_path / "asked"
     nodes.mkdir()
     tool = tmp_path / "nvidia-modprobe"
-    tool.write_text(f"#!/bin/sh\necho $* >> {asked}\ntouch {nodes}/nvidia-uvm\n")
+    told, made = shlex.quote(str(asked)), shlex.quote(str(nodes / "nvidia-uvm"))
+    tool.write_text(f"#!/bin/sh\necho $* >> {told}\ntouch {made}\n")
     tool.chmod(0o755)
     gpu = Device("cuda", None, "GPU-aaaa", {})
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -159,8 +162,9 @@ def refusal() -> str:
 
 
 def bind(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
+    """A socket there; its name is given from within the folder, since long ones are refused."""
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
 
 
 HINDRANCES: dict[str, Callable[[Path], object]] = {

@@ -20,6 +20,7 @@ import rasterio
 import torch
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
+from copies import copy_folder
 from flair_files import area_folder, write_series
 from flair_ingestion.cage import landlock_version
 from flair_ingestion.dataset import index_patches, read_image, read_superpatch
@@ -271,7 +272,12 @@ def test_a_subset_of_another_split_holds_all_of_its_domains(data: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("signum", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        (signal.SIGTERM, 143),
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_an_interrupted_run_leaves_nothing(data: Path, tmp_path: Path, signum: int, code: int) -> None:
     command = ingest_command(
@@ -303,9 +309,8 @@ def test_an_interrupted_run_leaves_nothing(data: Path, tmp_path: Path, signum: i
 
 def test_a_program_as_the_platform_mounts_it_needs_nothing_else_and_signs(data: Path, tmp_path: Path) -> None:
     program, key = tmp_path / "program", b"0123456789abcdef\n"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(KIT / "ingestion_program", program, ignore=ignored)
-    shutil.copytree(KIT / "scoring_program/flair_scoring", program / "flair_scoring", ignore=ignored)
+    copy_folder(KIT / "ingestion_program", program)
+    copy_folder(KIT / "scoring_program/flair_scoring", program / "flair_scoring")
     (program / "signing.key").write_bytes(key)
     (tmp_path / "output").mkdir()
     (tmp_path / "output/PRED_077413.tif").write_text("copied from the submission by the platform")
@@ -328,7 +333,7 @@ def test_an_uninstalled_clone_runs_and_says_how_to_go_on_without_a_reference(
     data: Path, tmp_path: Path
 ) -> None:
     for name in ("ingestion_program", "scoring_program"):
-        shutil.copytree(KIT / name, tmp_path / "clone" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_folder(KIT / name, tmp_path / "clone" / name)
     honest = lay_out("honest_constant", tmp_path)
     program = tmp_path / "clone" / "ingestion_program"
     done = run_traced(tmp_path, program, data, honest, tmp_path / "output", "--platform")
@@ -351,7 +356,9 @@ def run_traced(folder: Path, program: Path, *arguments: object) -> subprocess.Co
         "del sys.argv[0]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
-    done = run_ingest(folder, program / "ingest.py", *arguments, program=tracer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)  # it may lead to another copy of the kit
+        done = run_ingest(folder, program / "ingest.py", *arguments, program=tracer)
     files = json.loads((folder / "modules").read_text())
     assert len(files) > 10
     assert all(file.startswith(str(program.parent)) for file in files)

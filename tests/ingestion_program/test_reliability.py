@@ -148,6 +148,7 @@ def test_output_that_cannot_be_made_is_refused_before_anything_runs(flair_tree: 
     assert "/proc/flair2/output: cannot be made" in done.stderr
 
 
+@pytest.mark.long
 def test_a_clock_that_is_set_changes_nothing(flair_tree: Path, tmp_path: Path, output: Path) -> None:
     trouble = """
 jumps = iter(range(10**9))
@@ -190,14 +191,20 @@ INTERRUPTED = {
     "while OUTPUT is filled": "before(predictions, 'write_manifest', interrupt)",
     "twice": "before(session.Session, 'load', interrupt); before(scratch, '_remove', interrupt)",
 }
+ALWAYS = ("at the start", "while OUTPUT is filled", "twice")  # of these; the others in `make test-all`
 
 
-@pytest.mark.parametrize("moment", INTERRUPTED)
 @pytest.mark.parametrize(
-    "signum",
+    ("signum", "moment"),
     [
-        pytest.param(signal.SIGINT, id="SIGINT"),
-        pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.long),
+        pytest.param(
+            signum,
+            moment,
+            id=f"{signum.name}-{moment}",
+            marks=[] if signum == signal.SIGINT and moment in ALWAYS else pytest.mark.long,
+        )
+        for signum in (signal.SIGINT, signal.SIGTERM)
+        for moment in INTERRUPTED
     ],
 )
 def test_an_interruption_leaves_output_as_it_was(

@@ -27,6 +27,7 @@ class Model:
 '''
 
 
+@pytest.mark.long
 def test_an_attack_that_succeeds_shows_as_cheated_and_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from sample_patches import PLACES, Patches
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 from sklearn.metrics import jaccard_score
 
+from copies import copy_folder
 from flair_scoring.manifest import write_manifest
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.provenance import stamp
@@ -284,7 +285,7 @@ def test_a_reader_that_has_left_is_no_error(patches: Patches) -> None:
 
 def test_runs_from_a_bare_copy_without_torch(patches: Patches, tmp_path: Path) -> None:
     program = tmp_path / "elsewhere"
-    shutil.copytree(PROGRAM, program, ignore=shutil.ignore_patterns("__pycache__", "*.key"))
+    copy_folder(PROGRAM, program)
     check = tmp_path / "check.py"
     check.write_text(
         "import pathlib, runpy, sys\n"
@@ -308,7 +309,7 @@ def test_runs_from_a_bare_copy_without_torch(patches: Patches, tmp_path: Path) -
 def platform(patches: Patches, tmp_path: Path) -> Path:
     """/app as the worker lays it out for scoring, after an ingestion that went well."""
     app = tmp_path / "app"
-    shutil.copytree(PROGRAM, app / "program", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_folder(PROGRAM, app / "program")
     (app / "program/signing.key").write_bytes(KEY)
     (app / "output").mkdir()
     (app / "input").mkdir()
@@ -331,8 +332,9 @@ def write_record(app: Path, **fields: Any) -> None:
 
 
 def run_on_platform(app: Path) -> subprocess.CompletedProcess[str]:
-    command = yaml.safe_load((app / "program/metadata.yaml").read_text())["command"].replace("/app", str(app))
-    first, *arguments = shlex.split(command)
+    command = yaml.safe_load((app / "program/metadata.yaml").read_text())["command"]
+    # The path may hold spaces here, where the platform's /app has none
+    first, *arguments = [word.replace("/app", str(app)) for word in shlex.split(command)]
     assert first == "python3"
     return run(sys.executable, *arguments, cwd=app / "program", env={"PYTHONUNBUFFERED": "1"})
 

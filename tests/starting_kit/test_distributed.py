@@ -93,6 +93,7 @@ def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: 
         assert found == pytest.approx(metrics, rel=1e-6, nan_ok=True)
 
 
+@pytest.mark.long
 def test_torchrun_trains_and_rank_0_writes(flair_tree: Path, tmp_path: Path):
     line = [TRAIN, "--data", flair_tree, "--config", "utt_best", *SMALL, "--output", "run", "epochs=1"]
     line.append("batch_size=2")  # the two patches of a step, of which each rank has one

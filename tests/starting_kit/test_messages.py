@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from flair_scoring.errors import run_command
 from flair_scoring.raster import write_labels
+from sentences import find_faults
 
 KIT = Path(__file__).parents[2] / "starting_kit"
 NOWHERE = (
@@ -154,4 +155,5 @@ def test_a_mistake_is_explained_and_nothing_is_written(
     assert end.value.code == 2, said
     assert sentence.replace("{here}", os.fspath(here)) in said
     assert said.count("error: ") == 1
+    assert find_faults(said) == []
     assert sorted(here.rglob("*")) == before

@@ -1,6 +1,4 @@
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -8,8 +6,7 @@ import numpy as np
 import rasterio
 
 from flair_files import write_raster
-
-SCRIPT = Path(__file__).parents[2] / "starting_kit" / "most_frequent.py"
+from programs import run_here
 
 
 def test_the_constant_is_the_most_frequent_scored_class_of_the_training_domains(
@@ -21,8 +18,7 @@ def test_the_constant_is_the_most_frequent_scored_class_of_the_training_domains(
             with rasterio.open(path) as file:
                 pixels += np.bincount(file.read(1).ravel(), minlength=20)
     expected = int(pixels[1:13].argmax())
-    command = [sys.executable, str(SCRIPT), str(flair_tree), "-o", "most_frequent.zip"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_here("most_frequent", flair_tree, "-o", "most_frequent.zip", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "most_frequent.zip\n"), done.stderr
     with zipfile.ZipFile(tmp_path / "most_frequent.zip") as archive:
         assert archive.namelist() == ["metadata.yaml", "model.py"]
@@ -37,8 +33,7 @@ def test_labels_of_no_scored_class_are_refused(flair_tree: Path, tmp_path: Path)
     data = Path(shutil.copytree(flair_tree, tmp_path / "data"))
     for path in data.glob("flair_labels_train/*/*/msk/*.tif"):
         write_raster(path, np.full((512, 512), 19, np.uint8))
-    command = [sys.executable, str(SCRIPT), str(data), "-o", str(tmp_path / "x.zip")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_here("most_frequent", data, "-o", tmp_path / "x.zip")
     assert done.returncode == 2
     assert f"error: {data}: no training label is of the 12 classes" in done.stderr
     assert "Traceback" not in done.stderr

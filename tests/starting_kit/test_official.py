@@ -36,8 +36,8 @@ from flair_baseline.official import read_official
 from flair_baseline.packaging import pack_checkpoint, write_submission
 from flair_baseline.utt import UTT
 from flair_scoring.errors import DataError
+from programs import run_here
 
-KIT = Path(__file__).parents[2] / "starting_kit"
 TOLERANCE = 1e-4  # of the largest score
 NUMBERS = np.load(Path(__file__).parent / "official_numbers.npz")
 SHAPES: dict[str, list[int]] = json.loads(str(NUMBERS["tensors"]))
@@ -60,8 +60,7 @@ def official_tensors(metadata: bool) -> dict[str, torch.Tensor]:
 
 
 def convert(checkpoint: Path, run: Path, *settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(KIT / "convert_checkpoint.py"), str(checkpoint), "-o", str(run), *settings]
-    return subprocess.run(command, cwd=checkpoint.parent, capture_output=True, text=True)
+    return run_here("convert_checkpoint", checkpoint, "-o", run, *settings, cwd=checkpoint.parent)
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,10 @@ labels = model.predict({
 assert labels.shape == (1, 512, 512) and labels.max() < 13
 assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
 parameters = list(model.network.parameters())
+again = Model(folder, torch.device("cpu"))
+assert all(torch.equal(*pair) for pair in zip(parameters, again.network.parameters(), strict=True))
 assert all(parameter.dtype == torch.float32 for parameter in parameters)
-print(sum(parameter.numel() for parameter in parameters), float(sum(p.double().sum() for p in parameters)))
+print(sum(parameter.numel() for parameter in parameters))
 """
 
 
@@ -67,9 +69,8 @@ def test_without_weights_it_runs_from_its_seed_and_says_so(tmp_path: Path):
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
     command = [sys.executable, "-I", "-B", "-c", RUN, str(tmp_path / "reference")]
-    runs = [subprocess.run(command, cwd=tmp_path, capture_output=True, text=True) for _ in range(2)]
-    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
-    assert "weights.safetensors is missing" in runs[0].stderr
-    assert "UNTRAINED" in runs[0].stderr
-    assert runs[0].stdout.startswith("27249318 ")
-    assert runs[0].stdout == runs[1].stdout
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "weights.safetensors is missing" in run.stderr
+    assert "UNTRAINED" in run.stderr
+    assert run.stdout == "27249318\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,11 @@ from flair_baseline.portrait import Portrait, draw
 from flair_ingestion.dataset import SuperPatch
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import write_labels
-
-SHOW = Path(__file__).resolve().parents[2] / "starting_kit" / "show.py"
+from programs import run_here
 
 
 def show(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SHOW, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
+    return run_here("show", *arguments, cwd=cwd)
 
 
 def colours_of(picture: bytes) -> set[tuple[int, ...]]:

@@ -1,7 +1,6 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +25,8 @@ from flair_baseline.utt import UTT
 from flair_ingestion.dataset import index_patches
 from flair_scoring.errors import DataError, UsageError
 from flair_scoring.nomenclature import FLAIR_12
+from programs import run_here
 
-SCRIPT = Path(__file__).parents[2] / "starting_kit" / "table4.py"
 TINY = [
     *("encoder=tu-mobilenetv3_small_050", "decoder_channels=[8, 8, 8, 8, 8]", "aerial_pooling=4"),
     *("epochs=1", "workers=0", "device=cpu"),
@@ -36,8 +35,7 @@ ROWS_RUN = ["unet", "utt_best", "satellite_only", "dates_permuted"]
 
 
 def table4(data: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(SCRIPT), str(data), "--recipe", "toy", "--output", str(output)]
-    return subprocess.run([*line, *options], capture_output=True, text=True, timeout=300)
+    return run_here("table4", data, "--recipe", "toy", "--output", output, *options)
 
 
 @pytest.fixture(scope="module")

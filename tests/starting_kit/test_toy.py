@@ -365,7 +365,9 @@ def test_a_drawing_process_that_is_killed_is_explained(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
+)
 def test_an_interrupted_run_leaves_what_was_there(tmp_path: Path, stop: signal.Signals, code: int) -> None:
     out = tmp_path / "toy"
     out.mkdir()

@@ -31,6 +31,7 @@ from flair_baseline.validation import class_weights
 from flair_ingestion.dataset import index_patches, read_image, read_labels, read_superpatch
 from flair_scoring.errors import DataError, UsageError, run_command
 from flair_scoring.nomenclature import FLAIR_12
+from programs import run_here
 
 TRAIN = Path(__file__).parents[2] / "starting_kit" / "train.py"
 SMALL = [
@@ -143,7 +144,11 @@ def test_the_seed_repeats_a_run_and_another_one_does_not(run: Path, flair_tree: 
 
 
 @pytest.mark.parametrize(
-    "recipe", [ADAMW, ["optimizer=sgd", "schedule=plateau"]], ids=["one_cycle", "plateau"]
+    "recipe",
+    [
+        pytest.param(ADAMW, id="one_cycle"),
+        pytest.param(["optimizer=sgd", "schedule=plateau"], id="plateau", marks=pytest.mark.long),
+    ],
 )
 def test_an_interrupted_run_resumes_bit_for_bit(recipe, flair_tree, tmp_path, monkeypatch):
     config = small(*recipe)
@@ -210,6 +215,7 @@ def test_a_deterministic_run_is_one_from_its_start_on(flair_tree: Path, tmp_path
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
 
 
+@pytest.mark.long
 def test_a_killed_run_resumes_bit_for_bit(flair_tree: Path, tmp_path: Path):
     options = [override for override in SMALL if override != "epochs=2"] + [
         "epochs=3",
@@ -273,7 +279,7 @@ def test_epochs_are_counted_from_the_lowest_loss():
 
 def test_a_run_is_neither_overwritten_nor_continued_with_another_configuration(run: Path, flair_tree: Path):
     before = (run / "last.pt").read_bytes()
-    refused = command("--data", flair_tree, "--config", "utt_best", "--output", run)
+    refused = run_here("train", "--data", flair_tree, "--config", "utt_best", "--output", run)
     assert refused.returncode == 2
     assert "holds a run already; continue it with --resume" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -430,6 +436,7 @@ def test_other_failures_of_torch_are_explained_or_left_alone():
         raise DataError("as it is")
 
 
+@pytest.mark.long
 def test_pretrained_weights_without_network_are_explained(flair_tree: Path, tmp_path: Path):
     overrides = ("encoder=resnet18", *SMALL[2:])
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}

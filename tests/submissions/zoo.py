@@ -9,6 +9,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from copies import copy_folder
+
 HERE = Path(__file__).parent
 
 
@@ -110,7 +112,7 @@ def lay_out(name: str, folder: Path) -> Path:
     """The submission as a folder inside `folder`."""
     submission = folder / name
     if (HERE / name).is_dir():
-        shutil.copytree(HERE / name, submission)
+        copy_folder(HERE / name, submission)
     else:
         submission.mkdir(parents=True)
         shutil.copyfile(HERE / f"{name}.py", submission / "model.py")
