@@ -43,6 +43,7 @@ from contents import (  # noqa: E402
 from filling import fill_pages  # noqa: E402
 from schema import COMPETITION, COMPETITION_REQUIRED, PHASE, TASK, check_mapping  # noqa: E402
 
+from flair_scoring.bounded_yaml import parse_own_yaml  # noqa: E402
 from flair_scoring.errors import DataError, UsageError, list_problems, run_command  # noqa: E402
 from flair_scoring.provenance import commit  # noqa: E402
 
@@ -54,9 +55,9 @@ PACKED = (".zip", ".tif", ".png", ".safetensors")  # does not get smaller
 def read_competition(image: str | None) -> dict:
     """bundle.yaml, with the image put in if there is one; DataError with all that cannot be built."""
     try:
-        competition = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"{SOURCE}: not YAML in UTF-8: {error}") from None
+        competition = parse_own_yaml(SOURCE.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{SOURCE}: {error}") from None
     if isinstance(competition, dict) and image:
         competition["docker_image"] = image
     problems = check_mapping(SOURCE.name, competition, COMPETITION, COMPETITION_REQUIRED)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 from schema import (
     COLUMN,
@@ -40,6 +39,7 @@ from schema import (
 
 from flair_ingestion.limits import Limits, read_limits
 from flair_ingestion.submission import DAMAGE, open_submission
+from flair_scoring.bounded_yaml import parse_own_yaml
 from flair_scoring.errors import DataError, FlairError
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
@@ -127,9 +127,9 @@ def _read_competition(archive: zipfile.ZipFile, found: Findings) -> dict[str, An
         found.problems.append(f"no {YAML} at the root of the zip, exactly that name{held}")
         return None
     try:
-        competition = yaml.safe_load(archive.read(YAML).decode())
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        found.problems.append(f"{YAML}: not YAML in UTF-8: {error}")
+        competition = parse_own_yaml(archive.read(YAML))
+    except ValueError as error:
+        found.problems.append(f"{YAML}: {error}")
         return None
     if not isinstance(competition, dict):
         found.problems.append(f"{YAML}: empty, or not a mapping; expected lines such as 'version: 2'")
@@ -240,11 +240,11 @@ def _check_program(where: str, part: Part, mounts: Sequence[str], found: Finding
         found.problems.append(f"{where}: no metadata.yaml at its root, which tells the command{hint}")
         return None
     try:
-        content = yaml.safe_load(part.read(name))
+        content = parse_own_yaml(part.read(name))
         command = content["command"]
         words = shlex.split(command)
         script = words[1]
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         found.problems.append(f"{where}: {name} needs a line such as 'command: python3 score.py ...'")
         return None
     if any(sign in command for sign in _SHELL):

@@ -10,14 +10,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from flair_scoring.bounded_yaml import parse_own_yaml
 from flair_scoring.errors import UsageError, list_problems
+from flair_scoring.files import read_file
 
 DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
 # As fractions of the limit: what a careful measurement on one machine scatters by, and what is too much
 MIN_GREY_ZONE, MAX_GREY_ZONE = 0.03, 0.10
 MAX_ATTEMPTS = 3
+MAX_BYTES = 1 << 20  # of a file of limits
 _OPTIONAL = ("ratio", "seconds")
 
 
@@ -143,11 +144,11 @@ def needs_another_attempt(attempts: Sequence[float], limits: Sequence[TimeLimit]
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_own_yaml(read_file(path, MAX_BYTES))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); expected keys of limits.yaml") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML: {error}") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}; expected lines of the form 'key: value'") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected lines of the form 'key: value'")
     return content

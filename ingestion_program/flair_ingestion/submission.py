@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import yaml
-
+from flair_scoring.bounded_yaml import parse_strangers_yaml
 from flair_scoring.errors import SubmissionError, UsageError, list_problems
 
 MAX_FILES = 10_000
@@ -247,12 +246,17 @@ def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str
         name = entry.name
         with archive.open(entry.stored) as file:
             content = file.read(_METADATA_BYTES + 1)
-        try:
-            found = yaml.safe_load(content) if len(content) <= _METADATA_BYTES else None
-        except (yaml.YAMLError, ValueError, RecursionError):
-            found = None
+        reason = f"more than {_METADATA_BYTES} bytes"
+        found = None
+        if len(content) <= _METADATA_BYTES:
+            try:
+                found, reason = parse_strangers_yaml(content), "no lines of the form 'key: value'"
+            except ValueError as error:
+                reason = str(error)
         if not isinstance(found, dict):
-            problems.append(f"{name!r} is not a short YAML mapping; write 'description: ...' or leave it out")
+            problems.append(
+                f"{name!r} is not a short YAML mapping ({reason}); write 'description: ...' or leave it out"
+            )
         elif "command" in found:
             problems.append(
                 f"{name!r} has a command; the platform would run it beside the clock, so leave it out"

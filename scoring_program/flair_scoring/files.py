@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all, and folders that must be there."""
+"""Files that are written whole or not at all, or read within a bound, and folders that must be there."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,25 @@ def write_all(descriptor: int, content: memoryview, offset: int) -> None:
     while content:
         written = os.pwrite(descriptor, content, offset)
         content, offset = content[written:], offset + written
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The content of a file of at most `most` bytes.
+
+    Raises OSError, whose strerror tells the reason, also for a larger file, a folder, a pipe or a device.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "it is a pipe or a device, not a file", str(path))
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(0, f"it has more than {most} bytes", str(path))
+    return content
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe would block until somebody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def make_folder(folder: Path) -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from flair_scoring.bounded_yaml import parse_strangers_yaml
 from flair_scoring.errors import PredictionError, TimeLimitError
+from flair_scoring.files import read_file
 from flair_scoring.manifest import verify_manifest
 from flair_scoring.provenance import check_stamp
 
 TIMING = "timing.json"
+_RECORD_BYTES = 1 << 16  # of what the platform's worker writes
 _NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds", "requests")
 
 
@@ -98,8 +99,8 @@ def _require_success(folder: Path) -> None:
     """The worker's own record must say that ingestion ended with 0 and that nothing else ran."""
     path = folder / "metadata"
     try:
-        record = yaml.safe_load(path.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        record = parse_strangers_yaml(read_file(path, _RECORD_BYTES))
+    except (OSError, ValueError):
         record = None
     if not isinstance(record, dict):
         raise PredictionError(f"{path}: missing or damaged; the platform's worker writes it after ingestion")

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
-
+from flair_scoring.bounded_yaml import parse_own_yaml
 from flair_scoring.errors import UsageError, list_problems
+from flair_scoring.files import read_file
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import PATCH_SIZE
 
+_MAX_BYTES = 1 << 20  # of a configuration
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 _LEAST = {
     "aerial_pooling": 1,
@@ -99,7 +100,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         try:
-            values[key] = _parse_yaml(text)
+            values[key] = parse_own_yaml(text)
         except ValueError as error:
             problems.append(f"{override!r}: {error}")
         if not equals:
@@ -123,10 +124,10 @@ def read_values(name_or_path: str) -> dict[str, Any]:
     """Unchecked values of a named configuration of the kit or a YAML file, or UsageError."""
     path = find_config(name_or_path)
     try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"))
+        values = parse_own_yaml(read_file(path, _MAX_BYTES))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a YAML file") from error
-    except ValueError as error:  # no UTF-8, too
+    except ValueError as error:
         raise UsageError(f"{path}: {error}; expected lines of key: value") from error
     if values is None:  # a file of comments only: all defaults
         return {}
@@ -201,17 +202,6 @@ def _find_impossible(config: Config) -> list[str]:
             "decoder_channels"
         )
     return problems
-
-
-def _parse_yaml(text: str) -> Any:
-    """The value of a YAML text, or ValueError with one line that says why it has none."""
-    try:
-        return yaml.safe_load(text)
-    except Exception as error:  # PyYAML lets through what its constructors of dates and numbers raise
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
-        raise ValueError(f"not valid YAML ({where}{reason})") from error
 
 
 def _convert(value: Any, kind: Any) -> Any:

@@ -241,8 +241,8 @@ def test_refusals_leave_nothing(options: list[str], sentence: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "sentences"),
     [
-        ("version: 2\n\tname: x", ["not YAML in UTF-8"]),
-        ("start: 2027-13-01", ["not YAML in UTF-8: month must be in 1..12"]),
+        ("version: 2\n\tname: x", ["not valid YAML (line 2: "]),
+        ("start: 2027-13-01", ["not valid YAML (month must be in 1..12"]),
         ("- 1", ["expected keys such as version"]),
         ({"tasks": 7, "titel": "x"}, ["tasks is 7; expected a list", "the platform does not read 'titel'"]),
         ({"tasks": [{"index": 0, "name": "x"}]}, ["'scoring_program' is missing", "tasks: expected 2"]),

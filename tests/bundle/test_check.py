@@ -510,10 +510,10 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
     ),
     # the zip
     "an empty competition.yaml": (lambda release: setattr(release, "raw", b""), "empty, or not a mapping"),
-    "a YAML error": (lambda release: setattr(release, "raw", b"title: ["), "not YAML in UTF-8"),
+    "a YAML error": (lambda release: setattr(release, "raw", b"title: ["), "not valid YAML (line 1: "),
     "YAML in Latin-1": (
         lambda release: setattr(release, "raw", "title: é".encode("latin-1")),
-        "not YAML in UTF-8",
+        "not UTF-8 text (byte 8); save it as UTF-8",
     ),
 }
 
