@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from flair_scoring.bounded_yaml import parse_strangers_yaml
+from flair_scoring.bounded_zip import ZipError, entry_problem, open_zip, read_pieces, read_start
 from flair_scoring.errors import SubmissionError, UsageError, list_problems
 
 MAX_FILES = 10_000
@@ -34,14 +33,6 @@ _RESULT = re.compile(
 _NOT_A_FILE = "is a link or a special file; only files are allowed"
 _OUTSIDE = "leaves the folder of the submission; store relative paths below it"
 _CHUNK = 1 << 20
-# What reading a damaged or exotic zip may raise
-DAMAGE: tuple[type[Exception], ...] = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError),
-)
-with suppress(ImportError):  # some Pythons are built without it
-    import lzma
-
-    DAMAGE += (lzma.LZMAError,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +108,12 @@ class _Folder:
                 refusal = None if stat.S_ISREG(status.st_mode) else _NOT_A_FILE
                 yield _Entry(path.relative_to(self.path).as_posix(), status.st_size, refusal)
 
-    def open(self, name: str) -> IO[bytes]:
+    def pieces(self, name: str) -> Iterator[bytes]:
         """The content of a file, which must not have become a link meanwhile."""
-        return os.fdopen(os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(self.path / name, flags), "rb") as file:
+            while piece := file.read(_CHUNK):
+                yield piece
 
 
 class _Zip:
@@ -136,14 +130,13 @@ class _Zip:
             refusal = _OUTSIDE if _leaves(info.filename) else None
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 refusal = _NOT_A_FILE
-            elif info.flag_bits & 1:
-                refusal = "is encrypted"
+            refusal = refusal or entry_problem(info)
             if refusal or not info.is_dir():
                 yield _Entry(info.filename, info.file_size, refusal)
 
-    def open(self, name: str) -> IO[bytes]:
-        """The content of an entry."""
-        return self.archive.open(name)
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The content of an entry; ZipError if it is damaged."""
+        return read_pieces(self.archive, name)
 
 
 @contextmanager
@@ -156,13 +149,11 @@ def _opened(source: Path) -> Iterator[_Folder | _Zip]:
             kind = "is a pipe or a device" if source.exists() else "no such file or folder"
             raise UsageError(f"{source}: {kind}; expected a zip or a folder with model.py")
         else:
-            with zipfile.ZipFile(source) as archive:
+            with open_zip(source) as archive:
                 yield _Zip(archive)
-    except DAMAGE as error:
-        raise SubmissionError(f"{source}: not a readable zip file ({error}); zip it again") from None
+    except ZipError as error:
+        raise SubmissionError(f"{source}: {error}; zip what the model needs again") from None
     except OSError as error:
-        if error.errno in (None, errno.EINVAL):  # bz2's word for damage; places before the start of the file
-            raise SubmissionError(f"{source}: not a readable zip file ({error}); zip it again") from None
         place = f"{error.filename}: " if error.filename not in (None, str(source)) else ""
         raise UsageError(
             f"{source}: cannot be read or copied ({place}{error.strerror}); check its permissions and the "
@@ -244,8 +235,7 @@ def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str
     places = {prefix + name for name in _METADATA for prefix in ("", root)}
     for entry in (entry for entry in entries if entry.name in places and not entry.refusal):
         name = entry.name
-        with archive.open(entry.stored) as file:
-            content = file.read(_METADATA_BYTES + 1)
+        content = read_start(archive.pieces(entry.stored), _METADATA_BYTES + 1)
         reason = f"more than {_METADATA_BYTES} bytes"
         found = None
         if len(content) <= _METADATA_BYTES:
@@ -269,10 +259,10 @@ def _copy(archive: _Folder | _Zip, files: dict[str, str], folder: Path | None) -
     total = hashlib.sha256()
     for name, stored in sorted(files.items()):
         content = hashlib.sha256()
-        with archive.open(stored) as source, _target(folder, name) as target:
-            while chunk := source.read(_CHUNK):
-                content.update(chunk)
-                target.write(chunk)
+        with _target(folder, name) as target:
+            for piece in archive.pieces(stored):
+                content.update(piece)
+                target.write(piece)
         total.update(f"{name}\0{content.hexdigest()}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 

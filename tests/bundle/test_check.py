@@ -624,7 +624,7 @@ def test_damage_anywhere_in_a_bundle_is_told_or_found(built: Path, tmp_path: Pat
         except DataError as error:
             sentences.append(str(error))
     assert sentences
-    assert all(text.startswith(f"{path}: not a zip file that can be read (") for text in sentences)
+    assert all(text.startswith(f"{path}: not a readable zip file (") for text in sentences)
 
 
 def test_an_encrypted_bundle_is_no_bundle(built: Path, tmp_path: Path) -> None:
