@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 # 10,000 files with names of 300 bytes; zipfile takes 250 bytes and 28 microseconds for each entry of 46 bytes
 MAX_DIRECTORY = 4 << 20
 _PIECE = 1 << 20
+_END_BYTES = 1 << 17  # zipfile looks for the end of the list in the last 65,557 bytes
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _OTHER_METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz"}
 _Result = TypeVar("_Result")
@@ -84,7 +85,7 @@ class _BoundedFile(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
-            size = self._most
+            size = _END_BYTES
         if size > self._most:
             raise ZipError(f"lists its files in {size} bytes, and at most {self._most} are read")
         return super().read(size)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from flair_scoring.terminal import printable
+
 
 class FlairError(Exception):
     """A problem that the user can solve; the message says where, what, what was expected, what to do."""
@@ -74,7 +76,7 @@ def run_command(main: Callable[[], None]) -> NoReturn:
         main()
         sys.stdout.flush()  # here, where it can still be told that it failed
     except FlairError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -84,7 +86,8 @@ def run_command(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         place = "" if error.filename is None else f"{error.filename}: "
         reason = error.strerror or error
-        print(f"error: {place}{reason}; check the path, its permissions and the room left", file=sys.stderr)
+        problem = printable(f"{place}{reason}")
+        print(f"error: {problem}; check the path, its permissions and the room left", file=sys.stderr)
         _exit_unflushed(2)
     except MemoryError:
         print("error: memory ran out; close other programs, or take a machine with more", file=sys.stderr)

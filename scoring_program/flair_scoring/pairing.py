@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flair_scoring.errors import DataError, UsageError, list_problems
+from flair_scoring.files import read_file
 
 PREDICTION = re.compile(r"PRED_(?:IMG_)?(\d{6})\.tif", re.ASCII)
 REFERENCE = re.compile(r"MSK_(\d{6})\.tif", re.ASCII)
-_DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
-_AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
+_IDS_BYTES = 16 << 20  # of a file of ids, 7 each
+DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
+AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,14 @@ def select_references(references: Rasters, ids: Collection[str] | None, folder: 
 def domain_and_area(path: str) -> tuple[str, str]:
     """The domain ("D022_2021") and area ("Z12_UN") that the folders of `path` name; "" for none."""
     folders = os.path.dirname(path)
-    domains, areas = _DOMAIN.findall(folders), _AREA.findall(folders)
+    domains, areas = DOMAIN.findall(folders), AREA.findall(folders)
     return domains[-1] if domains else "", areas[-1] if areas else ""
 
 
 def read_ids(path: Path) -> list[str]:
     """Patch ids from a text file, one 6-digit id per line; raises UsageError that names bad lines."""
     try:
-        lines = path.read_text().split()
+        lines = read_file(path, _IDS_BYTES).decode().split()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise UsageError(

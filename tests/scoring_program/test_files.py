@@ -92,7 +92,7 @@ def test_a_file_is_read_within_a_bound_and_a_pipe_blocks_nothing(tmp_path: Path)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zeros").symlink_to("/dev/zero")
     for name, most, reason in (
-        ("x", 4, "it has more than 4 bytes"),
+        ("x", 4, "it has 5 bytes, and at most 4 are read"),
         ("pipe", 9, "it is a pipe or a device"),
         ("zeros", 9, "it is a pipe or a device"),
         (".", 9, "Is a directory"),
