@@ -198,7 +198,7 @@ def _name_problems(entries: list[_Entry]) -> list[str]:
     problems += [f"{name!r} is there {count} times" for name, count in sorted(counts.items()) if count > 1]
     problems += [f"{name!r} is both a file and a folder" for name in sorted(counts.keys() & folders)]
     too_long = [name for name in counts if _is_too_long(os.fsencode(name))]
-    problems += [f"{name!r} is too long a name" for name in too_long]
+    problems += [f"{name[:60]!r}… is too long a name" for name in too_long]
     results = [entry.name for entry in entries if _is_result(entry)]
     return problems + [f"{name!r} is a result, which only the organizer writes" for name in results]
 

@@ -8,6 +8,7 @@ are built from it only if nothing in it is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ MAX_DEPTH = 32  # of collections in collections, with every alias replaced by wh
 MAX_VALUES = 100_000  # keys count, too; also with every alias replaced
 STRANGERS_VALUES = 2_000  # PyYAML takes a millisecond for ten of them
 _MERGE = "<<"
+_NUMBER = re.compile(r"[-+]?[0-9][0-9a-fA-Fxo_:.]*")
+_NUMBER_LENGTH = 1000  # characters; Python refuses to print numbers of more than 4,300 digits
 
 
 @dataclass
@@ -102,6 +105,8 @@ def _look_through(text: str, refuse: Callable[[yaml.NodeEvent], None], most: int
             _add_depth(pending, closed.depth)
         elif isinstance(event, yaml.NodeEvent):
             refuse(event)
+            if isinstance(event, yaml.ScalarEvent) and _is_long_number(event):
+                raise _Refusal(event, f"a number of {len(event.value)} characters; at most {_NUMBER_LENGTH}")
             _count_child(pending, event)
             size, depth = 1, 0
             if isinstance(event, yaml.AliasEvent):
@@ -118,6 +123,11 @@ def _look_through(text: str, refuse: Callable[[yaml.NodeEvent], None], most: int
             values += size
             if values > most:
                 raise _Refusal(event, f"more than {most} values, counting each alias as what it repeats")
+
+
+def _is_long_number(event: yaml.ScalarEvent) -> bool:
+    quoted = not event.implicit[0] and event.tag is None
+    return len(event.value) > _NUMBER_LENGTH and not quoted and bool(_NUMBER.fullmatch(event.value))
 
 
 def _add_depth(pending: list[_Open], depth: int) -> None:

@@ -12,6 +12,8 @@ from typing import NoReturn
 
 from flair_scoring.terminal import printable
 
+_LONGEST = 1500  # characters of one problem in a list
+
 
 class FlairError(Exception):
     """A problem that the user can solve; the message says where, what, what was expected, what to do."""
@@ -50,12 +52,19 @@ class TimeLimitError(FlairError):
 
 
 def list_problems(title: str, problems: Sequence[str], shown: int = 20) -> str:
-    """One message for a batch of problems: the title with their number, then the first `shown` of them."""
+    """One message for a batch of problems: the title with their number, then the first `shown` of them.
+
+    A problem of more than 1,500 characters is cut: names in a stranger's zip can have 65,535.
+    """
     lines = [f"{title} ({len(problems)} problem{'s' if len(problems) != 1 else ''}):"]
-    lines += [f"  - {problem}" for problem in problems[:shown]]
+    lines += [f"  - {_cut(problem)}" for problem in problems[:shown]]
     if len(problems) > shown:
         lines.append(f"  … and {len(problems) - shown} more")
     return "\n".join(lines)
+
+
+def _cut(problem: str) -> str:
+    return problem if len(problem) <= _LONGEST else f"{problem[:_LONGEST]} …"
 
 
 def run_command(main: Callable[[], None]) -> NoReturn:

@@ -79,7 +79,7 @@ def read_timing(folder: Path) -> dict[str, Any]:
     wrong = [name for name in _NUMBERS if timing.get(name) is not None and not _is_amount(timing[name])]
     if wrong:
         raise PredictionError(
-            f"{path}: {', '.join(wrong)} must be null or numbers from 0 to {_MOST:g}; run ingestion again"
+            f"{path}: {', '.join(wrong)} must be numbers or null, from 0 to {_MOST:g}; run ingestion again"
         )
     if not isinstance(timing.get("requests") or 0, int):
         raise PredictionError(f"{path}: requests must be a whole number; run ingestion again")
@@ -128,4 +128,4 @@ def _require_success(folder: Path) -> None:
     if code != 0 or isinstance(code, bool):
         if (folder / TIMING).is_file():
             _require_within_limit(read_timing(folder))
-        raise PredictionError(f"ingestion ended with exit code {code}; its log says why")
+        raise PredictionError(f"ingestion ended with exit code {code!r:.60}; its log says why")

@@ -104,7 +104,7 @@ def read_ids(path: Path) -> list[str]:
         raise UsageError(
             f"{path}: cannot be read ({reason}); expected a text file with one 6-digit id per line"
         ) from None
-    bad = [repr(line) for line in lines if not re.fullmatch(r"\d{6}", line, re.ASCII)]
+    bad = [f"{line!r:.60}" for line in lines if not re.fullmatch(r"\d{6}", line, re.ASCII)]
     if bad or not lines:
         raise UsageError(list_problems(f"{path}: expected one 6-digit id per line", bad or ["no ids"]))
     return lines

@@ -181,7 +181,8 @@ def _read_tags(data: bytes | mmap.mmap) -> _Tags:
 def _check_pixels(tags: _Tags, bands: int) -> None:
     def expect(what: str, got: tuple[int, ...], allowed: Collection[tuple[int, ...]], wanted: str) -> None:
         if got not in allowed:
-            raise RasterError(f"has {what} {' x '.join(map(str, got))}; expected {wanted}")
+            values = " x ".join(map(str, got[:8])) + (" …" if len(got) > 8 else "")
+            raise RasterError(f"has {what} {values}; expected {wanted}")
 
     one = (1,)  # TIFF's default of every tag below that has one
     colours = [(_GREY,)] if bands == 1 else [(_GREY,), (_RGB,)]

@@ -92,6 +92,7 @@ def test_the_hash_depends_on_names_and_contents_only(tmp_path: Path) -> None:
         ({"model.py": MODEL, "scores.txt": b""}, "is a result"),
         ({"model.py": MODEL, "signing.key": b""}, "is a result"),
         ({"model.py": MODEL, "metadata": b"command: python x.py"}, "'metadata' has a command"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: 0x" + b"f" * 9000}, "line 1: a number of 9002 characters"),
         ({"model.py": MODEL, "metadata": b"command"}, "'metadata' is not a short YAML mapping"),
         ({"model.py": MODEL, "metadata.yaml": b"a: [1"}, "'metadata.yaml' is not a short YAML mapping"),
         ({"model.py": MODEL, "metadata.yaml": b"#" * 70_000}, "YAML mapping (more than 65536 bytes); write"),

@@ -19,6 +19,7 @@ from sklearn.metrics import confusion_matrix as sklearn_matrix
 from flair_scoring import evaluate
 from flair_scoring.errors import DataError, PredictionError, UsageError
 from flair_scoring.nomenclature import COSIA_16, FLAIR_18, Nomenclature
+from flair_scoring.pairing import read_ids
 from flair_scoring.raster import encode_labels, read_raster, write_labels
 
 # FLAIR value -> CoSIA index, from the table of FLAIR's documentation; the others are other (16)
@@ -299,3 +300,15 @@ def test_real_masks_against_themselves_shifted(real_data: Path, tmp_path: Path) 
     np.testing.assert_array_equal(
         found.matrix, sklearn_matrix(np.ravel(truths), np.ravel(shifted), labels=range(13))
     )
+
+
+def test_a_list_of_ids_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ids.txt")
+    with pytest.raises(
+        UsageError, match=r"ids\.txt: cannot be read \(it is a pipe or a device, not a file\)"
+    ):
+        read_ids(tmp_path / "ids.txt")
+    (tmp_path / "long.txt").write_text("7" * 10_000)
+    with pytest.raises(UsageError, match="expected one 6-digit id per line") as caught:
+        read_ids(tmp_path / "long.txt")
+    assert len(str(caught.value)) < 300
