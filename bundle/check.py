@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import json
 import re
 import shlex
 import tempfile
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 from schema import (
     COLUMN,
@@ -43,15 +41,20 @@ from schema import (
 from flair_ingestion.completeness import describe_missing, find_known
 from flair_ingestion.limits import Limits, read_limits
 from flair_ingestion.sidecars import METADATA
-from flair_ingestion.submission import DAMAGE, open_submission
+from flair_ingestion.submission import open_submission
+from flair_scoring.bounded_json import parse_json
+from flair_scoring.bounded_zip import ZipError, open_zip, read_entry
 from flair_scoring.errors import DataError, FlairError, list_names
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.pairing import domain_and_area
 from flair_scoring.results import make_scores
+from flair_scoring.settings import parse_settings
 
 LOCAL_IMAGE = "local-only/"  # what the name of an image begins with that nobody has published
 YAML = "competition.yaml"
+_MAX_DIRECTORY = 256 << 20  # bytes of the list of files: a million of them, with all their patches
+_MAX_BYTES = 2 << 30  # of a file that is read whole: the largest is a submission
 MAX_BYTES = 15 * 10**9  # what a user of the public site may store
 LARGE_BYTES = 10**9  # a bundle of this size has been seen to unpack without end
 DEFAULT_QUEUE_SECONDS = 600
@@ -80,7 +83,7 @@ class Part:
 
     def read(self, name: str) -> bytes:
         """Content of a file."""
-        return self.archive.read(self.prefix + name)
+        return _read(self.archive, self.prefix + name)
 
     def ids(self, pattern: re.Pattern[str]) -> set[str]:
         """Patch ids of the files with such names."""
@@ -108,7 +111,7 @@ def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list
     try:
         if path.is_fifo():
             raise OSError("it is a pipe")  # which would block
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path, _MAX_DIRECTORY) as archive:
             competition = _read_competition(archive, found)
             if competition is not None:
                 now = now or datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
@@ -118,8 +121,8 @@ def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); expected a bundle that build.py wrote"
         ) from None
-    except DAMAGE as error:
-        raise DataError(f"{path}: not a zip file that can be read ({error}); build it again") from None
+    except ZipError as error:
+        raise DataError(f"{path}: {error}; build it again") from None
     image = competition.get("docker_image") if competition else None
     if not (isinstance(image, str) and image.startswith(LOCAL_IMAGE)):
         found = Findings(found.problems + found.notes, [], found.remarks)
@@ -129,6 +132,10 @@ def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list
     return problems, notes, remarks
 
 
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    return read_entry(archive, name, _MAX_BYTES)
+
+
 def _read_competition(archive: zipfile.ZipFile, found: Findings) -> dict[str, Any] | None:
     names = archive.namelist()
     if YAML not in names:
@@ -136,10 +143,11 @@ def _read_competition(archive: zipfile.ZipFile, found: Findings) -> dict[str, An
         held = f"; it has {list_names(near)}" if near else ""
         found.problems.append(f"no {YAML} at the root of the zip, exactly that name{held}")
         return None
+    content = _read(archive, YAML)
     try:
-        competition = yaml.safe_load(archive.read(YAML).decode())
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        found.problems.append(f"{YAML}: not YAML in UTF-8: {error}")
+        competition = parse_settings(content)
+    except ValueError as error:
+        found.problems.append(f"{YAML}: {error}")
         return None
     if not isinstance(competition, dict):
         found.problems.append(f"{YAML}: empty, or not a mapping; expected lines such as 'version: 2'")
@@ -181,7 +189,7 @@ def _check_texts(archive: zipfile.ZipFile, competition: dict[str, Any], found: F
             found.problems.append(_missing(where, name))
             continue
         try:
-            text = archive.read(name).decode()
+            text = _read(archive, name).decode()
         except UnicodeDecodeError:
             found.problems.append(f"{where}: {name} is not UTF-8; save it as UTF-8")
             continue
@@ -196,9 +204,11 @@ def _logo_problems(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     if not name.lower().endswith(IMAGE_TYPES):
         yield f"image: {name}; expected a name that ends in {', '.join(IMAGE_TYPES)}"
     try:
-        with Image.open(io.BytesIO(archive.read(name))) as image:
+        with Image.open(io.BytesIO(_read(archive, name))) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except ZipError:
+        raise
+    except Exception:  # Pillow has a different one for each kind of damage
         yield f"image: {name} does not decode as an image; save it as PNG"
 
 
@@ -249,12 +259,12 @@ def _check_program(where: str, part: Part, mounts: Sequence[str], found: Finding
         hint = f"; {deeper[0]} lies in a folder: zip the files, not their folder" if deeper else ""
         found.problems.append(f"{where}: no metadata.yaml at its root, which tells the command{hint}")
         return None
+    text = part.read(name)
     try:
-        content = yaml.safe_load(part.read(name))
-        command = content["command"]
+        command = parse_settings(text)["command"]
         words = shlex.split(command)
         script = words[1]
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         found.problems.append(f"{where}: {name} needs a line such as 'command: python3 score.py ...'")
         return None
     if any(sign in command for sign in _SHELL):
@@ -277,7 +287,7 @@ def _check_program(where: str, part: Part, mounts: Sequence[str], found: Finding
     if KEY not in part.files:
         found.problems.append(f"{where}: no {KEY}; build.py puts the same one into both programs")
     commit = (
-        part.read("flair_scoring/COMMIT").decode().strip()
+        part.read("flair_scoring/COMMIT").decode(errors="replace").strip()
         if "flair_scoring/COMMIT" in part.files
         else "unknown"
     )
@@ -323,8 +333,8 @@ def _check_completeness(where: str, inputs: Part, found: Findings) -> None:
         found.problems.append(f"{where}.input_data: no {METADATA[0]} at its root")
         return
     try:
-        entries = json.loads(inputs.read(METADATA[0]))
-    except (ValueError, RecursionError, *DAMAGE) as error:
+        entries = parse_json(inputs.read(METADATA[0]))
+    except (ValueError, ZipError) as error:
         found.problems.append(f"{where}.input_data: {METADATA[0]} is not a readable json file ({error})")
         return
     known = find_known(entries if isinstance(entries, dict) else {}).get("test", {})
@@ -412,7 +422,7 @@ def _check_solutions(
             continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "solution.zip")
-            path.write_bytes(archive.read(solution["path"]))
+            path.write_bytes(_read(archive, solution["path"]))
             try:
                 open_submission(path, read_limits().submission_mib)
             except FlairError as error:
@@ -536,7 +546,7 @@ def _open(archive: zipfile.ZipFile, where: str, value: Any, found: Findings) -> 
             # through a handle of its own: Python 3.12.1 loses its place in members that are read in turn
             again = zipfile.ZipFile(archive.filename)
             inner = zipfile.ZipFile(again.open(value))
-        except (zipfile.BadZipFile, OSError):
+        except Exception:  # what zipfile raises for a damaged file is not documented
             found.problems.append(
                 f"{where}: {value} is not a zip; the platform takes it, and every run fails"
             )

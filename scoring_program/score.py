@@ -30,6 +30,7 @@ from flair_scoring.pairing import read_ids
 from flair_scoring.pictures import render_patches
 from flair_scoring.report import render_text
 from flair_scoring.results import PAGE, prepare_output, remove_results, write_results
+from flair_scoring.terminal import one_line
 
 KEY = Path(__file__).resolve().parent / "signing.key"
 
@@ -110,7 +111,7 @@ def evaluate_and_write(args: argparse.Namespace) -> Evaluation:
         require_folder(args.pictures, "the images IMG_*.tif")
     evaluation, output = read_shards(args) if args.merge else score_predictions(args)
     for note in evaluation.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
     if args.output:
         patches = (evaluation, output.predictions, args.references, args.pictures)
         pictures = render_patches(*patches) if args.pictures else []

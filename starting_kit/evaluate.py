@@ -30,6 +30,7 @@ from flair_ingestion.dataset import index_patches, labels_folder
 from flair_ingestion.predictions import check_output
 from flair_ingestion.submission import open_submission, read_sources
 from flair_ingestion.system import require_linux
+from flair_scoring.bounded_json import read_json
 from flair_scoring.errors import (
     FlairError,
     SubmissionError,
@@ -41,12 +42,14 @@ from flair_scoring.errors import (
 from flair_scoring.files import write_file
 from flair_scoring.ingestion_output import read_timing
 from flair_scoring.provenance import stamp
+from flair_scoring.terminal import one_line
 
 KIT = Path(__file__).resolve().parents[1]
 INGEST = KIT / "ingestion_program" / "ingest.py"
 SCORE = KIT / "scoring_program" / "score.py"
 PACKAGES = KIT / "bundle" / "packages.txt"
 RECORD = "evaluation.json"  # beside the results, written last
+_RECORD_BYTES = 1 << 16
 _PROGRAMS = (INGEST.parent, SCORE.parent, KIT / "reference_submission")
 _ABOUT_THE_SUBMISSION = (0, 3, 4)  # exit codes
 _ABOUT_ALL = (2, 130, 143)  # the next submission would meet the same problem, or the user wants to stop
@@ -90,7 +93,7 @@ def find_submissions(paths: list[Path]) -> dict[str, Path]:
                 )
         others = sorted(entry.name for entry in path.glob("[!.]*") if entry not in inside)
         if inside and inside != [path] and others:
-            print(f"note: not submissions, left out: {list_names(others)}", file=sys.stderr)
+            print(f"note: not submissions, left out: {one_line(list_names(others))}", file=sys.stderr)
     if problems:
         expected = "expected zips or folders with model.py, and options of ingest.py after them"
         raise UsageError(list_problems(f"cannot take the submissions; {expected}", problems))
@@ -146,7 +149,7 @@ def warn_of_imports(submission: Path) -> None:
 def read_end(output: Path, conditions: str | None) -> End | None:
     """How an evaluation ended that was completed under these conditions; None if there was none."""
     try:
-        record = json.loads((output / RECORD).read_bytes())
+        record = read_json(output / RECORD, _RECORD_BYTES)
         if conditions is None or record["conditions"] != conditions:
             return None
         return End(record["exit_code"], describe_result(output, record["exit_code"]))
@@ -157,7 +160,7 @@ def read_end(output: Path, conditions: str | None) -> End | None:
 def describe_result(output: Path, code: int) -> str:
     """The score, or ingestion's reason why there is none."""
     if code == 0:
-        return f"mIoU {json.loads((output / 'scores.json').read_bytes())['miou']:.4f}"
+        return f"mIoU {read_json(output / 'scores.json', _RECORD_BYTES)['miou']:.4f}"
     if code > 128 and code not in _ABOUT_ALL:
         return f"killed by {signal.Signals(code - 128).name}; perhaps the machine ran out of memory"
     timing = read_timing(output) if code in _ABOUT_THE_SUBMISSION else {"verdict": "within_limit"}
@@ -255,14 +258,14 @@ def evaluate_all(
             if name in ends:
                 continue
             output = args.output / name
-            title = f"== {number} of {len(submissions)}: {name}"
+            title = f"== {number} of {len(submissions)}: {one_line(name)}"
             with claim(output, wait) as ours:
                 if not ours:
                     print(f"{title}: another run is at it", file=sys.stderr)
                     continue
                 ends[name] = evaluate_or_keep(submission, output, args, options, title)
             if ends[name].code == 0:
-                print(output / "detailed_results.html")
+                print(one_line(str(output / "detailed_results.html")))
             if ends[name].code in _ABOUT_ALL:
                 return ends
     return ends

@@ -5,7 +5,6 @@ It is never trusted: an unexpected message, silence beyond a budget and death ar
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -26,6 +25,7 @@ from flair_ingestion.look import KeptFiles
 from flair_ingestion.runner import MAX_MESSAGE
 from flair_ingestion.scratch import ScratchWatch
 from flair_ingestion.standstill import Gaps, Stop, stop_group, was_active
+from flair_scoring.bounded_json import parse_json
 from flair_scoring.errors import FlairError, SubmissionError, TimeLimitError
 
 RUNNER = Path(__file__).with_name("runner.py")
@@ -247,8 +247,8 @@ class Child:
 def _parse(message: bytes) -> dict[str, Any]:
     """The JSON object of a message, empty if it is none."""
     try:
-        event = json.loads(message)
-    except (ValueError, RecursionError):
+        event = parse_json(message)
+    except ValueError:
         return {}
     return event if isinstance(event, dict) else {}
 

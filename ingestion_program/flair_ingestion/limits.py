@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from flair_scoring.errors import UsageError, list_problems
+from flair_scoring.files import read_file
 from flair_scoring.settings import parse_settings
 
 DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
 # As fractions of the limit: what a careful measurement on one machine scatters by, and what is too much
 MIN_GREY_ZONE, MAX_GREY_ZONE = 0.03, 0.10
 MAX_ATTEMPTS = 3
+MAX_BYTES = 1 << 20  # of a file of limits
 _OPTIONAL = ("ratio", "seconds")
 
 
@@ -142,7 +144,7 @@ def needs_another_attempt(attempts: Sequence[float], limits: Sequence[TimeLimit]
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        content = parse_settings(path.read_bytes())
+        content = parse_settings(read_file(path, MAX_BYTES))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); expected keys of limits.yaml") from None
     except ValueError as error:

@@ -31,6 +31,7 @@ from flair_ingestion.submission import Submission, unpack
 from flair_scoring.errors import FlairError, PredictionError, SubmissionError, UsageError
 from flair_scoring.interrupts import held_signals
 from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.terminal import one_line
 
 BATCH_SIZES = range(1, 33)
 SUPERPATCH_SIZES = range(10, 111, 2)
@@ -202,8 +203,8 @@ def _warn_of_all_gpus() -> None:
 
 def _setting(settings: dict[str, Any], name: str, allowed: range, wording: str) -> int:
     value = settings.get(name)
-    if not isinstance(value, int) or value not in allowed:
-        raise SubmissionError(f"loading: Model.{name} is {str(value)[:50]}; expected {wording}")
+    if type(value) is not int or value not in allowed:
+        raise SubmissionError(f"loading: Model.{name} is {one_line(str(value)[:50])}; expected {wording}")
     return value
 
 

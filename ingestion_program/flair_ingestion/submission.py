@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import yaml
-
+from flair_scoring.bounded_yaml import parse_strangers_yaml
+from flair_scoring.bounded_zip import ZipError, entry_problem, open_zip, read_pieces, read_start
 from flair_scoring.errors import SubmissionError, UsageError, list_problems
 
 MAX_FILES = 10_000
@@ -36,14 +34,6 @@ _PREDICTION = re.compile(r".*\.(tiff?|png|np[yz]|json|txt|csv)", re.IGNORECASE) 
 _NOT_A_FILE = "is a link or a special file; only files are allowed"
 _OUTSIDE = "leaves the folder of the submission; store relative paths below it"
 _CHUNK = 1 << 20
-# What reading a damaged or exotic zip may raise
-DAMAGE: tuple[type[Exception], ...] = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError),
-)
-with suppress(ImportError):  # some Pythons are built without it
-    import lzma
-
-    DAMAGE += (lzma.LZMAError,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +94,7 @@ def read_sources(submission: Submission) -> dict[str, bytes]:
         sources = {}
         for name, stored in submission.files.items():
             if name.endswith(".py"):
-                with archive.open(stored) as file:
-                    sources[name] = file.read(_CHUNK)
+                sources[name] = read_start(archive.pieces(stored), _CHUNK)
         return sources
 
 
@@ -134,9 +123,12 @@ class _Folder:
                 if refusal or status.st_size or not stored.endswith("\\"):  # a folder of a zip, unpacked
                     yield _Entry(stored, status.st_size, refusal)
 
-    def open(self, name: str) -> IO[bytes]:
+    def pieces(self, name: str) -> Iterator[bytes]:
         """The content of a file, which must not have become a link meanwhile."""
-        return os.fdopen(os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(self.path / name, flags), "rb") as file:
+            while piece := file.read(_CHUNK):
+                yield piece
 
 
 class _Zip:
@@ -153,14 +145,13 @@ class _Zip:
             refusal = _OUTSIDE if _leaves(info.filename) else None
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 refusal = _NOT_A_FILE
-            elif info.flag_bits & 1:
-                refusal = "is encrypted"
+            refusal = refusal or entry_problem(info)
             if refusal or not _with_slashes(info.filename).endswith("/"):
                 yield _Entry(info.filename, info.file_size, refusal)
 
-    def open(self, name: str) -> IO[bytes]:
-        """The content of an entry."""
-        return self.archive.open(name)
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The content of an entry; ZipError if it is damaged."""
+        return read_pieces(self.archive, name)
 
 
 @contextmanager
@@ -173,13 +164,11 @@ def _opened(source: Path) -> Iterator[_Folder | _Zip]:
             kind = "is a pipe or a device" if source.exists() else "no such file or folder"
             raise UsageError(f"{source}: {kind}; expected a zip or a folder with model.py")
         else:
-            with zipfile.ZipFile(source) as archive:
+            with open_zip(source) as archive:
                 yield _Zip(archive)
-    except DAMAGE as error:
-        raise SubmissionError(f"{source}: not a readable zip file ({error}); zip it again") from None
+    except ZipError as error:
+        raise SubmissionError(f"{source}: {error}; zip what the model needs again") from None
     except OSError as error:
-        if error.errno in (None, errno.EINVAL):  # bz2's word for damage; places before the start of the file
-            raise SubmissionError(f"{source}: not a readable zip file ({error}); zip it again") from None
         place = f"{error.filename}: " if error.filename not in (None, str(source)) else ""
         raise UsageError(
             f"{source}: cannot be read or copied ({place}{error.strerror}); check its permissions and the "
@@ -227,7 +216,7 @@ def _name_problems(entries: list[_Entry]) -> list[str]:
     problems += [f"{name!r} is there {count} times" for name, count in sorted(counts.items()) if count > 1]
     problems += [f"{name!r} is both a file and a folder" for name in sorted(counts.keys() & folders)]
     too_long = [name for name in counts if _is_too_long(os.fsencode(name))]
-    problems += [f"{name!r} is too long a name" for name in too_long]
+    problems += [f"{name[:60]!r}… is too long a name" for name in too_long]
     results = [entry.name for entry in entries if _is_result(entry)]
     told = "is a result, which only the organizer writes; rename it or leave it out"
     return problems + [f"{name!r} {told}" for name in results]
@@ -266,14 +255,18 @@ def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str
     places = {prefix + name for name in _METADATA for prefix in ("", root)}
     for entry in (entry for entry in entries if entry.name in places and not entry.refusal):
         name = entry.name
-        with archive.open(entry.stored) as file:
-            content = file.read(_METADATA_BYTES + 1)
-        try:
-            found = yaml.safe_load(content) if len(content) <= _METADATA_BYTES else None
-        except (yaml.YAMLError, ValueError, RecursionError):
-            found = None
+        content = read_start(archive.pieces(entry.stored), _METADATA_BYTES + 1)
+        reason = f"more than {_METADATA_BYTES} bytes"
+        found = None
+        if len(content) <= _METADATA_BYTES:
+            try:
+                found, reason = parse_strangers_yaml(content), "no lines of the form 'key: value'"
+            except ValueError as error:
+                reason = str(error)
         if not isinstance(found, dict):
-            problems.append(f"{name!r} is not a short YAML mapping; write 'description: ...' or leave it out")
+            problems.append(
+                f"{name!r} is not a short YAML mapping ({reason}); write 'description: ...' or leave it out"
+            )
         elif "command" in found:
             problems.append(
                 f"{name!r} has a command; the platform would run it beside the clock, so leave it out"
@@ -286,10 +279,10 @@ def _copy(archive: _Folder | _Zip, files: dict[str, str], folder: Path | None) -
     total = hashlib.sha256()
     for name, stored in sorted(files.items()):
         content = hashlib.sha256()
-        with archive.open(stored) as source, _target(folder, name) as target:
-            while chunk := source.read(_CHUNK):
-                content.update(chunk)
-                target.write(chunk)
+        with _target(folder, name) as target:
+            for piece in archive.pieces(stored):
+                content.update(piece)
+                target.write(piece)
         total.update(f"{name}\0{content.hexdigest()}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 

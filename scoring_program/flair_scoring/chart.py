@@ -11,6 +11,7 @@ from flair_scoring.page import Markup
 _WIDTH, _RIGHT, _ROW = 880, 20, 22
 _NAMES, _NUMBERS = 230, 70  # room at the left
 _NAME = 30  # characters
+_LEAST_SPAN = 1e-9  # of an axis: its numbers have 12 digits after the point
 
 
 def interval_plot(rows: Sequence[tuple[str, float, float, float]], title: str) -> Markup:
@@ -104,7 +105,7 @@ def _x(value: float, ticks: Sequence[float], left: float) -> float:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Four to nine round numbers from below `low` to above `high`."""
-    span = high - low or abs(high) or 1.0
+    span = max(high - low or abs(high) or 1.0, _LEAST_SPAN)
     unit = 10.0 ** math.floor(math.log10(span))
     step = next(size * unit for size in (0.2, 0.5, 1.0, 2.0) if span / (size * unit) <= 6)
     first, last = math.floor(low / step), math.ceil(high / step)

@@ -10,6 +10,10 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from flair_scoring.terminal import printable
+
+_LONGEST = 1500  # characters of one problem in a list
+
 
 class FlairError(Exception):
     """A problem that the user can solve; the message says where, what, what was expected, what to do."""
@@ -48,9 +52,12 @@ class TimeLimitError(FlairError):
 
 
 def list_problems(title: str, problems: Sequence[str], shown: int = 20) -> str:
-    """One message for a batch of problems: the title with their number, then the first `shown` of them."""
+    """One message for a batch of problems: the title with their number, then the first `shown` of them.
+
+    A problem of more than 1,500 characters is cut: names in a stranger's zip can have 65,535.
+    """
     lines = [f"{title} ({len(problems)} problem{'s' if len(problems) != 1 else ''}):"]
-    lines += [f"  - {problem}" for problem in problems[:shown]]
+    lines += [f"  - {_cut(problem)}" for problem in problems[:shown]]
     if len(problems) > shown:
         lines.append(f"  … and {len(problems) - shown} more")
     return "\n".join(lines)
@@ -60,6 +67,10 @@ def list_names(names: Sequence[str], shown: int = 10) -> str:
     """The first `shown` names and how many more there are: "a, b, c and 4 more"."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def _cut(problem: str) -> str:
+    return problem if len(problem) <= _LONGEST else f"{problem[:_LONGEST]} …"
 
 
 def run_command(main: Callable[[], None]) -> NoReturn:
@@ -80,7 +91,7 @@ def run_command(main: Callable[[], None]) -> NoReturn:
         main()
         sys.stdout.flush()  # here, where it can still be told that it failed
     except FlairError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -90,7 +101,8 @@ def run_command(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         place = "" if error.filename is None else f"{error.filename}: "
         reason = error.strerror or error
-        print(f"error: {place}{reason}; check the path, its permissions and the room left", file=sys.stderr)
+        problem = printable(f"{place}{reason}")
+        print(f"error: {problem}; check the path, its permissions and the room left", file=sys.stderr)
         _exit_unflushed(2)
     except MemoryError:
         print("error: memory ran out; close other programs, or take a machine with more", file=sys.stderr)

@@ -23,7 +23,9 @@ def write_file(path: Path, content: str | bytes) -> None:
             raise UsageError(f"{path}: is a folder or a device; expected the name of a file to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            partial.write_bytes(
+                content.encode(errors="backslashreplace") if isinstance(content, str) else content
+            )
             os.replace(partial, path)
         finally:
             with suppress(OSError):
@@ -57,12 +59,12 @@ def read_file(path: Path, most: int) -> bytes:
     Raises OSError, whose strerror tells the reason, also for a larger file, a folder, a pipe or a device.
     """
     with open(path, "rb", opener=_open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "it is a pipe or a device, not a file", str(path))
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(0, f"it has more than {most} bytes", str(path))
-    return content
+        if found.st_size > most:
+            raise OSError(0, f"it has {found.st_size} bytes, and at most {most} are read", str(path))
+        return file.read(found.st_size)  # no more, even if it grows meanwhile
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

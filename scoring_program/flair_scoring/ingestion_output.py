@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from flair_scoring.bounded_json import read_json
+from flair_scoring.bounded_yaml import parse_strangers_yaml
 from flair_scoring.errors import DataError, PredictionError, TimeLimitError
+from flair_scoring.files import read_file
 from flair_scoring.manifest import verify_manifest
 from flair_scoring.provenance import check_stamp
+from flair_scoring.terminal import one_line
 
 TIMING = "timing.json"
+_RECORD_BYTES = 1 << 16  # of what the platform's worker writes
+_TIMING_BYTES = 16 << 20  # about 20 for each request
+_MOST = 1e12  # of any number, in its unit
+_MAX_TEXT = 4000  # characters of the reason that are shown
 _NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds", "requests")
 
 
@@ -68,11 +72,14 @@ def read_signed_timing(folder: Path, key: bytes) -> tuple[list[str], dict[str, A
 
 
 def read_timing(folder: Path) -> dict[str, Any]:
-    """timing.json of `folder`; PredictionError if it is missing or damaged, DataError for another schema."""
+    """timing.json of `folder`; PredictionError if it is missing or damaged, DataError for another schema.
+
+    Verdict and reason can be printed on a terminal.
+    """
     path = folder / TIMING
     try:
-        timing = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        timing = read_json(path, _TIMING_BYTES)
+    except (OSError, ValueError):
         timing = None
     if not isinstance(timing, dict):
         raise PredictionError(f"{path}: missing or damaged; run ingestion again")
@@ -80,17 +87,26 @@ def read_timing(folder: Path) -> dict[str, Any]:
     wrong = [name for name in _NUMBERS if timing.get(name) is not None and not _is_amount(timing[name])]
     if wrong:
         raise PredictionError(
-            f"{path}: {', '.join(wrong)} must be numbers or null, none below 0; run ingestion again"
+            f"{path}: {', '.join(wrong)} must be numbers or null, from 0 to {_MOST:g}; run ingestion again"
         )
+    if not isinstance(timing.get("requests") or 0, int):
+        raise PredictionError(f"{path}: requests must be a whole number; run ingestion again")
     latencies = timing.get("latencies_ms") or []
     if not isinstance(latencies, list) or not all(map(_is_amount, latencies)):
-        raise PredictionError(f"{path}: latencies_ms must be a list of numbers; run ingestion again")
+        raise PredictionError(
+            f"{path}: latencies_ms must be a list of numbers from 0 to {_MOST:g}; run ingestion again"
+        )
+    for name in ("verdict", "reason"):
+        if not isinstance(timing.get(name), str | None):
+            raise PredictionError(f"{path}: {name} must be a text or null; run ingestion again")
+        if timing.get(name):
+            timing[name] = one_line(timing[name][:_MAX_TEXT])
     return timing
 
 
 def _is_amount(value: Any) -> bool:
-    """Whether a value is a number from 0 that a float can hold."""
-    return isinstance(value, int | float) and 0 <= value <= sys.float_info.max
+    """Whether a value is a number from 0 that no sum or product takes out of a float's range."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
 
 
 def _require_within_limit(timing: dict[str, Any]) -> None:
@@ -106,8 +122,8 @@ def _require_success(folder: Path, key: bytes) -> None:
     """The worker's own record must say that ingestion ended with 0 and that nothing else ran."""
     path = folder / "metadata"
     try:
-        record = yaml.safe_load(path.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        record = parse_strangers_yaml(read_file(path, _RECORD_BYTES))
+    except (OSError, ValueError):
         record = None
     if not isinstance(record, dict):
         raise PredictionError(f"{path}: missing or damaged; the platform's worker writes it after ingestion")
@@ -123,4 +139,4 @@ def _require_success(folder: Path, key: bytes) -> None:
         except (PredictionError, DataError):  # ingestion that cannot start leaves what others have put there
             timing = {"verdict": "within_limit"}
         _require_within_limit(timing)
-        raise PredictionError(f"ingestion ended with exit code {code}; its log says why")
+        raise PredictionError(f"ingestion ended with exit code {code!r:.60}; its log says why")

@@ -10,14 +10,17 @@ import hashlib
 import hmac
 import json
 import os
+import reprlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from flair_scoring.bounded_json import read_json
 from flair_scoring.errors import PredictionError, UsageError, list_problems
 from flair_scoring.files import write_file
 from flair_scoring.provenance import SCHEMA, stamp
 
 NAME = "manifest.json"
+_MAX_BYTES = 32 << 20  # about 100 for each file
 
 
 def write_manifest(folder: Path, key: bytes | None) -> None:
@@ -68,12 +71,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise PredictionError(f"{path}: missing; ingestion writes it, run ingestion to its end")
     try:
-        manifest = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        manifest = read_json(path, _MAX_BYTES)
+    except (OSError, ValueError):
         manifest = None
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if schema != SCHEMA:
-        raise PredictionError(f"{path}: damaged, or of another version: schema {schema!r}, expected {SCHEMA}")
+        raise PredictionError(
+            f"{path}: damaged, or of another version: schema {reprlib.repr(schema)}, expected {SCHEMA}"
+        )
     if not isinstance(manifest.get("files"), dict) or "signature" not in manifest:
         raise PredictionError(f"{path}: damaged; files or signature are missing; run ingestion again")
     return manifest
@@ -85,9 +90,9 @@ def _problem(folder: Path, name: str, digest: str) -> str | None:
     if not parts or parts[0] == "/" or ".." in parts:
         return f"{name} is outside the folder"
     path = folder.joinpath(*parts)
-    if not path.is_file():
-        return f"{name} is missing"
     try:
+        if not path.is_file():
+            return f"{name} is missing"
         return None if _digest(path) == digest else f"{name} was changed"
     except OSError as error:
         return f"{name} cannot be read ({error.strerror})"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -13,14 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from flair_scoring.bounded_zip import open_zip, read_entry
 from flair_scoring.errors import DataError, list_problems
 from flair_scoring.evaluation import Evaluation
+from flair_scoring.files import read_file
 from flair_scoring.nomenclature import NOMENCLATURES
+from flair_scoring.pairing import AREA, DOMAIN
 from flair_scoring.provenance import check_stamp, stamp
 from flair_scoring.raster import PATCH_SIZE
 
 NAME = "confusion.npz"
 _TEXTS = ("ids", "domains", "areas", "notes")
+_MAX_BYTES = 128 << 20  # packed or not; all of FLAIR, 77,762 patches, takes 113 MB with the most classes
+_MAX_ARRAYS = 32
+_MAX_DOMAINS = 500  # France has 96 departments; the test of differences takes 0.5 MB for each
+_MAX_COUNT = 1 << 40  # pixels in one cell; France has 1.4 * 10^13 at 20 cm
 
 
 def encode_matrices(evaluation: Evaluation, per_domain: bool = False) -> bytes:
@@ -60,9 +66,27 @@ def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
     domains, matrices = arrays.get("domains", np.empty(0)), arrays.get("matrices", np.empty(0))
     nomenclature = NOMENCLATURES.get(str(arrays.get("nomenclature")))
     side = nomenclature.other + 1 if nomenclature else 0
-    if matrices.shape != (domains.size, side, side) or matrices.dtype != np.int64 or domains.ndim != 1:
+    if (
+        matrices.shape != (domains.size, side, side)
+        or matrices.dtype != np.int64
+        or domains.ndim != 1
+        or not _are_places(domains, DOMAIN)
+        or not 0 < len(set(domains.tolist())) == domains.size <= _MAX_DOMAINS
+        or not 0 <= matrices.min() <= matrices.max() <= _MAX_COUNT
+        or not _are_patches(matrices.sum(axis=(1, 2)))
+    ):
         raise DataError(f"{path}: domains and matrices do not fit together; score its predictions again")
-    return dict(zip(domains.tolist(), matrices, strict=True))
+    return {domains[place].item(): matrices[place] for place in np.argsort(domains)}
+
+
+def _are_places(names: np.ndarray, form: re.Pattern[str]) -> bool:
+    """Whether all are texts of that form, or empty for a reference in no such folder."""
+    return names.dtype.kind == "U" and all(not name or form.fullmatch(name) for name in names.tolist())
+
+
+def _are_patches(pixels: np.ndarray) -> bool:
+    """Whether each sum is that of whole patches, one at least."""
+    return bool((pixels > 0).all() and (pixels % PATCH_SIZE**2 == 0).all())
 
 
 def _make_evaluation(arrays: dict[str, np.ndarray], path: Path) -> Evaluation:
@@ -76,21 +100,44 @@ def _make_evaluation(arrays: dict[str, np.ndarray], path: Path) -> Evaluation:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an npz of ours."""
     try:
-        if path.is_fifo():
-            raise OSError(0, "it is a pipe")  # which would block
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file.items())
+        content = read_file(path, _MAX_BYTES)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); expected a {NAME} of score.py"
         ) from None
-    except (  # of a file that is damaged, encrypted, packed in another way or claims a size beyond all memory
-        *(ValueError, EOFError, TypeError, MemoryError, RuntimeError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error),
-    ):
+    try:
+        arrays = _decode(content)
+    except Exception:  # what numpy raises for a damaged header is not documented
         raise DataError(f"{path}: not a whole {NAME} of score.py; score its predictions again") from None
     check_stamp({name: array.item() for name, array in arrays.items() if array.ndim == 0}, path)
     return arrays
+
+
+def _decode(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an npz by name; no array is made that is larger than its file says in bytes."""
+    with open_zip(content) as archive:
+        entries = archive.infolist()
+        names = [entry.filename.removesuffix(".npy") for entry in entries]
+        if not len(set(names)) == len(names) <= _MAX_ARRAYS:
+            raise ValueError("too many arrays, or two of one name")
+        if sum(entry.file_size for entry in entries) > _MAX_BYTES:
+            raise ValueError("unpacks to too much")
+        arrays = [_decode_array(read_entry(archive, entry, entry.file_size)) for entry in entries]
+    return dict(zip(names, arrays, strict=True))
+
+
+def _decode_array(content: bytes) -> np.ndarray:
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, columns_first, dtype = readers[version](stream)
+    if dtype.kind not in "Uiuf" or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError("is not an array of texts or numbers of that size")
+    order: Any = "F" if columns_first else "C"
+    array: np.ndarray = np.ndarray(shape, dtype, content, stream.tell(), order=order)
+    if dtype.kind == "U":
+        "".join(array.ravel().tolist()).encode()  # ValueError for what is no text
+    return array
 
 
 def merge(paths: Sequence[Path]) -> Evaluation:
@@ -130,6 +177,10 @@ def _is_whole(arrays: dict[str, np.ndarray]) -> bool:
             and bool((matrices.sum(axis=(1, 2)) == PATCH_SIZE**2).all())
             and all(arrays[name].shape == (patches,) for name in ("ids", "domains", "areas"))
             and all(arrays[name].dtype.kind == "U" for name in _TEXTS)
+            and _are_places(arrays["domains"], DOMAIN)
+            and _are_places(arrays["areas"], AREA)
+            and len(set(arrays["domains"].tolist())) <= _MAX_DOMAINS
+            and arrays["notes"].ndim == 1
             and len(set(ids)) == patches > 0
             and all(re.fullmatch(r"\d{6}", id, re.ASCII) for id in ids)
         )

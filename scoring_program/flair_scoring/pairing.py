@@ -15,8 +15,8 @@ from flair_scoring.files import read_file
 _NUMBER = r"(\d{6})\.tif"
 PREDICTION = re.compile(r"PRED_(?:IMG_)?" + _NUMBER, re.ASCII)
 REFERENCE = re.compile(r"MSK_" + _NUMBER, re.ASCII)
-_DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
-_AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
+DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
+AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
 _IDS_BYTES = 1 << 24  # of a list of ids: 16 bytes for each of a million
 
 
@@ -109,7 +109,7 @@ def select_references(references: Rasters, ids: Collection[str] | None, folder: 
 def domain_and_area(path: str) -> tuple[str, str]:
     """The domain ("D022_2021") and area ("Z12_UN") that the folders of `path` name; "" for none."""
     folders = os.path.dirname(path)
-    domains, areas = _DOMAIN.findall(folders), _AREA.findall(folders)
+    domains, areas = DOMAIN.findall(folders), AREA.findall(folders)
     return domains[-1] if domains else "", areas[-1] if areas else ""
 
 
@@ -127,7 +127,7 @@ def read_ids(path: Path) -> list[str]:
         raise UsageError(
             f"{path}: cannot be read ({reason}); expected a text file with one 6-digit id per line"
         ) from None
-    bad = [repr(line) for line in lines if not re.fullmatch(r"\d{6}", line, re.ASCII)]
+    bad = [f"{line!r:.60}" for line in lines if not re.fullmatch(r"\d{6}", line, re.ASCII)]
     if bad or not lines:
         raise UsageError(list_problems(f"{path}: expected one 6-digit id per line", bad or ["no ids"]))
     return lines

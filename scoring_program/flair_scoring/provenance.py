@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import reprlib
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,6 @@ def check_stamp(fields: Mapping[str, Any], path: Path) -> None:
     found = fields.get("schema")
     if found != SCHEMA:
         raise DataError(
-            f"{path}: schema {found!r}, this kit (version {KIT_VERSION}) reads schema {SCHEMA}; "
+            f"{path}: schema {reprlib.repr(found)}, this kit (version {KIT_VERSION}) reads schema {SCHEMA}; "
             "write the file again with this version"
         )

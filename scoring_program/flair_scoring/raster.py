@@ -11,11 +11,12 @@ import mmap
 import os
 import stat
 import struct
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-from imagecodecs import TiffError, tiff_decode
+from imagecodecs import tiff_decode
 from PIL import Image
 
 PATCH_SIZE = 512  # pixels
@@ -33,6 +34,7 @@ _TAGS = {
     278: "strip height",
     279: "strip sizes",
     284: "planar",
+    317: "predictor",
     322: "tile width",
     323: "tile height",
     324: "tile offsets",
@@ -49,6 +51,9 @@ _COMPRESSIONS = {  # the lossless ones
     34925: "LZMA",
     50000: "zstd",
 }
+_DEFLATE = (8, 32946)
+_PREDICTED = ((2,), (3,))  # pixels are stored as differences
+_UNWRITTEN = np.uint8(255)  # marks where a strip may end in the buffer that is decoded into
 _GREY, _RGB = 1, 2  # photometric interpretations; 0 is inverted grey, 3 a palette
 _INTERLEAVED, _PLANAR = 1, 2  # planar configurations
 # Without waiting: a pipe of that name would block. Windows has neither pipes among its files nor that flag.
@@ -93,13 +98,20 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
             os.close(descriptor)
     except OSError as error:
         raise RasterError(f"cannot be read: {error.strerror}") from None
-    interleaved = _check_header(data, bands) == _INTERLEAVED and bands > 1
+    tags = _check_header(data, bands)
+    interleaved = _planar(tags) == _INTERLEAVED and bands > 1
     if out is None:
-        planes = (bands, *_SHAPE) if bands > 1 else _SHAPE
-        out = np.empty((*_SHAPE, bands) if interleaved else planes, np.uint8)
+        shape = (bands, *_SHAPE) if bands > 1 else _SHAPE
+        out = np.empty((*_SHAPE, bands) if interleaved else shape, np.uint8)
+    planes = out.reshape(-1, PATCH_SIZE, PATCH_SIZE * bands if interleaved else PATCH_SIZE)
+    deflated = tags.get("compression", (1,))[0] in _DEFLATE
+    if deflated:
+        planes[:, :, -1] = _UNWRITTEN
     try:
         tiff_decode(data, out=out)
-    except (TiffError, ValueError, IndexError, RuntimeError) as error:
+        if deflated:
+            _check_deflate(data, tags, planes)
+    except Exception as error:
         raise RasterError(f"cannot be decoded ({error}); the file is damaged, write it again") from None
     return out.transpose(2, 0, 1) if interleaved else out
 
@@ -153,18 +165,21 @@ def _check_mapped(descriptor: int, length: int, bands: int) -> None:
         raise RasterError(f"has {length} bytes; expected 8 to {_longest(bands)}")
 
 
-def _check_header(data: bytes | mmap.mmap, bands: int) -> int:
-    """Refuse all but one uint8 raster that lies wholly in `data`; returns its planar configuration."""
+def _check_header(data: bytes | mmap.mmap, bands: int) -> _Tags:
+    """Refuse all but one uint8 raster that lies wholly in `data`; returns its tags."""
     try:
         tags = _read_tags(data)
         _check_pixels(tags, bands)
-        (planar,) = tags.get("planar", (_INTERLEAVED,))
-        _check_segments(tags, bands if planar == _PLANAR else 1, len(data))
+        _check_segments(tags, bands if _planar(tags) == _PLANAR else 1, len(data))
     except RasterError:
         raise
     except (struct.error, LookupError, ArithmeticError, ValueError):
         raise RasterError("has a damaged TIFF header; write it again") from None
-    return planar
+    return tags
+
+
+def _planar(tags: _Tags) -> int:
+    return tags.get("planar", (_INTERLEAVED,))[0]
 
 
 def _read_tags(data: bytes | mmap.mmap) -> _Tags:
@@ -215,7 +230,8 @@ def _describe_second_page(kind: int) -> str:
 def _check_pixels(tags: _Tags, bands: int) -> None:
     def expect(what: str, got: tuple[int, ...], allowed: Collection[tuple[int, ...]], wanted: str) -> None:
         if got not in allowed:
-            raise RasterError(f"has {what} {' x '.join(map(str, got))}; expected {wanted}")
+            values = " x ".join(map(str, got[:8])) + (" …" if len(got) > 8 else "")
+            raise RasterError(f"has {what} {values}; expected {wanted}")
 
     one = (1,)  # TIFF's default of every tag below that has one
     colours = [(_GREY,)] if bands == 1 else [(_GREY,), (_RGB,)]
@@ -238,14 +254,9 @@ def _check_pixels(tags: _Tags, bands: int) -> None:
 
 def _check_segments(tags: _Tags, planes: int, length: int) -> None:
     """All strips or tiles must be there and lie in the file: libtiff would guess or leave them out."""
-    if "tile width" in tags:
-        (width,), (height,) = tags["tile width"], tags["tile height"]
-        offsets, sizes = tags["tile offsets"], tags["tile sizes"]
-        if max(width, height) > _MAX_TILE:
-            raise RasterError(f"has tiles of {width} x {height} pixels; expected at most {_MAX_TILE}")
-    else:
-        width, height = PATCH_SIZE, min(tags.get("strip height", _SHAPE)[0], PATCH_SIZE)
-        offsets, sizes = tags["strip offsets"], tags["strip sizes"]
+    width, height, offsets, sizes = _find_segments(tags)
+    if max(width, height) > _MAX_TILE:
+        raise RasterError(f"has tiles of {width} x {height} pixels; expected at most {_MAX_TILE}")
     expected = -(-PATCH_SIZE // width) * -(-PATCH_SIZE // height) * planes
     if not len(offsets) == len(sizes) == expected:
         raise RasterError(f"has a header with more or fewer than the expected {expected} strips or tiles")
@@ -256,3 +267,36 @@ def _check_segments(tags: _Tags, planes: int, length: int) -> None:
         )
     if max(offset + size for offset, size in zip(offsets, sizes, strict=True)) > length:
         raise RasterError(f"is truncated: pixels continue after its {length} bytes; write or copy it again")
+
+
+def _find_segments(tags: _Tags) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    """Width and height of the strips or tiles in pixels, and their offsets and sizes in bytes."""
+    if "tile width" in tags:
+        (width,), (height,) = tags["tile width"], tags["tile height"]
+        return width, height, tags["tile offsets"], tags["tile sizes"]
+    height = min(tags.get("strip height", _SHAPE)[0], PATCH_SIZE)
+    return PATCH_SIZE, height, tags["strip offsets"], tags["strip sizes"]
+
+
+def _check_deflate(data: bytes, tags: _Tags, planes: np.ndarray) -> None:
+    """ValueError for a deflate stream of another length than its strip or tile, which libtiff lets pass.
+
+    Its pixels would be left as they were in the buffer. `planes` is what was decoded, uint8 (planes, 512,
+    bytes of a row), where the last byte of each row was 255 before. A stream is written from its start, so it
+    is enough to look at the last byte of each strip.
+    """
+    width, height, offsets, sizes = _find_segments(tags)
+    # Tiles have a buffer of their own in libtiff; differences are added up after a strip is decoded
+    if "tile width" not in tags and tags.get("predictor") not in _PREDICTED:
+        ends = planes[:, height - 1 :: height, -1]
+        if ends.max() < _UNWRITTEN and planes[:, -1, -1].max() < _UNWRITTEN:
+            return
+    per_plane = len(offsets) // len(planes)
+    for place, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
+        # The last strip has the rows that are left; all tiles have their full height
+        rows = height if "tile width" in tags else min(height, PATCH_SIZE - place % per_plane * height)
+        expected = rows * width * (planes.shape[2] // PATCH_SIZE)
+        decoder = zlib.decompressobj()
+        found = decoder.decompress(data[offset : offset + size], expected + 1)
+        if len(found) != expected or not decoder.eof:
+            raise ValueError(f"strip or tile {place + 1} does not decode to {expected} bytes")

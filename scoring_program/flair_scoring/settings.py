@@ -10,26 +10,11 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
-MOST_KEYS = 1000  # of one mapping with what `<<` merges into it: merges of merges could fill the memory
+from flair_scoring.bounded_yaml import check_size
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, but it refuses a key that is there twice, of which the second would silently count."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if first := lines.get((key.tag, key.value)):
-                    raise _problem(f"the key {key.value!r} is there a second time, after line {first}", key)
-                lines[key.tag, key.value] = key.start_mark.line + 1
-        return node
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > MOST_KEYS:
-            raise _problem(f"more than {MOST_KEYS} keys by <<", node)
+    """PyYAML's, but it names the line of a date or number that it cannot read."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -42,10 +27,12 @@ class _Loader(yaml.SafeLoader):
 def parse_settings(content: str | bytes) -> Any:
     """The value of a YAML text; bytes are UTF-8, or UTF-16 that begins with its mark.
 
-    ValueError says in one line why there is none: the encoding, the syntax, a key that is there twice.
+    ValueError says in one line why there is none: the encoding, the syntax, a key that is there twice, or
+    more values than `check_size` allows.
     """
     text = _decode(content) if isinstance(content, bytes) else content
     try:
+        check_size(text)
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -12,10 +12,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from flair_baseline.official_keys import RENAMED, WITHOUT_COUNTERPART
 from flair_scoring.errors import UsageError, list_problems
+from flair_scoring.files import read_file
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import PATCH_SIZE
 from flair_scoring.settings import parse_settings, similar_key
 
+_MAX_BYTES = 1 << 20  # of a configuration
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 _LEAST = {
     "aerial_pooling": 1,
@@ -124,7 +126,7 @@ def read_values(name_or_path: str) -> dict[str, Any]:
     """Unchecked values of a named configuration of the kit or a YAML file, or UsageError."""
     path = find_config(name_or_path)
     try:
-        values = parse_settings(path.read_bytes())
+        values = parse_settings(read_file(path, _MAX_BYTES))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a YAML file") from error
     except ValueError as error:

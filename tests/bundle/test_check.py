@@ -516,10 +516,10 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
     ),
     # the zip
     "an empty competition.yaml": (lambda release: setattr(release, "raw", b""), "empty, or not a mapping"),
-    "a YAML error": (lambda release: setattr(release, "raw", b"title: ["), "not YAML in UTF-8"),
+    "a YAML error": (lambda release: setattr(release, "raw", b"title: ["), "not valid YAML (line 1: "),
     "YAML in Latin-1": (
         lambda release: setattr(release, "raw", "title: é".encode("latin-1")),
-        "not YAML in UTF-8",
+        "line 1 is not UTF-8 (byte 0xe9); save the file as UTF-8",
     ),
 }
 
@@ -643,7 +643,7 @@ def test_damage_anywhere_in_a_bundle_is_told_or_found(built: Path, tmp_path: Pat
         except DataError as error:
             sentences.append(str(error))
     assert sentences
-    assert all(text.startswith(f"{path}: not a zip file that can be read (") for text in sentences)
+    assert all(text.startswith(f"{path}: not a readable zip file (") for text in sentences)
 
 
 def test_an_encrypted_bundle_is_no_bundle(built: Path, tmp_path: Path) -> None:

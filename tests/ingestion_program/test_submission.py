@@ -6,6 +6,8 @@ import stat
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -150,9 +152,22 @@ def test_code_and_weights_are_no_results_whatever_their_name(tmp_path: Path, nam
         ({"model.py": MODEL, "src/predictions/x.TXT": b""}, "is a result"),
         ({"model.py": MODEL, "signing.key": b""}, "is a result"),
         ({"model.py": MODEL, "metadata": b"command: python x.py"}, "'metadata' has a command"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: 0x" + b"f" * 9000}, "line 1: a number of 9002 characters"),
         ({"model.py": MODEL, "metadata": b"command"}, "'metadata' is not a short YAML mapping"),
         ({"model.py": MODEL, "metadata.yaml": b"a: [1"}, "'metadata.yaml' is not a short YAML mapping"),
-        ({"model.py": MODEL, "metadata.yaml": b"#" * 70_000}, "is not a short YAML mapping"),
+        ({"model.py": MODEL, "metadata.yaml": b"#" * 70_000}, "YAML mapping (more than 65536 bytes); write"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: !!bool maybe"}, "YAML mapping (line 1: tag"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: !!timestamp x"}, "YAML mapping (line 1: tag"),
+        ({"model.py": MODEL, "metadata.yaml": b'a: !!int ""'}, "YAML mapping (line 1: tag"),
+        ({"model.py": MODEL, "metadata.yaml": b'a: !!float ""'}, "YAML mapping (line 1: tag"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: " + b"1:" * 400 + b"1.5"}, "int too large"),
+        ({"model.py": MODEL, "metadata": b"a: 2021-02-30"}, "day is out of range for month"),
+        ({"model.py": MODEL, "metadata": b"a: &a {k: v}\n<<: [*a, *a]"}, "merge key '<<', which is not"),
+        ({"model.py": MODEL, "metadata": b"a: &a [k]\nb: *a"}, "alias '*a', which is not allowed"),
+        (
+            {"model.py": MODEL, "metadata": b"command: x\ncommand: y"},
+            "the key 'command' is there a second time",
+        ),
         ({"a/model.py": MODEL, "a/metadata": b"command: x"}, "'a/metadata' has a command"),
         ({"model.py": MODEL, "a": b"", "a/b": b""}, "'a' is both a file and a folder"),
         ({"model.py": MODEL, "x" * 256: b""}, "is too long a name"),
@@ -264,7 +279,7 @@ def test_a_damaged_zip_is_refused(tmp_path: Path, damage: str) -> None:
         open_submission(source, 2)
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_damage_anywhere_in_a_zip_is_the_submissions_fault(tmp_path: Path, method: int) -> None:
     source, random = tmp_path / "s.zip", np.random.default_rng(method)
     with zipfile.ZipFile(source, "w", method) as archive:
@@ -279,6 +294,61 @@ def test_damage_anywhere_in_a_zip_is_the_submissions_fault(tmp_path: Path, metho
         except SubmissionError:
             refused += 1
     assert refused > len(content) / 2
+
+
+def zip64(path: Path, offset: int) -> Path:
+    """A zip whose entry lies at that offset, told in 64 bits."""
+    write_zip(path, {"model.py": MODEL})
+    content = bytearray(path.read_bytes())
+    central, end = content.rindex(b"PK\x01\x02"), content.rindex(b"PK\x05\x06")
+    extra = struct.pack("<HHQ", 1, 8, offset)
+    struct.pack_into("<I", content, central + 42, 2**32 - 1)  # look for it in the extra field
+    struct.pack_into("<H", content, central + 30, len(extra))
+    content[end:end] = extra
+    (size,) = struct.unpack_from("<I", content, end + len(extra) + 12)
+    struct.pack_into("<I", content, end + len(extra) + 12, size + len(extra))
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("offset", [2**40, 2**63 - 1, 2**63, 2**64 - 1])
+def test_an_offset_beyond_all_files_is_damage(tmp_path: Path, offset: int) -> None:
+    with pytest.raises(SubmissionError, match=r"s\.zip: not a readable zip file \(.+\); zip what"):
+        open_submission(zip64(tmp_path / "s.zip", offset), 2)
+    assert "model.py" in open_submission(zip64(tmp_path / "s.zip", 0), 2).files
+
+
+def test_a_list_of_a_million_files_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    entry = (
+        struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 1, *[0] * 6) + b"x"
+    )
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, len(entry) * 10**6, 0, 0)
+    source = tmp_path / "s.zip"
+    source.write_bytes(entry * 10**6 + end)
+    tracemalloc.start()
+    begin = time.perf_counter()
+    try:
+        with pytest.raises(SubmissionError, match=r"s\.zip: lists its files in 47000000 bytes, and at most"):
+            open_submission(source, 2)
+        assert time.perf_counter() - begin < 1
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("method", "name"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "LZMA")])
+def test_only_deflate_is_unpacked(tmp_path: Path, method: int, name: str) -> None:
+    """45 bytes of bzip2 can stand for 46 MB, and zipfile unpacks all of them at once."""
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        archive.writestr("model.py", MODEL)
+        archive.writestr("zeros", bytes(20 << 20), method)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SubmissionError, match=f"'zeros' is packed with {name}; pack it with deflate"):
+            open_submission(tmp_path / "s.zip", 2000)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_submission_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flair_scoring.chart import interval_plot, scatter_plot
+from flair_scoring.chart import histogram, interval_plot, scatter_plot
 
 VALUES = st.floats(0, 1).map(lambda value: round(value, 4))
 
@@ -70,3 +70,10 @@ def test_names_are_escaped_and_cut() -> None:
     figure = interval_plot([("<b>" + "x" * 50, 0.1, 0.2, 0.3)], "mIoU")
     texts = [text.text or "" for text in parse(figure).iter("text")]
     assert "<b>" + "x" * 26 + "…" in texts
+
+
+@pytest.mark.parametrize("value", [0.0, 5e-324, 1e-13, 1e-9, 1.0, 1e12])
+def test_values_of_any_size_have_an_axis(value: float) -> None:
+    parse(histogram([0.0, value], value, "milliseconds"))
+    parse(scatter_plot([("a", value, value, True)], value, "time ratio", "mIoU"))
+    parse(interval_plot([("a", 0.0, value, value)], "mIoU"))

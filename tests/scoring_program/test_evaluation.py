@@ -361,7 +361,10 @@ def test_ids_are_read_as_every_editor_writes_them(tmp_path: Path, encoding: str)
         (os.mkfifo, "it is a pipe or a device"),
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: None, "No such file or directory"),
-        (lambda path: path.write_bytes(b"1" * (1 << 25)), "it has more than 16777216 bytes"),
+        (
+            lambda path: path.write_bytes(b"1" * (1 << 25)),
+            "it has 33554432 bytes, and at most 16777216 are read",
+        ),
         (lambda path: path.write_text("77413\nIMG_077414\n"), "(2 problems):\n  - '77413'\n  - 'IMG_077414'"),
     ],
 )
@@ -415,3 +418,15 @@ def test_real_masks_against_themselves_shifted(real_data: Path, tmp_path: Path) 
     np.testing.assert_array_equal(
         found.matrix, sklearn_matrix(np.ravel(truths), np.ravel(shifted), labels=range(13))
     )
+
+
+def test_a_list_of_ids_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ids.txt")
+    with pytest.raises(
+        UsageError, match=r"ids\.txt: cannot be read \(it is a pipe or a device, not a file\)"
+    ):
+        read_ids(tmp_path / "ids.txt")
+    (tmp_path / "long.txt").write_text("7" * 10_000)
+    with pytest.raises(UsageError, match="expected one 6-digit id per line") as caught:
+        read_ids(tmp_path / "long.txt")
+    assert len(str(caught.value)) < 300

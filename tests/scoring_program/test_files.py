@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flair_scoring.errors import UsageError
-from flair_scoring.files import make_folder, require_folder, write_file
+from flair_scoring.files import make_folder, read_file, require_folder, write_file
 
 
 def test_folders_are_made_and_an_older_file_is_replaced(tmp_path: Path) -> None:
@@ -82,3 +82,21 @@ def test_folders_that_are_none_or_take_nothing_are_refused(tmp_path: Path) -> No
         with pytest.raises(UsageError) as refusal:
             make_folder(folder)
         assert f"{folder}: cannot be written to ({reason}); choose another folder" in str(refusal.value)
+
+
+def test_a_file_is_read_within_a_bound_and_a_pipe_blocks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"12345")
+    assert read_file(tmp_path / "x", 5) == b"12345"
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    assert read_file(tmp_path / "link", 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name, most, reason in (
+        ("x", 4, "it has 5 bytes, and at most 4 are read"),
+        ("pipe", 9, "it is a pipe or a device"),
+        ("zeros", 9, "it is a pipe or a device"),
+        (".", 9, "Is a directory"),
+        ("gone", 9, "No such file"),
+    ):
+        with pytest.raises(OSError, match=reason):
+            read_file(tmp_path / name, most)

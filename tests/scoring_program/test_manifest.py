@@ -91,6 +91,26 @@ def test_refuses_what_was_tampered_with(folder: Path, fault: str) -> None:
     assert FAULTS[fault][1] in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"schema": json.loads("[" * 900 + "]" * 900)}, "damaged, or of another version"),
+        ({"schema": "x" * 10**6}, "schema 'xxxxxxxxxxxx...xxxxxxxxxxxxx', expected 1"),
+        ({"signature": json.loads("[" * 900 + "]" * 900)}, "damaged, or of another version"),
+        ({"files": {"x" * 300: "0"}}, "cannot be read (File name too long)"),
+        ({"files": {"a\0b": "0"}}, "is missing"),
+        ({"files": {"timing.json": [0]}}, "timing.json was changed"),
+    ],
+)
+def test_what_ingestion_never_writes_is_refused(folder: Path, fields: dict[str, Any], sentence: str) -> None:
+    write_manifest(folder, None)
+    edit(folder, **fields)
+    with pytest.raises(PredictionError) as caught:
+        verify_manifest(folder, None)
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 10_000
+
+
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "predictions/../../outside", ""])
 def test_names_cannot_leave_the_folder(folder: Path, name: str) -> None:
     (folder.parent / "outside").write_bytes(b"pixels")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ from sample_patches import PLACES, Patches
 
 from flair_scoring import Evaluation, evaluate
 from flair_scoring.errors import DataError
-from flair_scoring.matrices import encode_matrices, merge, read_matrices
+from flair_scoring.matrices import encode_matrices, merge, read_domain_matrices, read_matrices
 from flair_scoring.nomenclature import FLAIR_18
 from flair_scoring.results import make_scores
 
@@ -77,13 +79,67 @@ def write_claim(path: Path, patches: int) -> None:
         archive.writestr("matrices.npy", header.getvalue())
 
 
+def write_members(path: Path, members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two members of one name
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for name, content in members:
+                archive.writestr(name, content)
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def damage_lzma(path: Path) -> None:
+    write_members(path, [("matrices.npy", npy(np.arange(1000)))], zipfile.ZIP_LZMA)
+    content = bytearray(path.read_bytes())
+    content[60:90] = b"\xff" * 30
+    path.write_bytes(content)
+
+
+def patch_text(path: Path) -> None:
+    """A character beyond Unicode's last one in the notes."""
+    notes = npy(np.array(["x"])).replace(b"x\0\0\0", b"\xff\xff\xff\x7f")
+    others = {name: npy(array) for name, array in np.load(path).items() if name != "notes"}
+    write_members(
+        path, [(f"{name}.npy", content) for name, content in others.items()] + [("notes.npy", notes)]
+    )
+
+
+def platform(**arrays: object) -> Callable[[Path], object]:
+    """A file as --platform writes it, with other values for some arrays."""
+
+    def change(path: Path) -> None:
+        kept = {name: np.load(path)[name] for name in ("schema", "kit_version", "commit", "nomenclature")}
+        matrices = np.zeros((2, 13, 13), np.int64)
+        matrices[:, 0, 0] = 512 * 512
+        kept |= {"domains": np.array(["D001_2020", "D002_2020"]), "matrices": matrices}
+        np.savez(path, **kept | arrays)
+
+    return change
+
+
+def cells(*values: int) -> np.ndarray:
+    """Two matrices with these numbers in their first cells."""
+    matrices = np.zeros((2, 13, 13), np.int64)
+    matrices[:, 0, 0] = 512 * 512
+    matrices[0, 0, : len(values)] = values
+    return matrices
+
+
 MISFIT = "ids and matrices do not fit together"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: path.unlink(), "cannot be read (No such file or directory)"),
     "empty": (lambda path: path.write_bytes(b""), "not a whole confusion.npz"),
     "text": (lambda path: path.write_text("ids"), "not a whole confusion.npz"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "not a whole confusion.npz"),
-    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "cannot be read (it is a pipe)"),
+    "pipe": (
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        "cannot be read (it is a pipe or a device, not a file)",
+    ),
     "size beyond all memory": (lambda path: write_claim(path, 10**12), "not a whole confusion.npz"),
     "one array": (lambda path: np.save(path.open("wb"), np.eye(13)), "not a whole confusion.npz"),
     "pickle": (damage(ids=np.array(IDS, dtype=object)), "not a whole confusion.npz"),
@@ -98,6 +154,70 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "fewer classes": (damage(matrices=np.full((4, 1, 1), 512 * 512, np.uint32)), MISFIT),
     "unknown nomenclature": (damage(nomenclature=np.array("flair-13")), MISFIT),
 }
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "damaged LZMA": (damage_lzma, "not a whole confusion.npz"),
+    "unfinished header": (
+        lambda path: write_members(path, [("ids.npy", b"\x93NUMPY\x01\0\x10\0{'descr': '<u4',")]),
+        "not a whole confusion.npz",
+    ),
+    "header of nested brackets": (
+        lambda path: write_members(path, [("a.npy", b"\x93NUMPY\x01\0\xff\x1f" + b"[" * 8191)]),
+        "not a whole confusion.npz",
+    ),
+    "bomb": (
+        lambda path: write_members(path, [(f"{n}.npy", bytes(64 << 20)) for n in range(3)]),
+        "not a whole confusion.npz",
+    ),
+    "no text": (patch_text, "not a whole confusion.npz"),
+    "half a character": (damage(areas=np.array(["\ud800"] * 4)), "not a whole confusion.npz"),
+    "two arrays of one name": (
+        lambda path: write_members(path, [("ids.npy", npy(np.array(["077413"])))] * 2),
+        "not a whole confusion.npz",
+    ),
+    "a nested schema": (
+        damage(schema=np.array("x" * 10**6)),
+        "schema 'xxxxxxxxxxxx...xxxxxxxxxxxxx', this kit",
+    ),
+    "escapes in a domain": (damage(domains=np.array(["\x1b[31mred"] * 4)), MISFIT),
+    "negative counts": (platform(matrices=cells(-1, 512 * 512 + 1)), "domains and matrices do not fit"),
+    "huge counts": (platform(matrices=cells(2**62)), "domains and matrices do not fit"),
+    "counts that overflow": (platform(matrices=cells(2**62, 2**62, 2**62, 2**62)), "matrices do not fit"),
+    "no pixels": (platform(matrices=cells(0)), "domains and matrices do not fit"),
+    "part of a patch": (platform(matrices=cells(1)), "domains and matrices do not fit"),
+    "doubled domains": (platform(domains=np.array(["D001_2020"] * 2)), "domains and matrices do not fit"),
+    "other domains": (platform(domains=np.array(["a", "b"])), "domains and matrices do not fit"),
+    "numbered domains": (platform(domains=np.array([1, 2])), "domains and matrices do not fit"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_file_made_to_break_the_reader_is_refused(whole: Evaluation, tmp_path: Path, fault: str) -> None:
+    change, sentence = BROKEN[fault]
+    path = tmp_path / "confusion.npz"
+    path.write_bytes(encode_matrices(whole))
+    change(path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as caught:
+            read_domain_matrices(path)
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).startswith(f"{path}: ")
+    assert sentence in str(caught.value)
+
+
+def test_domains_are_paired_by_name_whatever_their_order_in_the_file(
+    whole: Evaluation, tmp_path: Path
+) -> None:
+    path = tmp_path / "confusion.npz"
+    path.write_bytes(encode_matrices(whole))
+    platform(domains=np.array(["D002_2020", "D001_2020"]), matrices=cells(0, 512 * 512))(path)
+    domains = read_domain_matrices(path)
+    assert list(domains) == ["D001_2020", "D002_2020"]
+    assert domains["D002_2020"][0, 1] == 512 * 512
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from flair_scoring.comparison import swap_test
+from flair_scoring.errors import FlairError
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.ingestion_output import IngestionOutput
 from flair_scoring.nomenclature import FLAIR_12
@@ -217,6 +218,52 @@ def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
     assert "'=1+1" in written  # a spreadsheet shows it and does not compute it
 
 
+def test_escape_sequences_reach_no_terminal(tmp_path: Path) -> None:
+    """A folder's name, a verdict or a reason could write another score over the real one."""
+    red, turned = "\x1b[31mred\x07", "\u202eabc\ud800"
+    folders = [
+        result(tmp_path / red, 0.5, verdict=red),
+        result(tmp_path / "fäiled now", None, verdict=turned, reason=f"{red}\nrank  name"),
+    ]
+    done = rank(*folders, output=tmp_path / "board.html")
+    assert done.returncode == 0
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout + done.stderr)
+    assert r"\x1b[31mred\x07" in done.stdout
+    assert r"\u202eabc\ud800: \x1b[31mred\x07\nrank  name" in done.stdout
+    assert "fäiled now" in done.stdout
+    (folders[0] / "scores.json").write_text("{")
+    done = rank(*folders, output=tmp_path / "board.html")
+    assert done.returncode == 2
+    assert r"\x1b[31mred\x07/scores.json: damaged" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"inference_seconds": 1e308}, "inference_seconds must be numbers or null, from 0 to 1e+12"),
+        (
+            {"limit_ratio": 1e300, "reference_seconds": 1e300},
+            "reference_seconds, limit_ratio must be numbers or",
+        ),
+        ({"ratio": float("nan")}, "ratio must be numbers or null"),
+        ({"ratio": True}, "ratio must be numbers or null"),
+        ({"requests": 1e-320}, "requests must be a whole number"),
+        ({"latencies_ms": [1e308]}, "latencies_ms must be a list of numbers from 0 to"),
+        ({"verdict": float("nan")}, "verdict must be a text or null"),
+        ({"reason": {"a": 1}}, "reason must be a text or null"),
+        ({"schema": [1]}, "schema [1], this kit"),
+        ({"x": json.loads("[" * 50 + "]" * 50)}, "missing or damaged"),
+    ],
+)
+def test_what_ingestion_cannot_have_written_is_refused(
+    tmp_path: Path, fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(FlairError) as caught:
+        read_results([result(tmp_path / "a", 0.5, **fields)])
+    assert sentence in str(caught.value)
+
+
 def test_the_pareto_front_is_what_nobody_beats() -> None:
     rng = np.random.default_rng(0)
     results = [
@@ -242,9 +289,19 @@ def test_the_pareto_front_is_what_nobody_beats() -> None:
     [
         (None, "neither scores.json nor timing.json"),
         ("{", "scores.json: damaged"),
-        ('{"miou": NaN}', "scores.json: damaged"),
-        (f'{{"miou": 1{"0" * 400}}}', "scores.json: damaged"),
-        ("[" * 100_000, "scores.json: damaged"),
+        ('{"miou": NaN}', "scores.json: miou out of range"),
+        (f'{{"miou": 1{"0" * 400}}}', "scores.json: miou out of range"),
+        ("[" * 50_000, "scores.json: damaged"),
+        (f'{{"miou": 0.5, "rank": {"[" * 40 + "]" * 40}}}', "scores.json: damaged"),
+        ('{"miou": 0.5, "rank": 0, "name": 1}', "scores.json: has 'rank', 'name', which score.py does not"),
+        ('{"miou": 0.5, "iou_\\u001b[31m": 1}', "which score.py does not write"),
+        ('{"miou": 1.5}', "scores.json: miou out of range"),
+        ('{"miou": true}', "scores.json: miou out of range"),
+        ('{"miou": 0.5, "inference_seconds": 1e308}', "scores.json: inference_seconds out of range"),
+        (
+            " " * 70_000 + '{"miou": 0.5}',
+            "scores.json: cannot be read (it has 70013 bytes, and at most 65536 are read)",
+        ),
         ('{"miou": 0.5, "miou_low": 0.4}', "scores.json: damaged"),
         ('{"iou_building": 0.5}', "scores.json: damaged"),
         ('{"miou": 0.5, "iou_greenhouse": 0.5}', "the results score different classes"),

@@ -9,6 +9,7 @@ import resource
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,68 @@ def test_refuses_damaged_pixels(tmp_path: Path, compress: str) -> None:
     path.write_bytes(content)
     with pytest.raises(RasterError, match="cannot be decoded"):
         read_raster(path)
+
+
+def shorten(path: Path, stored: bool) -> None:
+    """Replace the last deflate strip or tile by one with half its bytes, or by one that claims too many."""
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, start)
+    tags = {}
+    for entry in range(start + 2, start + 2 + 12 * entries, 12):
+        tag, kind, count, value = struct.unpack_from("<HHII", content, entry)
+        kinds = {3: "H", 4: "I"}
+        if tag in (273, 279, 324, 325):
+            size = struct.calcsize(f"<{count}{kinds[kind]}")
+            place = value if size > 4 else entry + 8
+            tags[tag] = struct.unpack_from(f"<{count}{kinds[kind]}", content, place)
+    offsets, sizes = tags.get(273) or tags[324], tags.get(279) or tags[325]
+    offset, size = offsets[-1], sizes[-1]
+    pixels = zlib.decompress(content[offset : offset + size])
+    half = pixels[: len(pixels) // 2]
+    packer = zlib.compressobj(9)
+    # A stored block that claims 65,535 bytes, more than there is room for: libdeflate writes none of them
+    shorter = packer.compress(half) + (
+        packer.flush(zlib.Z_FULL_FLUSH) + b"\x00\xff\xff\x00\x00" if stored else packer.flush()
+    )
+    assert len(shorter) <= size
+    content[offset : offset + size] = shorter.ljust(size, b"\0")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("bands", [1, 5])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"blockysize": 512},
+        {"blockysize": 100},
+        {"blockysize": 512, "interleave": "pixel"},
+        {"blockysize": 512, "predictor": 2},
+        {"tiled": True, "blockxsize": 256, "blockysize": 256},
+    ],
+    ids=str,
+)
+def test_a_deflate_stream_that_ends_early_is_damage(
+    tmp_path: Path, layout: dict[str, Any], bands: int, stored: bool
+) -> None:
+    """Without a check the file would keep what the buffer held before: the pixels of another file."""
+    pixels = IMAGE if bands == 5 else LABELS
+    path = write(tmp_path / "a.tif", np.minimum(pixels, 254), compress="deflate", **{"zlevel": 1, **layout})
+    out = np.zeros((512, 512), np.uint8) if bands == 1 else None
+    read_raster(path, bands, out)
+    shorten(path, stored)
+    with pytest.raises(RasterError, match=r"cannot be decoded .*; the file is damaged, write it again"):
+        read_raster(path, bands, out)
+
+
+@pytest.mark.parametrize("layout", [{"blockysize": 8}, {"predictor": 2}, {"blockysize": 100}], ids=str)
+def test_deflate_files_that_end_with_255_are_whole(tmp_path: Path, layout: dict[str, Any]) -> None:
+    image = IMAGE.copy()
+    image[:, :, -1] = 255
+    for interleave in ("band", "pixel"):
+        path = write(tmp_path / "a.tif", image, compress="deflate", interleave=interleave, **layout)
+        np.testing.assert_array_equal(read_raster(path, 5), image)
 
 
 @pytest.fixture(scope="module")

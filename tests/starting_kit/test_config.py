@@ -155,7 +155,7 @@ def test_unknown_configurations_and_other_files_are_refused(tmp_path):
             "line 3: the key 'epochs' is there a second time, after",
         ),
         (b"a: {b: 1,\n b: 2}\n", "line 2: the key 'b' is there a second time, after line 1"),
-        (b"a: &a {b: 1, c: 2}\nd: {<<: [" + b"*a, " * 501 + b"]}\n", "more than 1000 keys by <<"),
+        (b"a: &a {b: 1, c: 2}\nd: {<<: [" + b"*a, " * 25_000 + b"]}\n", "more than 100000 values"),
     ):
         path.write_bytes(content)
         with pytest.raises(UsageError) as caught:

@@ -1,0 +1,38 @@
+"""Nothing that a stranger has named reaches a terminal as a command to it."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+import pytest
+
+from flair_scoring.errors import UsageError, list_problems, run_command
+from flair_scoring.terminal import one_line, printable
+
+
+def test_every_control_character_is_escaped_and_all_text_is_kept() -> None:
+    for code in range(sys.maxunicode + 1):
+        category = unicodedata.category(chr(code))
+        if category in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            assert one_line(chr(code)).isascii()
+            assert one_line(chr(code)).isprintable()
+        elif category[0] in "LMNPS":
+            assert one_line(chr(code)) == chr(code)
+    assert one_line("forêt à 20 %\u202f: 森\u00a0") == "forêt à 20 %\u202f: 森\u00a0"
+    assert printable("a\x1b\nb\r\tc") == "a\\x1b\nb\\r\\tc"
+
+
+def test_a_list_of_problems_stays_readable_whatever_its_names() -> None:
+    message = list_problems("s.zip: not a valid submission", ["x" * 65_535 + " leaves the folder"] * 30)
+    assert message.count("\n") == 21
+    assert len(message) < 32_000
+
+
+def test_an_error_message_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise UsageError("\x1b[2J/scores.json: damaged\n  - second line")
+
+    with pytest.raises(SystemExit):
+        run_command(fail)
+    assert capsys.readouterr().err == "error: \\x1b[2J/scores.json: damaged\n  - second line\n"
