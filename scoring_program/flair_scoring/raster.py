@@ -53,7 +53,7 @@ _COMPRESSIONS = {  # the lossless ones
 }
 _DEFLATE = (8, 32946)
 _PREDICTED = ((2,), (3,))  # pixels are stored as differences
-_UNWRITTEN = np.uint8(255)  # marks where a strip may end in the buffer that is decoded into
+_UNWRITTEN = 255  # marks where a strip may end in the buffer that is decoded into
 _GREY, _RGB = 1, 2  # photometric interpretations; 0 is inverted grey, 3 a palette
 _INTERLEAVED, _PLANAR = 1, 2  # planar configurations
 # Without waiting: a pipe of that name would block. Windows has neither pipes among its files nor that flag.
@@ -103,13 +103,15 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
     if out is None:
         shape = (bands, *_SHAPE) if bands > 1 else _SHAPE
         out = np.empty((*_SHAPE, bands) if interleaved else shape, np.uint8)
-    planes = out.reshape(-1, PATCH_SIZE, PATCH_SIZE * bands if interleaved else PATCH_SIZE)
-    deflated = tags.get("compression", (1,))[0] in _DEFLATE
-    if deflated:
-        planes[:, :, -1] = _UNWRITTEN
+    ends = None
+    if tags.get("compression", (1,))[0] in _DEFLATE:
+        planes = out.reshape(-1, PATCH_SIZE, PATCH_SIZE * bands if interleaved else PATCH_SIZE)
+        ends = _find_strip_ends(tags, planes)
+        ends.fill(_UNWRITTEN)
     try:
         tiff_decode(data, out=out)
-        if deflated:
+        # Nothing to look at: tiles, differences and strips of several heights are always decoded once more
+        if ends is not None and (not ends.size or _UNWRITTEN in ends.tobytes()):
             _check_deflate(data, tags, planes)
     except Exception as error:
         raise RasterError(f"cannot be decoded ({error}); the file is damaged, write it again") from None
@@ -278,19 +280,25 @@ def _find_segments(tags: _Tags) -> tuple[int, int, tuple[int, ...], tuple[int, .
     return PATCH_SIZE, height, tags["strip offsets"], tags["strip sizes"]
 
 
+def _find_strip_ends(tags: _Tags, planes: np.ndarray) -> np.ndarray:
+    """A view of the last byte of each strip in uint8 (planes, 512, bytes of a row).
+
+    A deflate stream is written from its start, so a byte there that is not written tells of one that ends
+    early. Of tiles, which libtiff decodes into a buffer of its own, and of differences, which it adds up
+    afterwards, no byte tells: the view is empty, and so it is where the last strip has fewer rows.
+    """
+    height = min(tags.get("strip height", _SHAPE)[0], PATCH_SIZE)
+    if "tile width" in tags or tags.get("predictor") in _PREDICTED or PATCH_SIZE % height:
+        return planes[:, :0, -1]
+    return planes[:, height - 1 :: height, -1]
+
+
 def _check_deflate(data: bytes, tags: _Tags, planes: np.ndarray) -> None:
     """ValueError for a deflate stream of another length than its strip or tile, which libtiff lets pass.
 
-    Its pixels would be left as they were in the buffer. `planes` is what was decoded, uint8 (planes, 512,
-    bytes of a row), where the last byte of each row was 255 before. A stream is written from its start, so it
-    is enough to look at the last byte of each strip.
+    Its pixels would be left as they were in the buffer. `planes` has the form of what was decoded.
     """
     width, height, offsets, sizes = _find_segments(tags)
-    # Tiles have a buffer of their own in libtiff; differences are added up after a strip is decoded
-    if "tile width" not in tags and tags.get("predictor") not in _PREDICTED:
-        ends = planes[:, height - 1 :: height, -1]
-        if ends.max() < _UNWRITTEN and planes[:, -1, -1].max() < _UNWRITTEN:
-            return
     per_plane = len(offsets) // len(planes)
     for place, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
         # The last strip has the rows that are left; all tiles have their full height
