@@ -1,4 +1,4 @@
-"""Runs programs of the starting kit in the process of the tests.
+"""Runs programs of the kit in the process of the tests.
 
 A process of its own costs seconds, most of which go into the import of torch, and shows nothing more unless
 a test is about processes.
@@ -18,16 +18,18 @@ import pytest
 
 from flair_scoring.errors import run_command
 
-PROGRAMS = Path(__file__).resolve().parents[1] / "starting_kit"
+KIT = Path(__file__).resolve().parents[1]
 
 
-def run_here(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`python starting_kit/PROGRAM.py ARGUMENTS` in `cwd`, as an ended process; a bug of ours is raised."""
+def run_here(
+    program: str, *arguments: object, cwd: Path | None = None, folder: str = "starting_kit"
+) -> subprocess.CompletedProcess[str]:
+    """`python FOLDER/PROGRAM.py ARGUMENTS` in `cwd`, as an ended process; a bug of ours is raised."""
     line = [f"{program}.py", *map(str, arguments)]
     told, said = io.StringIO(), io.StringIO()
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(PROGRAMS)
+        patch.syspath_prepend(KIT / folder)
         patch.setattr(sys, "argv", line)
         patch.chdir(cwd or Path.cwd())
         main = importlib.import_module(program).main

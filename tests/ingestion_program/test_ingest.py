@@ -151,6 +151,7 @@ def test_timing_holds_the_keys_of_the_contract_and_adds_up(good_run: tuple[Path,
     assert len(set(hashes)) == 3
 
 
+@pytest.mark.long
 def test_a_submission_slower_than_the_limit_is_stopped_with_a_report(data: Path, tmp_path: Path) -> None:
     reference = lay_out_sleeper("reference", 0.05, tmp_path)
     slow = lay_out_sleeper("slow", 1.0, tmp_path)
@@ -262,6 +263,7 @@ def test_wrong_usage_ends_with_2_and_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_subset_of_another_split_holds_all_of_its_domains(data: Path, tmp_path: Path) -> None:
     options = ["--split", "val", "--subset", 3, "--limit-ratio", 0]
     done = run_ingest(tmp_path, data, lay_out("honest_constant", tmp_path), tmp_path / "output", *options)

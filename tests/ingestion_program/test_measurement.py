@@ -103,6 +103,9 @@ def test_what_makes_a_gap_active() -> None:
 def test_what_has_slowed_the_clock_down_is_put_back_and_told(
     flair_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    undo = "import os; os.setpriority(os.PRIO_PROCESS, 0, os.nice(1) - 1)"
+    if subprocess.run([sys.executable, "-c", undo], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("this user may not undo it")
     before = current_scheduling()
 
     def slow_down(patches: list[Patch], labels: np.ndarray) -> None:

@@ -25,6 +25,7 @@ from flair_scoring.manifest import write_manifest
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.provenance import stamp
 from flair_scoring.raster import write_labels
+from programs import run_here
 
 PROGRAM = Path(__file__).resolve().parents[2] / "scoring_program"
 KEY = b"73656372657420\n"
@@ -57,8 +58,8 @@ def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def score(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, PROGRAM / "score.py", *arguments, **options)
+def score(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return run_here("score", *arguments, folder="scoring_program")
 
 
 def read_scores(folder: Path) -> dict[str, float]:

@@ -115,6 +115,7 @@ def draw_pixels(areas: range) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(samples), np.concatenate(values)
 
 
+@pytest.mark.long
 def test_from_the_air_looks_are_told_apart_in_new_domains_and_look_alikes_are_not() -> None:
     forest = RandomForestClassifier(30, max_depth=14, max_samples=8000, random_state=0)
     forest.fit(*draw_pixels(range(8)))
