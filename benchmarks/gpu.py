@@ -71,7 +71,7 @@ def list_parts(data: Path, output: Path) -> list[Part]:
     return [
         Part("toy data", 60, toy, toy, "patches"),
         Part("cage", 60, probe, probe, "cage level"),
-        Part("refusals", 90, ["benchmarks/refusals.py"], ["benchmarks/refusals.py"], "cage level"),
+        Part("refusals", 60, ["benchmarks/refusals.py"], ["benchmarks/refusals.py"], "cage level"),
         Part(
             *("timed run", 90),
             [*ingest, "--device", "cuda"],
@@ -114,6 +114,7 @@ def list_parts(data: Path, output: Path) -> list[Part]:
             ["benchmarks/loader.py", "--workers", "2", "--seconds", "2"],
             telling="patches/s",
         ),
+        Part("refusals compiled", 90, ["benchmarks/refusals.py", "--compiled"], None, "compiled model"),
         Part("test set", 180, ["benchmarks/full_scale.py", "--device", "cuda"], None, "patches/s"),
         Part("scatter", 150, [clock, "models", "--device", "cuda", "--block", "60"], None),
     ]
@@ -180,7 +181,7 @@ def telling_line(log: Path, telling: str) -> str:
 
 def describe(result: Result) -> str:
     """A line of the table."""
-    return f"{result.name:<14} {result.state:<20} {result.seconds:6.1f} s  {result.said}"
+    return f"{result.name:<18} {result.state:<20} {result.seconds:6.1f} s  {result.said}"
 
 
 def main() -> None:
