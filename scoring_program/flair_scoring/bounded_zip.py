@@ -68,12 +68,14 @@ def entry_problem(info: zipfile.ZipInfo) -> str | None:
 
 def read_start(pieces: Iterator[bytes], size: int) -> bytes:
     """The first `size` bytes of a content in pieces, or all of it if it is shorter."""
-    start = bytearray()
+    taken, length = [], 0
     for piece in pieces:
-        start += piece
-        if len(start) >= size:
+        taken.append(piece)
+        length += len(piece)
+        if length >= size:
+            taken[-1] = piece[: len(piece) - (length - size)]
             break
-    return bytes(start[:size])
+    return b"".join(taken)
 
 
 class _BoundedFile(io.BufferedReader):
