@@ -74,7 +74,7 @@ def main() -> None:
             f"{len(groups)} groups",
             f"page of {page.stat().st_size / 1000:.0f} kB",
         ]
-    append_record("python benchmarks/ranking.py", figures, ("numpy", "scipy"))
+    append_record(" ".join(["python benchmarks/ranking.py", *sys.argv[1:]]), figures, ("numpy", "scipy"))
 
 
 if __name__ == "__main__":

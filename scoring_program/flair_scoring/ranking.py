@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from flair_scoring.terminal import one_line
 from flair_scoring.time_basis import Basis, most_common_basis, time_basis
 
 _ROUNDING = 1e-9
+_READERS = 2  # more would hold more matrices at a time
 _SCORES_BYTES = 1 << 16
 # The keys of scores.json: times with the most they can be, and names of what lies between 0 and 1
 _TIMES = {"time_ratio": 1e12, "inference_seconds": 1e12}
@@ -70,13 +72,11 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
     """
     names = [one_line(folder.resolve().name) for folder in folders]
     unique = len(set(names)) == len(names)
-    results: list[Result] = []
-    problems: list[FlairError] = []
-    for folder, name in zip(folders, names, strict=True):
-        try:
-            results.append(_read(folder, name if unique else one_line(str(folder))))
-        except FlairError as error:
-            problems.append(error)
+    names = names if unique else [one_line(str(folder)) for folder in folders]
+    with ThreadPoolExecutor(_READERS) as pool:  # unpacking leaves the interpreter to the others
+        read = list(pool.map(_read_or_fail, folders, names))
+    results = [one for one in read if isinstance(one, Result)]
+    problems = [one for one in read if isinstance(one, FlairError)]
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -147,6 +147,13 @@ def count_domains(results: Sequence[Result]) -> int:
 
 def _testable(results: Sequence[Result]) -> bool:
     return count_domains(results) >= MIN_DOMAINS and all(result.domains for result in results)
+
+
+def _read_or_fail(folder: Path, name: str) -> Result | FlairError:
+    try:
+        return _read(folder, name)
+    except FlairError as error:
+        return error
 
 
 def _read(folder: Path, name: str) -> Result:
