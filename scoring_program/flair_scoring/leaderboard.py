@@ -245,11 +245,11 @@ def _explain(board: Board) -> str:
         )
     return (
         f"Interval: for new domains (jackknife over {domains} domains). Group 1 holds the results that "
-        f"cannot be told apart from the best one, p leader >= {ALPHA:g}. In about {ALPHA:.0%} of all contests "
-        "chance makes it leave out a result that is really as good as the best, however many results there are. "
-        "Later groups are formed in the same way from the results that are left; they are a description, not "
-        "a test. p above: how often two equally good results would differ as much as this one and the next "
-        "better one; not corrected for the number of results."
+        f"cannot be told apart from the best one, p leader >= {ALPHA:g}. In about {ALPHA:.0%} of all "
+        "contests chance makes it leave out a result that is really as good as the best, however many "
+        "results there are. Later groups are formed in the same way from the results that are left; they "
+        "are a description, not a test. p above: how often two equally good results would differ as much "
+        "as this one and the next better one; not corrected for the number of results."
     )
 
 
