@@ -49,12 +49,15 @@ def main() -> None:
     parser.add_argument(
         "--keep",
         choices=("best", "latest"),
-        default="best",
-        help="which result of a participant is ranked (default: %(default)s)",
+        help="which result of a participant is ranked (default: best)",
     )
     args = parser.parse_args()
-    if len(args.exclude) != len(args.because):
+    if len(args.exclude) != len(args.because) or not all(map(str.strip, args.because)):
         parser.error("each --exclude NAME needs a --because TEXT")
+    if len(set(args.exclude)) != len(args.exclude):
+        parser.error("--exclude: a NAME is given twice")
+    if args.keep and not args.participants:
+        parser.error("--keep needs --participants FILE")
     if args.output.suffix != ".html":
         parser.error(f"--output {args.output}: expected a name that ends with .html")
     if args.output.is_dir():
@@ -65,8 +68,9 @@ def main() -> None:
         parser.error(f"--output {args.output}: would replace a file of a RESULT; choose another name")
     remove_files(pages)  # a leaderboard of earlier results must not outlive a failure
     results = exclude(read_results(args.results), dict(zip(args.exclude, args.because, strict=True)))
-    participants = read_participants(args.participants) if args.participants else {}
-    board = make_board(keep_one_each(results, participants, args.keep == "latest"))
+    if args.participants:
+        results = keep_one_each(results, read_participants(args.participants), args.keep == "latest")
+    board = make_board(results)
     contents = [render_csv(board), render_json(board), render_page_of(board)]
     for page, content in zip(pages, contents, strict=True):
         write_file(page, content)

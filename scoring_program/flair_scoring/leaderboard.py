@@ -21,11 +21,14 @@ from flair_scoring.ranking import (
     Result,
     Standing,
     count_domains,
+    find_basis,
     pairwise_p_values,
     pareto_front,
     rank_results,
+    sort_results,
+    without_domains,
 )
-from flair_scoring.time_basis import Basis, describe_difference, most_common_basis, time_basis
+from flair_scoring.time_basis import Basis, describe_difference, time_basis
 
 _HEAD = (
     *("rank", "name", "mIoU", "95 % interval", "group", "p leader", "p above"),
@@ -71,8 +74,8 @@ class Board:
 
 def make_board(results: Sequence[Result]) -> Board:
     """The results with the tests of their differences, which take the time; DataError as rank_results."""
-    standings = rank_results(results)
-    return Board(results, standings, most_common_basis(standing.result.timing for standing in standings))
+    ordered = sort_results(results)
+    return Board(ordered, rank_results(ordered), find_basis(ordered))
 
 
 def render_text(board: Board) -> str:
@@ -137,20 +140,20 @@ def render_page_of(board: Board) -> str:
 def _rows(board: Board) -> list[list[str]]:
     """Cells by _HEAD: the ranked results, the reference's times, those without a score, those left out."""
     rows = [_row(standing, board) for standing in board.standings]
-    if times := [
-        seconds for r in board.results if (seconds := r.timing.get("reference_seconds")) is not None
-    ]:
+    own = [result.timing for result in board.results if time_basis(result.timing) == board.basis]
+    times = [timing["reference_seconds"] for timing in own if timing.get("reference_seconds") is not None]
+    if times and board.basis:
         median = f"{statistics.median(times):.2f}"
         rows.append(["", "reference", *[""] * 5, "1.000", median, "the unit of time"])
     for result in board.results:
         if not result.scores:
             timing = result.timing
             reason = f"{timing.get('verdict')}: {timing.get('reason') or 'no score; score.py says why'}"
-            rows.append(["", result.name, *[""] * 5, *_times(timing), result.left_out or reason])
+            rows.append(["", result.name, *[""] * 5, *_times(result, board), result.left_out or reason])
     for result in board.results:
         if result.scores and result.left_out:
             miou = f"{result.scores['miou']:.4f}"
-            rows.append(["", result.name, miou, *[""] * 4, *_times(result.timing), result.left_out])
+            rows.append(["", result.name, miou, *[""] * 4, *_times(result, board), result.left_out])
     return rows
 
 
@@ -164,33 +167,37 @@ def _row(standing: Standing, board: Board) -> list[str]:
         _number(standing.group, 0),
         _number(standing.p_leader, 3),
         _number(standing.p_above, 3),
-        *_times(timing, "" if _is_comparable(standing.result, board) else "*"),
+        *_times(standing.result, board),
         str(timing.get("verdict", "not timed")),
     ]
 
 
-def _times(timing: dict[str, Any], mark: str = "") -> list[str]:
-    ratio = _number(timing.get("ratio"), 3)
-    return [ratio and ratio + mark, _number(timing.get("inference_seconds"), 2)]
+def _times(result: Result, board: Board) -> list[str]:
+    ratio = _number(result.timing.get("ratio"), 3)
+    mark = "*" if _is_comparable(result, board) is False else ""
+    return [ratio and ratio + mark, _number(result.timing.get("inference_seconds"), 2)]
 
 
-def _is_comparable(result: Result, board: Board) -> bool:
-    """Whether its time, if it has one, was taken on the basis of most others."""
+def _is_comparable(result: Result, board: Board) -> bool | None:
+    """Whether its time was taken on the board's basis; None if it has no time, or the board no basis."""
     basis = time_basis(result.timing)
-    return basis is None or basis == board.basis
+    return basis == board.basis if basis and board.basis else None
 
 
 def _explain_times(board: Board) -> list[str]:
     """Which ratios are marked, and why."""
     marked = [
-        f"{standing.result.name} ({describe_difference(basis, board.basis)})"
-        for standing in board.standings
-        if board.basis and (basis := time_basis(standing.result.timing)) and basis != board.basis
+        f"{result.name} ({describe_difference(basis, board.basis)})"
+        for result in board.results
+        if board.basis and (basis := time_basis(result.timing)) and basis != board.basis
     ]
-    if not marked:
+    if not marked or not board.basis:
         return []
+    unmarked = sum(time_basis(result.timing) == board.basis for result in board.results)
+    device = board.basis[0]
     return [
-        f"* Timed otherwise than most results; the ratio is not compared with theirs: {list_names(marked)}."
+        f"* Timed on another basis than the {unmarked} without a mark (device {device}); these ratios are "
+        f"not compared with theirs: {list_names(marked)}."
     ]
 
 
@@ -217,9 +224,11 @@ def _records(board: Board) -> list[dict[str, Any]]:
         if not result.scores:
             fields = {key: result.timing.get(key) for key in ("verdict", "reason", "inference_seconds")}
             ratio = result.timing.get("ratio")
-            records.append({"name": result.name, **fields, "time_ratio": ratio, **_left_out(result)})
+            fields |= {"time_ratio": ratio, "time_comparable": _is_comparable(result, board)}
+            records.append({"name": result.name, **fields, **_left_out(result)})
         elif result.left_out:
             fields = {key: result.timing.get(key) for key in ("verdict", "reason")}
+            fields |= {"time_comparable": _is_comparable(result, board)}
             records.append({"name": result.name, **fields, **_left_out(result), **result.scores})
     return records
 
@@ -235,21 +244,29 @@ def _plain(value: Any) -> Any:
 
 def _explain(board: Board) -> str:
     """How to read the table: interval, groups and p-values, or why there are none."""
-    domains = count_domains([standing.result for standing in board.standings])
-    if not domains:
-        return "No tests of differences: they need confusion.npz with domains beside each scores.json."
+    ranked = [standing.result for standing in board.standings]
+    domains = count_domains(ranked)
+    if len(ranked) < 2:
+        return "No tests of differences: they compare two results at least."
+    if missing := without_domains(ranked):
+        return (
+            f"No tests of differences: no confusion.npz with domains lies beside the scores.json of "
+            f"{list_names(missing)}. Nor is it known on which references these were scored."
+        )
     if domains < MIN_DOMAINS:
         return (
             f"The results cannot be told apart with {domains} domains: even one that wins in all may do "
             f"so by chance; tests of differences need {MIN_DOMAINS}."
         )
     return (
-        f"Interval: for new domains (jackknife over {domains} domains). Group 1 holds the results that "
-        f"cannot be told apart from the best one, p leader >= {ALPHA:g}. In about {ALPHA:.0%} of all "
-        "contests chance makes it leave out a result that is really as good as the best, however many "
-        "results there are. Later groups are formed in the same way from the results that are left; they "
-        "are a description, not a test. p above: how often two equally good results would differ as much "
-        "as this one and the next better one; not corrected for the number of results."
+        f"Interval: for new domains (jackknife over {domains} domains). p leader: how often chance alone "
+        "makes differences as large as those between this result and all better ones, if they are equally "
+        f"good. Group 1 holds the results with p leader >= {ALPHA:g}, which cannot be told apart from the "
+        f"best one. In about {ALPHA:.0%} of all contests chance makes it leave out a result that is really "
+        "as good as the best, however many results there are. Later groups are formed in the same way from "
+        "the results that are left; they are a description, not a test. p above: how often two equally good "
+        "results differ by at least as much as this one and the next better one; not corrected for the "
+        "number of results."
     )
 
 

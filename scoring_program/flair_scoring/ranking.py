@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,11 +66,13 @@ class Standing:
 
 
 def read_results(folders: Sequence[Path]) -> list[Result]:
-    """The results in `folders`, best first, those without a score last; equal scores by time, then name.
+    """The results in `folders`, in the order of `sort_results`.
 
-    Times count if they can be compared (time_basis.py). Raises UsageError for a folder that holds no result,
-    DataError for damaged files, and for scores over other classes, which cannot be compared.
+    Raises UsageError for a folder that holds no result or is there twice, DataError for damaged files, and
+    for scores over other classes, which cannot be compared.
     """
+    if twice := [str(folder) for folder, count in Counter(map(Path.resolve, folders)).items() if count > 1]:
+        raise UsageError(f"given twice: {list_names(twice)}; name each result once")
     names = [one_line(folder.resolve().name) for folder in folders]
     unique = len(set(names)) == len(names)
     names = names if unique else [one_line(str(folder)) for folder in folders]
@@ -81,11 +84,22 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
         raise problems[0]
     if problems:
         raise DataError(list_problems("some results cannot be ranked", list(map(str, problems))))
-    keys = {tuple(sorted(key for key in r.scores if key.startswith("iou_"))) for r in results if r.scores}
-    if len(keys) > 1:
-        raise DataError("the results score different classes; rank those of one nomenclature together")
-    common = most_common_basis(result.timing for result in results)
+    _require_same_classes([result for result in results if result.scores])
+    return sort_results(results)
+
+
+def sort_results(results: Sequence[Result]) -> list[Result]:
+    """Best first, those without a score last; equal scores by time, then by name.
+
+    Times count that were taken on the basis that most ranked results have (time_basis.py).
+    """
+    common = find_basis(results)
     return sorted(results, key=lambda result: _order(result, common))
+
+
+def find_basis(results: Sequence[Result]) -> Basis | None:
+    """On which most of the results that can be ranked were timed; None if none of them was."""
+    return most_common_basis(result.timing for result in results if result.scores and not result.left_out)
 
 
 def rank_results(results: Sequence[Result]) -> list[Standing]:
@@ -146,7 +160,12 @@ def count_domains(results: Sequence[Result]) -> int:
 
 
 def _testable(results: Sequence[Result]) -> bool:
-    return count_domains(results) >= MIN_DOMAINS and all(result.domains for result in results)
+    return count_domains(results) >= MIN_DOMAINS and not without_domains(results)
+
+
+def without_domains(results: Sequence[Result]) -> list[str]:
+    """Names of the results that no test can compare, since they have no matrices of domains."""
+    return [result.name for result in results if not result.domains]
 
 
 def _read_or_fail(folder: Path, name: str) -> Result | FlairError:
@@ -200,6 +219,18 @@ def _read_scores(path: Path) -> dict[str, float]:
 
 def _is_within(value: Any, most: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _require_same_classes(results: Sequence[Result]) -> None:
+    """All must have the same keys of classes in scores.json."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for result in results:
+        keys = tuple(sorted(key for key in result.scores if key.startswith("iou_")))
+        kinds.setdefault(keys, []).append(result.name)
+    if len(kinds) > 1:
+        named = [f"{len(keys)} classes: {list_names(names)}" for keys, names in kinds.items()]
+        title = "the results score different classes; rank those of one nomenclature together"
+        raise DataError(list_problems(title, named))
 
 
 def _require_same_ground(results: Sequence[Result]) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from flair_scoring.terminal import one_line
+
 Basis = tuple[str, str, str]
 _NAMES = ("device", "version of the ingestion program", "reference submission")
-_DIGITS = 12  # of a hash
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DIGITS, _LONGEST = 12, 60  # of a hash, of a device's name
+_UNKNOWN = "unknown"
 
 
 def time_basis(timing: dict[str, Any]) -> Basis | None:
@@ -20,9 +25,9 @@ def time_basis(timing: dict[str, Any]) -> Basis | None:
         return None
     device = timing.get("device")
     device = device.get("name") if isinstance(device, dict) else None
-    hashes = [timing.get(name) for name in ("harness_sha256", "reference_sha256")]
-    first, second = (str(value)[:_DIGITS] if value else "unknown" for value in hashes)
-    return str(device or "unknown"), first, second
+    device = one_line(device)[:_LONGEST] if isinstance(device, str) else _UNKNOWN
+    program, reference = (timing.get(name) for name in ("harness_sha256", "reference_sha256"))
+    return device, _shorten(program), _shorten(reference)
 
 
 def most_common_basis(timings: Iterable[dict[str, Any]]) -> Basis | None:
@@ -38,3 +43,7 @@ def describe_difference(basis: Basis, common: Basis) -> str:
         for name, one, other in zip(_NAMES, basis, common, strict=True)
         if one != other
     )
+
+
+def _shorten(value: Any) -> str:
+    return value[:_DIGITS] if isinstance(value, str) and _HASH.fullmatch(value) else _UNKNOWN

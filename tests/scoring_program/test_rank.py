@@ -107,7 +107,7 @@ def test_orders_by_miou_then_time_and_lists_failures_last(tmp_path: Path) -> Non
         ["reference", "1.000", "21.00", "the", "unit", "of", "time"],
         ["slow", "3.100", "30.00", "over_limit:", "3.10", "x,", "limit", "2.5"],
     ]
-    assert "No tests of differences: they need confusion.npz" in done.stdout
+    assert "No tests of differences: no confusion.npz with domains lies beside the scores.json of" in done.stdout
     page = (tmp_path / "board.html").read_text()
     assert page.index("first") < page.index("second") < page.index("untimed") < page.index("slow")
 
@@ -408,12 +408,14 @@ def test_times_of_another_device_program_or_reference_are_marked_and_not_compare
     assert "other unit (reference submission unknown instead of bbbbbbbbbbbb)" in note
     board = json.loads((tmp_path / "board.json").read_text())["results"]
     assert [row["name"] for row in board if row["pareto"]] == ["usual too", "usual"]
-    assert {row["name"] for row in board if not row["time_comparable"]} == {
-        *("old clock", "slow card", "other unit"),
+    assert {row["name"]: row["time_comparable"] for row in board} == {
+        **dict.fromkeys(("usual", "usual too"), True),
+        **dict.fromkeys(("old clock", "slow card", "other unit"), False),
+        "untimed": None,
     }
     assert [row["name"] for row in board][2:4] == ["usual", "slow card"]  # a tie in mIoU
     page = Outline((tmp_path / "board.html").read_text())
-    assert any(text.startswith("* Timed otherwise than most") for text in page.text)
+    assert any(text.startswith("* Timed on another basis than the 2 without a mark") for text in page.text)
     assert "slow card" not in page.text[page.text.index("mIoU and time") : page.text.index("Classes")]
 
 
@@ -451,7 +453,7 @@ def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ran
     scores = {"a1": 0.5, "a2": 0.61, "a3": 0.6, "b1": 0.7, "b2": 0.4, "c": 0.55}
     folders = [result(tmp_path / name, miou) for name, miou in scores.items()]
     folders.append(result(tmp_path / "a4", None, verdict="failed", reason="r"))
-    lines = ["result,participant", "a1,Ann", "b1, Bob", "a2,Ann", "a3,Ann", "", "b2,Bob", "a4,Ann"]
+    lines = ["result,participant", "a1,Ann", "b1, Bob", "a2,Ann", "a3,Ann", "", "b2,Bob", "a4,Ann", "c,Cid"]
     (tmp_path / "who.csv").write_text("\n".join(lines), encoding="utf-8-sig")
     options = ["--participants", str(tmp_path / "who.csv"), "--keep", rule]
     done = rank(*folders, *map(Path, options), output=tmp_path / "board.html")
@@ -461,7 +463,8 @@ def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ran
     left_out = {row["name"]: row["left_out"] for row in rows if "left_out" in row}
     assert left_out.keys() == scores.keys() - set(ranked)
     (bobs,) = set(ranked) & {"b1", "b2"}
-    assert left_out[({"b1", "b2"} - {bobs}).pop()] == f"of Bob, whose {rule} result is {bobs}"
+    told = f"not ranked: Bob is ranked by {bobs}, the {rule} result that counts"
+    assert left_out[({"b1", "b2"} - {bobs}).pop()] == told
 
 
 @pytest.mark.parametrize(
@@ -470,6 +473,10 @@ def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ran
         (None, "who.csv: cannot be read"),
         ("good,Ann", "who.csv: expected the first line result,participant"),
         ("result,participant\ngood\ngood,A\ngood,B", "(2 problems)"),
+        ('result,participant\ngood,"Ann\nother,Ann', "who.csv: is no csv file"),
+        ('result,participant\ngood,"Ann\nother"', "line 2: expected the name of a result and a participant"),
+        ("result,participant\ngood,Ann\nother,ann", "Ann and ann differ in capital letters only"),
+        ("result,participant\ngood,Ann", "--participants: no line for other; expected one line for each"),
         (
             "result,participant\nelsewhere,Ann",
             "--participants: no result of the name elsewhere; there are good",
@@ -483,7 +490,81 @@ def test_a_list_of_participants_that_is_wrong_is_refused(
     path = tmp_path / "who.csv"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    good = result(tmp_path / "good", 0.6)
-    done = rank(good, Path("--participants"), path, output=tmp_path / "board.html")
+    folders = [result(tmp_path / "good", 0.6), result(tmp_path / "other", 0.5)]
+    done = rank(*folders, Path("--participants"), path, output=tmp_path / "board.html")
     assert done.returncode == 2
     assert sentence in done.stderr
+
+
+def test_of_two_equally_good_results_of_a_participant_the_faster_one_is_ranked(tmp_path: Path) -> None:
+    folders = [timed(tmp_path / "slow", 0.6, 2.4), timed(tmp_path / "fast", 0.6, 0.5)]
+    for reverse in (False, True):
+        lines = sorted(["slow,T", "fast,T"], reverse=reverse)
+        (tmp_path / "who.csv").write_text("\n".join(["result,participant", *lines]))
+        options = map(Path, ["--participants", str(tmp_path / "who.csv")])
+        done = rank(*folders, *options, output=tmp_path / "board.html")
+        assert done.stdout.splitlines()[1].split()[:2] == ["1", "fast"]
+
+
+def test_ties_are_broken_on_the_basis_of_those_that_are_ranked(tmp_path: Path) -> None:
+    elsewhere = {"device": {"kind": "cuda", "name": "V100"}, "reference_seconds": 99.0}
+    folders = [
+        timed(tmp_path / "x slow", 0.6, 2.0, reference_seconds=3.0),
+        timed(tmp_path / "y fast", 0.6, 1.0, reference_seconds=3.0),
+        timed(tmp_path / "excluded", 0.9, 1.0, **elsewhere),
+    ]
+    folders += [timed(tmp_path / f"failed {n}", None, 3.0, **elsewhere, verdict="failed") for n in range(3)]
+    done = rank(*folders, *map(Path, ["--exclude", "excluded", "--because", "x"]), output=tmp_path / "b.html")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split("0.6")[0].split() for line in lines[1:3]] == [["1", "y", "fast"], ["2", "x", "slow"]]
+    assert lines[3].split()[:3] == ["reference", "1.000", "3.00"]  # of the same device
+    assert sum("3.000*" in line for line in lines) == 3
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mGPU\n* evil" + 3000 * "x", {"a": 1}])
+def test_a_devices_name_is_one_short_line(tmp_path: Path, name: Any) -> None:
+    folders = [timed(tmp_path / name, 0.6, 1.0) for name in ("one", "two")]
+    folders.append(timed(tmp_path / "other", 0.5, 1.0, device={"name": name}, harness_sha256={"a": 1}))
+    done = rank(*folders, output=tmp_path / "board.html")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    (note,) = [line for line in done.stdout.splitlines() if line.startswith("*")]
+    assert len(note) < 400
+    assert "version of the ingestion program unknown instead of aaaaaaaaaaaa" in note
+
+
+def test_what_has_no_matrices_is_named(tmp_path: Path) -> None:
+    folders = [write(tmp_path / f"{n}", evaluate_made_up(np.full(6, 0.5 + n / 10))) for n in range(3)]
+    (folders[1] / "confusion.npz").unlink()
+    done = rank(*folders, output=tmp_path / "board.html")
+    assert done.returncode == 0, done.stderr
+    assert "no confusion.npz with domains lies beside the scores.json of 1. Nor is it" in done.stdout
+    alone = rank(folders[0], output=tmp_path / "board.html")
+    assert "No tests of differences: they compare two results at least." in alone.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--exclude", "a", "--because", " "], "each --exclude NAME needs a --because TEXT"),
+        (["--exclude", "a", "--because", "x"] * 2, "--exclude: a NAME is given twice"),
+        (["--keep", "latest"], "--keep needs --participants FILE"),
+        (["again"], "given twice: "),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path: Path, options: list[str], sentence: str) -> None:
+    folders = [result(tmp_path / name, 0.5) for name in ("a", "b")]
+    given = [str(folders[0]) if option == "again" else option for option in options]
+    done = rank(*folders, *map(Path, given), output=tmp_path / "board.html")
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_results_of_other_classes_are_named(tmp_path: Path) -> None:
+    folders = [result(tmp_path / name, 0.5) for name in ("a", "b", "other")]
+    (folders[2] / "scores.json").write_text('{"miou": 0.5, "iou_greenhouse": 0.5, "iou_water": 0.5}')
+    done = rank(*folders, output=tmp_path / "board.html")
+    assert done.returncode == 2
+    assert "1 classes: a, b" in done.stderr
+    assert "2 classes: other" in done.stderr
