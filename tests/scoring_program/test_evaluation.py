@@ -217,7 +217,9 @@ def test_right_values_get_no_such_note(patches: Patches) -> None:
 def test_ids_restrict_what_counts(patches: Patches) -> None:
     found = evaluate(patches.predictions, patches.references, ids=["085221", "077414"])
     np.testing.assert_array_equal(found.matrix, sklearn_sum(patches, ["077414", "085221"]))
-    assert "2 of 4 references count" in found.notes[0]
+    assert found.notes == (
+        "2 of 4 references count: only the patches that were chosen for this evaluation are scored.",
+    )
     with pytest.raises(DataError, match="123456"):
         evaluate(patches.predictions, patches.references, ids=["123456"])
 
