@@ -139,7 +139,13 @@ def test_shards_scored_apart_add_up(patches: Patches, tmp_path: Path) -> None:
         np.testing.assert_array_equal(merged[name], whole[name])
     assert "note: Files that were scored apart and put together: 2." in done.stderr
 
+    folders = score("--merge", tmp_path / "a", shards[0], "--output", tmp_path / "merged")
+    assert folders.returncode == 0, folders.stderr
+    assert read_scores(tmp_path / "merged") == read_scores(tmp_path / "whole")
+
     kept = (tmp_path / "a/scores.json").read_text()
+    into = score("--merge", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "a")
+    assert (into.returncode, (tmp_path / "a/scores.json").read_text()) == (2, kept)
     into = score("--merge", *shards, "--output", tmp_path / "a")
     assert (into.returncode, (tmp_path / "a/scores.json").read_text()) == (2, kept)
     assert "holds a file that --merge reads" in into.stderr
@@ -154,6 +160,10 @@ def test_shards_scored_apart_add_up(patches: Patches, tmp_path: Path) -> None:
     without = score("--merge", *shards, "--output", tmp_path / "merged")  # of a, nothing counts any more
     assert without.returncode == 2
     assert f"{shards[1]}: cannot be read" in without.stderr
+    without = score("--merge", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "merged")
+    assert without.returncode == 2
+    assert f"{tmp_path / 'a'}: holds no confusion.npz" in without.stderr
+    assert "1 problem" in without.stderr
 
 
 @pytest.mark.parametrize(
