@@ -18,6 +18,7 @@ from flair_scoring.evaluation import Evaluation
 from flair_scoring.failure import render_failure
 from flair_scoring.files import require_folder, write_file
 from flair_scoring.ingestion_output import (
+    TIMING,
     IngestionOutput,
     open_output,
     open_platform_output,
@@ -124,7 +125,11 @@ def evaluate_and_write(args: argparse.Namespace) -> Evaluation:
 
 
 def explain_failure(args: argparse.Namespace, error: Exception) -> None:
-    """Leave nothing in --output but the page that says why there is no score."""
+    """Leave nothing in --output but the page that says why there is no score, and a copy of timing.json.
+
+    The copy is what rank.py lists the run by. A timing.json that is damaged or, with --platform, not signed
+    is not copied.
+    """
     timing = {}
     with suppress(FlairError, OSError):  # then nothing is known of the run but the error
         if args.platform:
@@ -134,6 +139,8 @@ def explain_failure(args: argparse.Namespace, error: Exception) -> None:
     with suppress(FlairError, OSError):  # the error itself is more important than what prevents its page
         remove_results(args.output)
         write_file(args.output / PAGE, render_failure(error, timing, args.platform))
+        if timing:
+            write_file(args.output / TIMING, (args.predictions / TIMING).read_bytes())
 
 
 def main() -> None:
