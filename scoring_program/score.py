@@ -18,6 +18,7 @@ from flair_scoring.evaluation import Evaluation
 from flair_scoring.failure import render_failure
 from flair_scoring.files import require_folder, write_file
 from flair_scoring.ingestion_output import (
+    TIMING,
     IngestionOutput,
     open_output,
     open_platform_output,
@@ -38,7 +39,7 @@ KEY = Path(__file__).resolve().parent / "signing.key"
 def parse_arguments() -> argparse.Namespace:
     """The command line; exits with 2 if it is wrong."""
     parser = argparse.ArgumentParser(
-        usage="%(prog)s PRED REF [options]\n       %(prog)s --merge NPZ NPZ ... [--output DIR]",
+        usage="%(prog)s PRED REF [options]\n       %(prog)s --merge SHARD SHARD ... [--output DIR]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python scoring_program/score.py pred/ flair_2_labels_test --output runs/scored",
@@ -57,7 +58,11 @@ def parse_arguments() -> argparse.Namespace:
         "--platform", action="store_true", help="accept nothing but what signed ingestion wrote"
     )
     parser.add_argument(
-        "--merge", type=Path, nargs="+", metavar="NPZ", help="add up the confusion.npz of several outputs"
+        "--merge",
+        type=Path,
+        nargs="+",
+        metavar="SHARD",
+        help="add up several outputs: their folders, or the confusion.npz in them",
     )
     parser.add_argument(
         "--pictures", type=Path, metavar="DATA", help="show the best and worst patches; DATA has their images"
@@ -70,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     if args.merge and (args.predictions or args.ids or args.platform):
         parser.error("--merge stands alone: no PRED, REF, --ids or --platform beside it")
     if not args.merge and not args.references:
-        parser.error("expected PRED and REF, two folders, or --merge with files")
+        parser.error("expected PRED and REF, two folders, or --merge with outputs of score.py")
     if args.jobs is not None and args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: expected at least 1")
     return args
@@ -120,7 +125,11 @@ def evaluate_and_write(args: argparse.Namespace) -> Evaluation:
 
 
 def explain_failure(args: argparse.Namespace, error: Exception) -> None:
-    """Leave nothing in --output but the page that says why there is no score."""
+    """Leave nothing in --output but the page that says why there is no score, and a copy of timing.json.
+
+    The copy is what rank.py lists the run by. A timing.json that is damaged or, with --platform, not signed
+    is not copied.
+    """
     timing = {}
     with suppress(FlairError, OSError):  # then nothing is known of the run but the error
         if args.platform:
@@ -130,13 +139,17 @@ def explain_failure(args: argparse.Namespace, error: Exception) -> None:
     with suppress(FlairError, OSError):  # the error itself is more important than what prevents its page
         remove_results(args.output)
         write_file(args.output / PAGE, render_failure(error, timing, args.platform))
+        if timing:
+            write_file(args.output / TIMING, (args.predictions / TIMING).read_bytes())
 
 
 def main() -> None:
     """Evaluate, write the results if asked to, print the table."""
     args = parse_arguments()
-    if args.merge and args.output and args.output.resolve() in [path.resolve().parent for path in args.merge]:
-        raise UsageError(f"{args.output}: holds a file that --merge reads; choose another --output")
+    if args.merge and args.output:
+        read = {(path if path.is_dir() else path.parent).resolve() for path in args.merge}
+        if args.output.resolve() in read:
+            raise UsageError(f"{args.output}: holds a file that --merge reads; choose another --output")
     if args.output:
         prepare_output(args.output, args.predictions)
     try:

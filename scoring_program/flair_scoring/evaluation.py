@@ -164,7 +164,10 @@ def _notes(
     matrix = np.stack(counts.matrices).sum(axis=0, dtype=np.int64)
     yield from describe_value_mistakes(matrix, counts.zeros, nomenclature)
     if len(wanted) < len(known.paths):
-        yield f"{len(wanted)} of {len(known.paths)} references count, as the list of ids asks."
+        yield (
+            f"{len(wanted)} of {len(known.paths)} references count: only the patches that were chosen for "
+            "this evaluation are scored."
+        )
     if counts.zeros:
         yield f"{counts.zeros} reference pixels hold 0, which is no annotation value; they count as other."
     if given.ignored:

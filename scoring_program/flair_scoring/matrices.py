@@ -142,15 +142,20 @@ def _decode_array(content: bytes) -> np.ndarray:
 
 
 def merge(paths: Sequence[Path]) -> Evaluation:
-    """One evaluation from shards of it, each a confusion.npz over other patches: the same as scored at once.
+    """One evaluation from shards of it over other patches each: the same as scored at once.
 
-    Raises DataError with all problems: files that are damaged, of several nomenclatures, or share patches.
+    A path is a confusion.npz or the folder of one. Raises DataError with all problems: folders without a
+    confusion.npz, files that are damaged, of several nomenclatures, or share patches.
     """
     shards: dict[Path, Evaluation] = {}
     problems = []
     for path in paths:
+        if path.is_dir() and not (path / NAME).exists():
+            problems.append(f"{path}: holds no {NAME}; score this shard again, its page says why it failed")
+            continue
+        file = path / NAME if path.is_dir() else path
         try:
-            shards[path] = read_matrices(path)
+            shards[file] = read_matrices(file)
         except DataError as error:
             problems.append(str(error))
     if len(shards) + len(problems) < len(paths):

@@ -149,8 +149,11 @@ def _check_file(found: os.stat_result) -> int:
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
         raise RasterError(f"is {kind}; expected a file")
+    if not found.st_size:
+        raise RasterError("is empty; write it again")
     if found.st_size < 8:
-        raise RasterError(f"has {found.st_size} bytes; expected 8 to {_longest(1)}")
+        size = f"{found.st_size} byte{'s' * (found.st_size > 1)}"
+        raise RasterError(f"has {size}, too few for a TIFF file; write it again")
     return found.st_size
 
 
@@ -164,7 +167,7 @@ def _check_mapped(descriptor: int, length: int, bands: int) -> None:
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
         _check_header(data, bands)
     if length > _longest(bands):
-        raise RasterError(f"has {length} bytes; expected 8 to {_longest(bands)}")
+        raise RasterError(f"has {length} bytes; expected at most {_longest(bands)}")
 
 
 def _check_header(data: bytes | mmap.mmap, bands: int) -> _Tags:

@@ -1,6 +1,6 @@
 """The files that scoring writes: confusion.npz, detailed_results.html, timing.json and scores.json.
 
-Without a score there is detailed_results.html only, which says why.
+Without a score there is detailed_results.html, which says why, and timing.json if ingestion has left one.
 """
 
 from __future__ import annotations

@@ -25,9 +25,10 @@ def describe_value_mistakes(matrix: np.ndarray, zeros: int, nomenclature: Nomenc
     value = int(np.flatnonzero(nomenclature.index_of == 0)[0])
     now = mean_iou(matrix)
     read = _read_as_values(matrix, nomenclature)
-    if not matrix[:, 0].any() and _far_better(would := mean_iou(read), now):
+    if _far_better(would := mean_iou(read), now):
+        zero = ", and 0 as other," if matrix[:, 0].any() else ""
         yield (
-            f"Predictions never hold 0; read as FLAIR's annotation values 1..{MAX_FLAIR_VALUE} their mIoU "
+            f"If predictions were read as FLAIR's annotation values 1..{MAX_FLAIR_VALUE}{zero} their mIoU "
             f"would be {would:.4f} instead of {now:.4f}. Predictions must hold class indices: {first} is 0, "
             f"not {value}."
         )
@@ -42,7 +43,7 @@ def describe_value_mistakes(matrix: np.ndarray, zeros: int, nomenclature: Nomenc
 
 
 def _read_as_values(matrix: np.ndarray, nomenclature: Nomenclature) -> np.ndarray:
-    """The matrix if the labels predicted were annotation values."""
+    """The matrix if the labels predicted were annotation values; 0, which is none, counts as *other*."""
     read = np.zeros_like(matrix)
     for label, index in enumerate(nomenclature.index_of[: len(matrix)]):
         read[:, index] += matrix[:, label]

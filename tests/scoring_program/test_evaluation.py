@@ -176,16 +176,23 @@ def test_the_value_0_counts_as_other_and_is_reported(patches: Patches) -> None:
 
 
 @pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18, COSIA_16], ids=lambda one: one.name)
-def test_predictions_in_annotation_values_are_noted(patches: Patches, nomenclature: Nomenclature) -> None:
+@pytest.mark.parametrize("zeros", [0, 1, 100])  # pixels of each patch, as of margins that were not predicted
+def test_predictions_in_annotation_values_are_noted(
+    patches: Patches, zeros: int, nomenclature: Nomenclature
+) -> None:
     known = np.arange(1, nomenclature.other + 1, dtype=np.uint8)
     for id, mask in patches.masks.items():
         mask[:] = known[mask % len(known)]
         write_labels(patches.reference(id), mask)
+        mask = mask.copy()
+        mask[0, :zeros] = 0
         write_labels(patches.prediction(id), mask)
     found = evaluate(patches.predictions, patches.references, nomenclature)
     (note,) = found.notes
-    assert "annotation values 1..19 their mIoU would be" in note
-    assert f"would be 1.0000 instead of {found.miou:.4f}" in note
+    other = ", and 0 as other," if zeros else ""
+    assert f"read as FLAIR's annotation values 1..19{other} their mIoU would be" in note
+    assert f"would be {'0.99' if zeros == 100 else '1.0000'}" in note
+    assert f"instead of {found.miou:.4f}" in note
     first, value = nomenclature.classes[0], int(np.flatnonzero(nomenclature.index_of == 0)[0])
     assert f"Predictions must hold class indices: {first} is 0, not {value}." in note
 
@@ -217,7 +224,9 @@ def test_right_values_get_no_such_note(patches: Patches) -> None:
 def test_ids_restrict_what_counts(patches: Patches) -> None:
     found = evaluate(patches.predictions, patches.references, ids=["085221", "077414"])
     np.testing.assert_array_equal(found.matrix, sklearn_sum(patches, ["077414", "085221"]))
-    assert "2 of 4 references count" in found.notes[0]
+    assert found.notes == (
+        "2 of 4 references count: only the patches that were chosen for this evaluation are scored.",
+    )
     with pytest.raises(DataError, match="123456"):
         evaluate(patches.predictions, patches.references, ids=["123456"])
 

@@ -143,7 +143,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "dangling link": (lambda path: path.symlink_to("nowhere"), "cannot be read: No such file"),
     "pipe": (os.mkfifo, "is a pipe or a device; expected a file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a pipe or a device; expected a file"),
-    "empty": (lambda path: path.touch(), "has 0 bytes"),
+    "empty": (lambda path: path.touch(), "is empty; write it again"),
     "text": (lambda path: path.write_text("no raster at all"), "is not a TIFF file"),
     "png": (lambda path: Image.fromarray(LABELS).save(path, "PNG"), "is a PNG image; expected a TIFF"),
     "numpy": (numpy_file, "is an array of numpy; expected a TIFF"),
@@ -194,7 +194,15 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         patched(278, 100, blockysize=256),
         "has a header with more or fewer than the expected 6 strips",
     ),
-    "long": (lambda path: path.write_bytes(encode_labels(LABELS) + bytes(2 << 20)), "bytes; expected 8 to"),
+    "long": (
+        lambda path: path.write_bytes(encode_labels(LABELS) + bytes(2 << 20)),
+        "bytes; expected at most 2097152",
+    ),
+    "two bytes": (
+        lambda path: path.write_bytes(b"II"),
+        "has 2 bytes, too few for a TIFF file; write it again",
+    ),
+    "one byte": (lambda path: path.write_bytes(b"I"), "has 1 byte, too few for a TIFF file; write it again"),
     "offset beyond the end": (patched(273, 1 << 30, blockysize=512), "is truncated"),
     "no header": (lambda path: path.write_bytes(b"II*\0\xff\xff\xff\xff"), "has a damaged TIFF header"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -139,7 +140,13 @@ def test_shards_scored_apart_add_up(patches: Patches, tmp_path: Path) -> None:
         np.testing.assert_array_equal(merged[name], whole[name])
     assert "note: Files that were scored apart and put together: 2." in done.stderr
 
+    folders = score("--merge", tmp_path / "a", shards[0], "--output", tmp_path / "merged")
+    assert folders.returncode == 0, folders.stderr
+    assert read_scores(tmp_path / "merged") == read_scores(tmp_path / "whole")
+
     kept = (tmp_path / "a/scores.json").read_text()
+    into = score("--merge", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "a")
+    assert (into.returncode, (tmp_path / "a/scores.json").read_text()) == (2, kept)
     into = score("--merge", *shards, "--output", tmp_path / "a")
     assert (into.returncode, (tmp_path / "a/scores.json").read_text()) == (2, kept)
     assert "holds a file that --merge reads" in into.stderr
@@ -154,6 +161,10 @@ def test_shards_scored_apart_add_up(patches: Patches, tmp_path: Path) -> None:
     without = score("--merge", *shards, "--output", tmp_path / "merged")  # of a, nothing counts any more
     assert without.returncode == 2
     assert f"{shards[1]}: cannot be read" in without.stderr
+    without = score("--merge", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "merged")
+    assert without.returncode == 2
+    assert f"{tmp_path / 'a'}: holds no confusion.npz" in without.stderr
+    assert "1 problem" in without.stderr
 
 
 @pytest.mark.parametrize(
@@ -256,6 +267,46 @@ def test_the_verdict_of_ingestion_decides(
     assert done.returncode == code
     assert sentence in done.stderr
     assert not (tmp_path / "scores.json").exists()
+
+
+@pytest.mark.parametrize("fields", [{"verdict": "failed", "reason": "no Model"}, {"verdict": "within_limit"}])
+def test_without_a_score_the_timing_is_kept_beside_the_page(
+    patches: Patches, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    (tmp_path / "one").mkdir()  # without predictions, which a run within the limit must have
+    text = json.dumps(TIMING | fields)
+    (tmp_path / "one/timing.json").write_text(text)
+    assert score(tmp_path / "one", patches.references, "--output", tmp_path / "out").returncode == 3
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"detailed_results.html", "timing.json"}
+    assert (tmp_path / "out/timing.json").read_text() == text
+    (tmp_path / "one/timing.json").write_text(text[:-1])  # damaged: not copied, and the earlier copy goes
+    assert score(tmp_path / "one", patches.references, "--output", tmp_path / "out").returncode == 3
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"detailed_results.html"}
+
+
+def test_the_organizers_recipe_scores_outputs_again(patches: Patches, tmp_path: Path) -> None:
+    """A subset, which leaves references without a prediction, and a failed ingestion, which has no ids."""
+    page = (PROGRAM.parent / "bundle/README.md").read_text()
+    (recipe,) = re.findall(r"```\n(for one in outputs/.*?)```", page, re.DOTALL)
+    for name in ("subset", "failed"):
+        (tmp_path / "outputs" / name).mkdir(parents=True)
+        fields = {} if name == "subset" else BROKEN
+        (tmp_path / "outputs" / name / "timing.json").write_text(json.dumps(TIMING | fields))
+    shutil.copytree(patches.predictions, tmp_path / "outputs/subset/predictions")
+    (tmp_path / "outputs/subset/predictions/PRED_077413.tif").unlink()
+    (tmp_path / "outputs/subset/ids.txt").write_text("\n".join(sorted(PLACES)[1:]))
+    for old, new in (
+        ("/data/flair2/flair_2_labels_test", patches.references),
+        ("scoring_program", PROGRAM),
+        ("python ", f"{sys.executable} "),
+    ):
+        assert old in recipe
+        recipe = recipe.replace(old, str(new))
+    done = run("bash", "-c", recipe, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "miou" in read_scores(tmp_path / "runs/rescored/subset")
+    assert "ids.txt" not in done.stderr
+    assert "failed: predict returned floats" in (tmp_path / "runs/leaderboard.html").read_text()
 
 
 def test_what_the_machine_refuses_is_told_without_a_traceback(patches: Patches, tmp_path: Path) -> None:
@@ -443,6 +494,10 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "no key": (remove("program/signing.key"), 2, "signing.key: missing"),
     "references": (damage_reference, 2, "MSK_077413.tif: is not a TIFF file"),
 }
+SIGNED = {  # what ingestion has written about time, and nobody has changed
+    *("failed", "over limit", "over limit, ended with 0", "crashed", "exit code false", "no ingestion"),
+    *("own container", "no record", "odd record", "incomplete", "references"),
+}
 ADVICE = {2: "write to the organizers", 3: "submit", 4: "faster"}
 
 
@@ -454,7 +509,8 @@ def test_the_platform_gives_no_score_and_says_why(platform: Path, refusal: str) 
     assert done.returncode == code
     assert sentence in done.stderr
     assert "read my page" not in done.stderr
-    assert [path.name for path in (platform / "output").iterdir()] == ["detailed_results.html"]
+    signed = {"timing.json"} if refusal in SIGNED else set()
+    assert {path.name for path in (platform / "output").iterdir()} == {"detailed_results.html"} | signed
     page = html.unescape((platform / "output/detailed_results.html").read_text())
     assert (sentence in page) == (
         code != 2
