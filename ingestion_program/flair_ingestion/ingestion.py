@@ -170,7 +170,7 @@ def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], condition
         return
     told = f"the reference takes {record.drift:.3g} times as long after the submission as before it"
     before, after = record.time_limits, shifted(record.time_limits, record.drift)
-    seconds = record.counted.seconds
+    seconds = record.counted.expected_seconds(len(patches))
     if (exceeded(seconds, before) is None) != (exceeded(seconds, after) is None):
         raise UsageError(f"{told}, and with that time the verdict would be another one: {_STEADY}")
     print(f"warning: {told}; the verdict would be the same with that time", file=sys.stderr)

@@ -47,6 +47,7 @@ class Attempt:
     `gpu` how it ran during the requests.
     """
 
+    batch_size: int = 1
     load_seconds: float | None = None
     warmup_seconds: float | None = None
     latencies: list[float] = field(default_factory=list)
@@ -64,6 +65,14 @@ class Attempt:
     def seconds(self) -> float:
         """Inference time."""
         return math.fsum(self.latencies)
+
+    def expected_seconds(self, patches: int) -> float:
+        """Its inference time for so many patches: of an aborted run what it would be at the same pace.
+
+        The request that was running counts as answered, so the true time would be longer still.
+        """
+        begun = min(sum(self.counts) + self.batch_size, patches)
+        return self.seconds if self.completed else self.seconds * patches / begun
 
 
 def series_lengths(patches: Sequence[Patch]) -> list[int]:
@@ -94,7 +103,7 @@ def measure(
                 attempt.gaps = session.child.gaps
                 attempt.cage, attempt.software = session.cage_level, session.software
                 attempt.load_seconds = session.load()
-                size = session.batch_size
+                size = attempt.batch_size = session.batch_size
                 groups = [patches[start : start + size] for start in range(0, len(patches), size)]
                 counts = sorted({len(group) for group in groups}, reverse=True)
                 attempt.warmup_seconds = session.warm_up(counts, conditions.series_lengths)

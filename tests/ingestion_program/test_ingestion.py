@@ -227,6 +227,25 @@ def test_a_reference_that_has_shifted_voids_a_verdict_that_would_turn(
     assert timing["reference_drift"] == pytest.approx(after[0][0])
 
 
+@pytest.mark.parametrize(("answered", "void"), [(0, False), (3, False), (5, True)])
+def test_a_submission_that_was_stopped_is_judged_by_its_pace_where_the_reference_has_shifted(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, answered: int, void: bool
+) -> None:
+    """Its time until then is that of the limit; with all but one of 6 patches done it might have kept it."""
+
+    def stop(submission: Any, patches: Any, conditions: Any, attempt: Any, *rest: Any) -> None:
+        attempt.latencies += [15.5]
+        attempt.counts += [1] * answered
+        raise TimeLimitError("stopped")
+
+    monkeypatch.setattr(reference, "measure", measure_as([1.0] * 6, [1.2] * 6))
+    monkeypatch.setattr(ingestion, "measure", stop)
+    opened, relative = open_submission(submission, 1), conditions(ratio=2.5, seconds=None)
+    with pytest.raises(UsageError if void else TimeLimitError) as caught:
+        ingest(submission, flair_tree, relative, reference=opened)
+    assert ("the verdict would be another one" in str(caught.value)) is void
+
+
 def test_without_time_left_for_the_reference_the_verdict_stands(
     monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

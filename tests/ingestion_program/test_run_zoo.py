@@ -45,7 +45,7 @@ def test_an_attack_that_succeeds_shows_as_cheated_and_fails_the_run(
         *(("cheats", "CHEATED"), ("honest", "PASSED"), ("lies", "UNEXPECTED"))
     ]
     assert "CHEATED: read" in rows[0]
-    assert total == "3 submissions: 1 PASSED, 0 CAUGHT, 1 CHEATED, 1 UNEXPECTED"
+    assert total == "3 submissions: 1 PASSED, 0 CAUGHT, 0 OPEN, 1 CHEATED, 1 UNEXPECTED"
     monkeypatch.setattr(sys, "argv", ["run_zoo.py", "honest"])
     with pytest.raises(SystemExit) as ended:
         run_zoo.main()

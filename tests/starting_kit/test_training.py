@@ -348,8 +348,12 @@ def test_a_signal_waits_until_an_epoch_is_saved(flair_tree: Path, tmp_path: Path
 
     save_model = training.save_model
     monkeypatch.setattr(training, "save_model", save_interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(small("satellite=false"), flair_tree, tmp_path / "run")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it for us
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(small("satellite=false"), flair_tree, tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(torch.load(tmp_path / "run/last.pt", weights_only=True)["rows"]) == 1
 
 
