@@ -106,7 +106,7 @@ def test_plain_values_make_the_same_configuration_again():
         ("seed=[", "'seed=[': not valid YAML (line 1: expected the node content, but found"),
         (
             "seed=2022-13-45",
-            "not valid YAML (line 1: 2022-13-45 is not a valid timestamp)",
+            "not valid YAML (line 1: 2022-13-45 is not a valid date)",
         ),
     ],
 )
