@@ -151,7 +151,7 @@ def _find_unfinished(folder: Path) -> list[Path]:
 
 
 def _tell_pointers(archives: list[Path]) -> list[str]:
-    """A problem for each archive in whose place git has left a pointer; files that cannot be read are none."""
+    """A problem for each archive in whose place git has left a pointer; unreadable files are passed over."""
     problems = []
     for archive in archives:
         with suppress(OSError), archive.open("rb") as file:
