@@ -89,12 +89,15 @@ def nodata_shares(counts: dict[str, Nodata]) -> str:
     rows = {
         "pixels of the images": [(count.image_empty, count.image_pixels) for count in counts.values()],
         "pixels of the series": [(count.series_empty, count.series_pixels) for count in counts.values()],
-        "dates, in part": [(count.dates_empty, count.dates) for count in counts.values()],
+        "dates with some pixels without data": [
+            (count.dates_empty, count.dates) for count in counts.values()
+        ],
     }
-    lines = [f"{'without data, %':22}" + "".join(f"{split:>8}" for split in counts)]
+    width = max(map(len, rows))
+    lines = [f"{'without data, %':{width}}" + "".join(f"{split:>8}" for split in counts)]
     for name, cells in rows.items():
         shares = [100 * empty / total if total else 0.0 for empty, total in cells]
-        lines.append(f"{name:22}" + "".join(f"{share:8.2f}" for share in shares))
+        lines.append(f"{name:{width}}" + "".join(f"{share:8.2f}" for share in shares))
     return "\n".join(lines)
 
 

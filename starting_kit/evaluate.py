@@ -241,7 +241,9 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         "--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here, for later runs"
     )
     parser.add_argument("--split", choices=["val", "test"], default="test")
-    parser.add_argument("--output", type=Path, default=Path("runs/results"), help="default: %(default)s")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("runs/results"), help="default: %(default)s"
+    )
     return parser.parse_known_args()
 
 

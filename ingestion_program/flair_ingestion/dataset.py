@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from flair_ingestion.index import Patch, index_patches, labels_folder
 from flair_ingestion.layout import SPLITS, VALIDATION_DOMAINS
-from flair_ingestion.nodata import Nodata, count_image, count_series
+from flair_ingestion.nodata import Nodata, check_annotation, count_image, count_series
 from flair_ingestion.superarea import (
     BANDS,
     CENTRE,
@@ -101,7 +101,7 @@ def check_patches(
     checks: list[Callable[[], object]] = []
     if decode:
         checks += [functools.partial(_count_image, patch) for patch in patches]
-        checks += [functools.partial(read_labels, patch) for patch in patches if labels and patch.labels]
+        checks += [functools.partial(_check_labels, patch) for patch in patches if labels and patch.labels]
         areas = dict.fromkeys(patch.super_area for patch in patches)
         checks += [functools.partial(check, area) for area in areas for check in (check_masks, count_series)]
     else:
@@ -122,6 +122,10 @@ def check_patches(
 
 def _count_image(patch: Patch) -> Nodata:
     return count_image(read_image(patch), patch.image)
+
+
+def _check_labels(patch: Patch) -> None:
+    check_annotation(read_labels(patch), str(patch.labels))
 
 
 def _try(check: Callable[[], object]) -> object:

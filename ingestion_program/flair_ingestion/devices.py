@@ -145,7 +145,10 @@ def exclusive_use(device: Device) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting: another run is timed on {device.name or device.kind}", file=sys.stderr)
+            told = (
+                f"waiting: another run is timed on {device.name or device.kind}; this one goes on by itself"
+            )
+            print(told, file=sys.stderr)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

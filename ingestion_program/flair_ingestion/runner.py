@@ -53,8 +53,8 @@ _PROCESSES = {"multiprocessing", "loky"}
 _BATCH = ("aerial", "sentinel", "sentinel_masks", "sentinel_dates", "metadata")
 _USAGE = f"""usage: python {Path(__file__).name} --probe
 
---probe shows what a submission cannot do on this machine. Ingestion starts this program with the number of a
-socket in its place; by hand, use ingest.py or starting_kit/evaluate.py."""
+--probe shows what a submission cannot do on this machine. Ingestion starts it itself, with the number of a
+socket as argument; by hand, use ingest.py or starting_kit/evaluate.py."""
 
 
 class Refusal(Exception):
@@ -412,9 +412,18 @@ def explain_mistake(error: BaseException, folder: str | None) -> str | None:
     if isinstance(error, AttributeError) and isinstance(error.obj, dict) and error.name in _BATCH:
         return f"batch is a dict: write batch[{error.name!r}]"
     missing = error.filename if isinstance(error, FileNotFoundError) else None
-    if folder and isinstance(missing, str) and os.path.exists(os.path.join(folder, missing)):
-        return f"relative paths do not start in the submission's folder: open submission_dir / {missing!r}"
-    return None
+    if not folder or not isinstance(missing, str | os.PathLike):
+        return None
+    name = os.fspath(missing)
+    if not isinstance(name, str):
+        return None
+    if os.path.isabs(name):
+        if not is_below(os.path.normpath(name), folder):
+            return None
+        name = os.path.relpath(name, folder)
+    elif os.path.exists(os.path.join(folder, name)):
+        return f"relative paths do not start in the submission's folder: open submission_dir / {name!r}"
+    return None if os.path.exists(os.path.join(folder, name)) else f"the submission holds no file {name}"
 
 
 def innermost_frame(error: BaseException) -> traceback.FrameSummary | None:

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 MAX_DEPTH = 32  # of collections in collections, with every alias replaced by what it stands for
 MAX_VALUES = 100_000  # keys count, too; also with every alias replaced
 STRANGERS_VALUES = 2_000  # PyYAML takes a millisecond for ten of them
 _MERGE = "<<"
+_KINDS = {"tag:yaml.org,2002:timestamp": "date", "tag:yaml.org,2002:float": "number"}
 _RESOLVER = yaml.SafeLoader("")  # tells a number from a text
 _NUMBER = re.compile(r"[-+]?[0-9][0-9a-fA-Fxo_:.]*")
 _NUMBER_LENGTH = 1000  # characters; Python refuses to print numbers of more than 4,300 digits
@@ -59,17 +61,49 @@ def _parse(content: bytes | str, refuse: Callable[[yaml.NodeEvent], None], most:
         raise ValueError(f"not UTF-8 text (byte {error.start + 1}); save it as UTF-8") from None
     try:
         _look_through(text, refuse, most)
-        return yaml.safe_load(text)
+        return build_values(text)
     except _Refusal:
         raise
-    except ValueError as error:
-        raise ValueError(f"not valid YAML ({error})") from None
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"not valid YAML ({where}{error.problem or error.context})") from None
-    except Exception as error:  # what PyYAML's conversions raise is not documented
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"not valid YAML (a value cannot be converted: {reason})") from None
+    except Exception:  # what PyYAML's conversions raise is not documented
+        raise ValueError("not valid YAML (a value in it cannot be read)") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, but it says in our words which value cannot be read, and in which line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:  # of dates and numbers
+            kind = _KINDS.get(node.tag, node.tag.rpartition(":")[2])
+            raise _problem(f"{node.value!s:.40} is not a valid {kind}", node) from error
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.CollectionNode):
+                raise _problem("a list or mapping stands as a key; write a text or number as key", key)
+        return super().construct_mapping(node, deep)
+
+    def refuse_tag(self, node: yaml.Node) -> Any:
+        """For tags that stand for nothing in plain YAML."""
+        if node.tag == "tag:yaml.org,2002:value":
+            raise _problem("the value '=' has a special meaning in YAML; put it in quotes", node)
+        raise _problem(f"the tag {node.tag[:60]!r} is not known; leave it out", node)
+
+
+_Loader.add_constructor(None, _Loader.refuse_tag)  # for all tags without a constructor
+
+
+def build_values(text: str) -> Any:
+    """The value of a YAML text that was looked through; raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
+def _problem(reason: str, node: yaml.Node) -> ConstructorError:
+    return ConstructorError(None, None, reason, node.start_mark)
 
 
 class _Refusal(ValueError):

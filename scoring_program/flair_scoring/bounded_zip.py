@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +104,13 @@ def _translated(function: Callable[..., _Result], *arguments: Any) -> _Result:
         # bz2 raises it without a number for damage; a place before the start of the file is invalid
         if error.errno not in (None, errno.EINVAL):
             raise
+        reason = "it is damaged" if error.errno is None else "it points to a place outside of itself"
+    except zipfile.BadZipFile as error:
         reason = str(error)
-    except Exception as error:
-        reason = str(error)
+    except (EOFError, struct.error):
+        reason = "it ends too early"
+    except UnicodeDecodeError:
+        reason = "a file name in it is no text"
+    except Exception:  # of zlib, and of places and lengths that are no possible numbers
+        reason = "it is damaged"
     raise ZipError(f"not a readable zip file ({reason})")

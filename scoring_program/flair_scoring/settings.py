@@ -8,20 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from yaml.constructor import ConstructorError
 
-from flair_scoring.bounded_yaml import check_size
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's, but it names the line of a date or number that it cannot read."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, OverflowError) as error:  # of dates and numbers
-            kind = node.tag.rpartition(":")[2]
-            raise _problem(f"{node.value!s:.40} is not a valid {kind}", node) from error
+from flair_scoring.bounded_yaml import build_values, check_size
 
 
 def parse_settings(content: str | bytes) -> Any:
@@ -33,7 +21,7 @@ def parse_settings(content: str | bytes) -> Any:
     text = _decode(content) if isinstance(content, bytes) else content
     try:
         check_size(text)
-        return yaml.load(text, _Loader)
+        return build_values(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
@@ -47,10 +35,6 @@ def similar_key(key: object, known: Iterable[str]) -> str | None:
     """The known key that `key` resembles, and was probably meant; None if it resembles none."""
     plain = str(key).lower().replace("-", "_")
     return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.7)), None)
-
-
-def _problem(reason: str, node: yaml.Node) -> ConstructorError:
-    return ConstructorError(None, None, reason, node.start_mark)
 
 
 def _decode(content: bytes) -> str:

@@ -106,7 +106,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         except ValueError as error:
             problems.append(f"{override!r}: {error}")
         if not equals:
-            problems.append(f"{override!r}: no override; write key=value, for example epochs=3")
+            problems.append(f"{override!r} is not of the form key=value, for example epochs=3")
     if problems:
         raise UsageError(list_problems("changes of the configuration", problems))
     return values

@@ -14,6 +14,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,6 +66,8 @@ def require_data(data: Path) -> None:
     if not archives:
         _explain_other_downloads(data)
         require_roots(data)
+    if pointers := _tell_pointers(archives):
+        raise DataError(list_problems(f"{data}: the archives of domains are not all downloaded", pointers))
     out = data.resolve().with_name(f"{data.resolve().name}-flair2")
     raise DataError(
         f"{data}: {len(archives)} archives of one domain each ({archives[0].relative_to(data)} …), as on the "
@@ -91,7 +94,7 @@ def lay_out(folder: Path, out: Path) -> int:
                 f"{folder}: {', '.join(ours)}: IGN's own, which need no laying out; unpack each archive there"
             )
         raise DataError(f"{folder}: no archives of domains (D015_2020.zip …) in it or below it")
-    sidecars = _find_sidecars(folder)
+    sidecars = _find_sidecars(folder, archives)
     problems = [
         f"{path}: an unfinished download; finish it, and lay out again" for path in _find_unfinished(folder)
     ]
@@ -102,10 +105,9 @@ def lay_out(folder: Path, out: Path) -> int:
     members: list[_Member] = []
     for archive in archives:
         try:
-            with archive.open("rb") as file:
-                if file.read(len(POINTER)) == POINTER:
-                    problems.append(f"{archive}: {POINTER_TOLD}")
-                    continue
+            if told := _tell_pointers([archive]):
+                problems += told
+                continue
             members += _find_members(archive, areas, out, problems)
         except (OSError, *_DAMAGED) as error:
             problems.append(f"{archive}: cannot be read ({error}); download it again")
@@ -148,14 +150,28 @@ def _find_unfinished(folder: Path) -> list[Path]:
     return sorted(path for path in parts if not path.with_suffix("").is_file())
 
 
-def _find_sidecars(folder: Path) -> list[Path]:
-    """The json files, wherever below the folder they are (the hub has them in aux-data/)."""
+def _tell_pointers(archives: list[Path]) -> list[str]:
+    """A problem for each archive in whose place git has left a pointer; unreadable files are passed over."""
+    problems = []
+    for archive in archives:
+        with suppress(OSError), archive.open("rb") as file:
+            if file.read(len(POINTER)) == POINTER:
+                problems.append(f"{archive}: {POINTER_TOLD}")
+    return problems
+
+
+def _find_sidecars(folder: Path, archives: list[Path]) -> list[Path]:
+    """The json files, wherever below the folder they are (the hub has them in aux-data/).
+
+    DataError if they are not there; it names archives that are pointers first.
+    """
     found = [sorted(path for name in names for path in folder.rglob(name)) for names in (CENTROIDS, METADATA)]
     missing = [names[0] for names, paths in zip((CENTROIDS, METADATA), found, strict=True) if not paths]
     if missing:
-        raise DataError(
-            f"{folder}: no {' and no '.join(missing)} in it or below it; download aux-data/ as well"
-        )
+        absent = f"{folder}: no {' and no '.join(missing)} in it or below it; download aux-data/ as well"
+        pointers = _tell_pointers(archives)
+        title = f"{folder}: FLAIR is not wholly downloaded"
+        raise DataError(list_problems(title, [*pointers, absent]) if pointers else absent)
     return [paths[0] for paths in found]
 
 

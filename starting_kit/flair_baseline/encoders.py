@@ -35,7 +35,7 @@ def require_encoder(config: Config) -> None:
         names = f"{', '.join(known)} or null" if known else "null"
         raise UsageError(
             f"encoder={name}, encoder_weights={weights}: no weights {weights} of this encoder are known; "
-            f"expected {names}, and no file"
+            f"expected {names}; a path to a file is not accepted"
         )
 
 

@@ -144,9 +144,10 @@ def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None
     changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then.get(key)]
     if changed:
         differences = ", ".join(f"{key} (then {then.get(key)}, now {now[key]})" for key in changed)
+        length = "a run cannot be lengthened or shortened; " if "epochs" in changed else ""
         raise UsageError(
-            f"{run}: cannot be resumed with another configuration: {differences}; give the same again, or "
-            "choose another --output"
+            f"{run}: cannot be resumed with another configuration: {differences}; {length}give the same "
+            "again, or choose another --output"
         )
     return state
 

@@ -259,7 +259,7 @@ def test_refusals_leave_nothing(options: list[str], sentence: str, tmp_path: Pat
     ("change", "sentences"),
     [
         ("version: 2\n\tname: x", ["not valid YAML (line 2: "]),
-        ("start: 2027-13-01", ["(line 1: 2027-13-01 is not a valid timestamp)"]),
+        ("start: 2027-13-01", ["(line 1: 2027-13-01 is not a valid date)"]),
         ("- 1", ["expected keys such as version"]),
         (
             "version: 2\ntitle: x\nversion: 2",

@@ -135,7 +135,7 @@ def test_one_timing_at_a_time_on_a_device(temporary: Path, capsys: pytest.Captur
         assert entered == ["cuda"]
     waiting.join(60)
     assert entered == ["cuda", "cpu"]
-    assert capsys.readouterr().err == "waiting: another run is timed on cpu\n"
+    assert capsys.readouterr().err == "waiting: another run is timed on cpu; this one goes on by itself\n"
     assert [path.name for path in temporary.iterdir()] == [FOLDER]
     assert stat.S_IMODE((temporary / FOLDER).stat().st_mode) == 0o700
 

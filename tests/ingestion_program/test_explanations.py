@@ -124,6 +124,24 @@ def test_what_is_refused_is_told_with_its_cause_and_the_way_out(
     assert any(line.startswith("model.py:") for line in found["frames"])
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("weights.pt", "the submission holds no file weights.pt"),
+        ("{folder}/parts/weights.pt", "the submission holds no file parts/weights.pt"),
+        ("{folder}/../weights.pt", None),
+        ("weights.bin", "relative paths do not start in the submission's folder"),
+        ("/nowhere/weights.pt", None),
+    ],
+)
+def test_a_file_that_the_submission_lacks_is_named(tmp_path: Path, name: str, sentence: str | None) -> None:
+    (tmp_path / "weights.bin").touch()
+    with pytest.raises(FileNotFoundError) as caught:
+        Path(name.format(folder=tmp_path)).read_bytes()
+    told = runner.explain_mistake(caught.value, str(tmp_path))
+    assert told is None if sentence is None else told and told.startswith(sentence)
+
+
 def test_an_error_after_another_one_is_told_as_well(told: dict[str, dict[str, Any]]) -> None:
     assert told["fallback"]["sentence"].endswith("(KeyError: 'weights')")
 
@@ -212,4 +230,5 @@ def test_the_runner_tells_how_it_is_used(arguments: list[str], code: int) -> Non
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == code
     assert "--probe" in (done.stderr if code else done.stdout)
+    assert "with the number of a\nsocket as argument" in (done.stderr if code else done.stdout)
     assert "Traceback" not in done.stderr

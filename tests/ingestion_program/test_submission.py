@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import stat
 import struct
 import subprocess
@@ -160,8 +161,8 @@ def test_code_and_weights_are_no_results_whatever_their_name(tmp_path: Path, nam
         ({"model.py": MODEL, "metadata.yaml": b"a: !!timestamp x"}, "YAML mapping (line 1: tag"),
         ({"model.py": MODEL, "metadata.yaml": b'a: !!int ""'}, "YAML mapping (line 1: tag"),
         ({"model.py": MODEL, "metadata.yaml": b'a: !!float ""'}, "YAML mapping (line 1: tag"),
-        ({"model.py": MODEL, "metadata.yaml": b"a: " + b"1:" * 400 + b"1.5"}, "int too large"),
-        ({"model.py": MODEL, "metadata": b"a: 2021-02-30"}, "day is out of range for month"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: " + b"1:" * 400 + b"1.5"}, "is not a valid number"),
+        ({"model.py": MODEL, "metadata": b"a: 2021-02-30"}, "2021-02-30 is not a valid date"),
         ({"model.py": MODEL, "metadata": b"a: &a {k: v}\n<<: [*a, *a]"}, "merge key '<<', which is not"),
         ({"model.py": MODEL, "metadata": b"a: &a [k]\nb: *a"}, "alias '*a', which is not allowed"),
         (
@@ -313,8 +314,9 @@ def zip64(path: Path, offset: int) -> Path:
 
 @pytest.mark.parametrize("offset", [2**40, 2**63 - 1, 2**63, 2**64 - 1])
 def test_an_offset_beyond_all_files_is_damage(tmp_path: Path, offset: int) -> None:
-    with pytest.raises(SubmissionError, match=r"s\.zip: not a readable zip file \(.+\); zip what"):
+    with pytest.raises(SubmissionError, match=r"s\.zip: not a readable zip file \(.+\); zip what") as caught:
         open_submission(zip64(tmp_path / "s.zip", offset), 2)
+    assert not re.search("Errno|int too|struct|unpack|seek", str(caught.value))
     assert "model.py" in open_submission(zip64(tmp_path / "s.zip", 0), 2).files
 
 

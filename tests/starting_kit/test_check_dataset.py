@@ -271,6 +271,31 @@ def test_dates_series_and_images_without_data_are_problems(tree: Path) -> None:
         assert sum(part in line for line in message) == 1, part
 
 
+def test_what_has_one_value_everywhere_is_a_problem(tree: Path) -> None:
+    one, other = (
+        next(area_folder(tree, "sen", "test", domain).glob("*_data.npy")) for domain in DOMAINS["test"][:2]
+    )
+    content = np.load(one)
+    content[1] = 65535
+    np.save(one, content)
+    blank(other, slice(None), 3)
+    image = area_folder(tree, "aerial", "test", "D026_2020") / "IMG_077417.tif"
+    write_raster(image, np.full((5, 512, 512), 255, np.uint8))
+    mask = area_folder(tree, "labels", "train", "D006_2020") / "MSK_000001.tif"
+    write_raster(mask, np.zeros((1, 512, 512), np.uint8))
+    with pytest.raises(DataError) as caught:
+        run(tree)
+    title, *problems = str(caught.value).splitlines()
+    assert title.endswith("(4 problems):")
+    expected = (
+        f"{one}: 1 of 5 dates hold one value per band everywhere (2020-03-09); unpack it again",
+        f"{other}: band 4 is 0 on all dates; unpack it again",
+        f"{image}: red, green, blue and near infrared have one value each everywhere; unpack it again",
+        f"{mask}: is 0 everywhere, which is no class; unpack it again",
+    )
+    assert sorted(problems) == sorted(f"  - {told}" for told in expected)
+
+
 def test_shares_of_nodata_equal_a_count_by_hand(tree: Path) -> None:
     series = next(area_folder(tree, "sen", "test", "D015_2020").glob("*_data.npy"))
     blank(series, 2, slice(None), slice(0, 65))  # half of one of the 15 dates
@@ -286,7 +311,7 @@ def test_shares_of_nodata_equal_a_count_by_hand(tree: Path) -> None:
     assert rows["without data, %"] == ["train", "val", "test"]
     assert rows["pixels of the images"] == ["0.00", f"{100 / 2 / 6:.2f}", "0.00"]
     assert rows["pixels of the series"] == ["0.00", "0.00", f"{100 / 2 / 15:.2f}"]
-    assert rows["dates, in part"] == ["0.00", "0.00", f"{100 / 15:.2f}"]
+    assert rows["dates with some pixels without data"] == ["0.00", "0.00", f"{100 / 15:.2f}"]
 
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 2580000000\n"
@@ -378,6 +403,24 @@ def test_a_json_that_is_a_pointer_is_told(hub: Path, tmp_path: Path) -> None:
     path.write_text(POINTER)
     with pytest.raises(DataError, match=f"{path}: a git-lfs pointer, not the file itself"):
         run(hub, "--lay-out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("json_files", [True, False])
+def test_archives_that_are_pointers_are_named_first(hub: Path, tmp_path: Path, json_files: bool) -> None:
+    archives = sorted(hub.rglob("*.zip"))
+    for path in archives:
+        path.write_text(POINTER)
+    if not json_files:
+        shutil.rmtree(hub / "aux-data")
+    for command in ((hub,), (hub, "--lay-out", tmp_path / "out")):
+        with pytest.raises(DataError) as caught:
+            run(*command)
+        first, *others = str(caught.value).splitlines()[1:]
+        assert (
+            first == f"  - {archives[0]}: a git-lfs pointer, not the file itself; fetch it with git lfs pull"
+        )
+        assert "--lay-out" not in str(caught.value)
+        assert any("download aux-data/" in line for line in others) == (not json_files and len(command) > 1)
 
 
 def test_archives_of_ign_need_no_laying_out(tmp_path: Path) -> None:

@@ -102,11 +102,11 @@ def test_plain_values_make_the_same_configuration_again():
         ("superpatch_size=42", "superpatch_size: 42 is no multiple of 8 from 16 to 104"),
         ("effective_batch_size=7", "effective_batch_size: 7 is no multiple of batch_size 10"),
         ("aerial_class_weights=[1, 2]", "aerial_class_weights: expected 13 numbers"),
-        ("seed", "'seed': no override; write key=value"),
+        ("seed", "'seed' is not of the form key=value, for example epochs=3"),
         ("seed=[", "'seed=[': not valid YAML (line 1: expected the node content, but found"),
         (
             "seed=2022-13-45",
-            "not valid YAML (line 1: 2022-13-45 is not a valid timestamp)",
+            "not valid YAML (line 1: 2022-13-45 is not a valid date)",
         ),
     ],
 )

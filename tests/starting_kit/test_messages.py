@@ -55,7 +55,10 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
         f"{TRAIN} encoder_weights=weights/mine.pth",
         "weights/mine.pth of this encoder are known; expected imagenet",
     ),
-    (f"{TRAIN} encoder=timm-res2net50_26w_4s encoder_weights=ssl", "expected imagenet or null"),
+    (
+        f"{TRAIN} encoder=timm-res2net50_26w_4s encoder_weights=ssl",
+        "expected imagenet or null; a path to a file is not accepted",
+    ),
     (f"{TRAIN} encoder=tu-coatnet_0_224 encoder_weights=imagenet", "are known; expected null"),
     (f"{TRAIN} encoder=tu-skresnet18 batch_size=1", "a single value per channel; choose batch_size=2 or"),
     (f"{TRAIN} encoder=timm-skresnet18 batch_size=1", "a single value per channel; choose batch_size=2 or"),
@@ -89,6 +92,7 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     ),
     ("evaluate submission --data nowhere", NOWHERE),
     ("evaluate submission --data empty", EMPTY),
+    (f"{EVALUATE} -o file", "  - file/submission: cannot be made (Not a directory)"),
     (f"{EVALUATE} --output file", "  - file/submission: cannot be made (Not a directory)"),
     (f"{EVALUATE} --output data/x", "  - data/x/submission: overlaps "),
     (

@@ -285,6 +285,10 @@ def test_a_run_is_neither_overwritten_nor_continued_with_another_configuration(r
     assert "Traceback" not in refused.stderr
     with pytest.raises(UsageError, match=r"another configuration: learning_rate \(then 0.001, now 0.5\)"):
         train(small(*ADAMW, "learning_rate=0.5", "workers=1"), flair_tree, run, resume=True)
+    with pytest.raises(
+        UsageError, match=r"epochs \(then \d+, now 99\); a run cannot be lengthened or shortened"
+    ):
+        train(small(*ADAMW, "epochs=99"), flair_tree, run, resume=True)
     assert (run / "last.pt").read_bytes() == before
 
 
