@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 KIT = Path(__file__).resolve().parents[1]
 # Stands for .venv/bin/python: mypy, which names its packages in pyproject.toml, need not run here
 PYTHON = f"""#!/bin/sh
-test "$2" = mypy || exec {sys.executable} "$@"
+test "$2" = mypy || exec {shlex.quote(sys.executable)} "$@"
 """
 BAD = "import os\nx = lambda: l\n"
 

@@ -315,8 +315,8 @@ def test_holes_in_the_data_are_told_before_anything_runs(
 ) -> None:
     submission = add(here, "honest_constant", "a")
     data = Path(shutil.copytree(flair_tree, here / "holes"))
-    command = f"evaluate.py {submission} --data {data} --output {here / 'results'}"
-    monkeypatch.setattr(sys, "argv", command.split())
+    command = ["evaluate.py", submission, "--data", data, "--output", here / "results"]
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
     monkeypatch.setattr(evaluate, "evaluate_all", lambda submissions, *_: dict.fromkeys(submissions, ENDED))
     for kind in ("aerial", "sen", "labels"):
         shutil.rmtree(data / f"flair_2_{kind}_test/D022_2021")
