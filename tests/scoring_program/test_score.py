@@ -296,12 +296,12 @@ def test_the_organizers_recipe_scores_outputs_again(patches: Patches, tmp_path: 
     (tmp_path / "outputs/subset/predictions/PRED_077413.tif").unlink()
     (tmp_path / "outputs/subset/ids.txt").write_text("\n".join(sorted(PLACES)[1:]))
     for old, new in (
-        ("/data/flair2/flair_2_labels_test", patches.references),
-        ("scoring_program", PROGRAM),
-        ("python ", f"{sys.executable} "),
+        ("/data/flair2/flair_2_labels_test", shlex.quote(str(patches.references))),
+        ("scoring_program", shlex.quote(str(PROGRAM))),
+        ("python ", f"{shlex.quote(sys.executable)} "),
     ):
         assert old in recipe
-        recipe = recipe.replace(old, str(new))
+        recipe = recipe.replace(old, new)
     done = run("bash", "-c", recipe, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "miou" in read_scores(tmp_path / "runs/rescored/subset")
