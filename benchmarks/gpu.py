@@ -63,20 +63,20 @@ class Result:
 def list_parts(data: Path, output: Path) -> list[Part]:
     """All parts, in their order."""
     toy = ["starting_kit/make_toy_dataset.py", str(data), "--size", "tiny", "--seed", SEED]
-    probe = ["ingestion_program/flair_ingestion/runner.py", "--probe"]
+    probe = ["ingestion_program/flair_ingestion/sandbox/runner.py", "--probe"]
     ingest = ["ingestion_program/ingest.py", str(data), "reference_submission", str(output / "run")]
     ingest += ["--limit-ratio", "0"]
     clock = "benchmarks/ingestion.py"
     tests = ["-m", "pytest", "-m", "cuda", "tests/test_cuda.py"]
     return [
         Part("toy data", 60, toy, toy, "patches"),
-        Part("cage", 60, probe, probe, "cage level"),
-        Part("refusals", 60, ["benchmarks/refusals.py"], ["benchmarks/refusals.py"], "cage level"),
+        Part("sandbox", 60, probe, probe, "sandbox level"),
+        Part("refusals", 60, ["benchmarks/refusals.py"], ["benchmarks/refusals.py"], "sandbox level"),
         Part(
             *("timed run", 90),
             [*ingest, "--device", "cuda"],
             [*ingest, "--device", "cpu", "--subset", "2"],
-            telling="cage:",
+            telling="sandbox:",
         ),
         Part("submissions", 120, ["tests/submissions/run_zoo.py", "--device", "cuda"], None),
         Part(

@@ -21,13 +21,13 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from flair_baseline.allocator import keep_freed_memory
 from flair_baseline.config import load_config
-from flair_baseline.folding import fold_batch_norm
-from flair_baseline.inference import compile_unet, computes_in_bfloat16
+from flair_baseline.model.folding import fold_batch_norm
+from flair_baseline.model.inference import compile_unet, computes_in_bfloat16
+from flair_baseline.model.utt import OFFICIAL_DAY, UTT, choose_labels
 from flair_baseline.official import convert
-from flair_baseline.utt import OFFICIAL_DAY, UTT, choose_labels
-from flair_scoring.errors import UsageError, run_command
+from flair_baseline.training.allocator import keep_freed_memory
+from flair_scoring.base.errors import UsageError, run_command
 from record import append_record
 from roofline import Peaks, ideal_seconds, list_layers, measure_peaks
 

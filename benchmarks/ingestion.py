@@ -19,23 +19,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flair_baseline.toy import make_toy_dataset
-from flair_baseline.toy_areas import SIZES, Share, Size
-from flair_ingestion import cage, measurement
-from flair_ingestion import child as child_module
-from flair_ingestion.child import Budget, Child, clock
+from flair_ingestion import measurement
 from flair_ingestion.dataset import Patch, index_patches, sample_patches
-from flair_ingestion.devices import Device, choose_device, exclusive_use, require_idle
-from flair_ingestion.exchange import read_request, write_request
+from flair_ingestion.devices.device import Device, choose_device, exclusive_use, require_idle
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
 from flair_ingestion.predictions import Spool
-from flair_ingestion.processes import thread_states
+from flair_ingestion.processes.group import thread_states
 from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers
 from flair_ingestion.reference import NULL_SUBMISSION, open_reference
+from flair_ingestion.sandbox import child as child_module
+from flair_ingestion.sandbox import policy
+from flair_ingestion.sandbox.child import Budget, Child, clock
 from flair_ingestion.session import Session
+from flair_ingestion.shared_memory import read_request, write_request
 from flair_ingestion.submission import Submission, open_submission, unpack
-from flair_scoring.errors import UsageError, run_command
+from flair_scoring.base.errors import UsageError, run_command
+from flair_toy.areas import SIZES, Share, Size
+from flair_toy.dataset import make_toy_dataset
 from record import KIT, append_record
 
 DATES, SEED = 55, 2022
@@ -86,7 +87,7 @@ sys.path[:0] = [folder, *sys.argv[4:]]
 import torch
 from model import Model
 from flair_ingestion.dataset import index_patches
-from flair_ingestion.exchange import read_request
+from flair_ingestion.shared_memory import read_request
 model = Model(Path(folder), torch.device(device))
 patches = {patch.id: patch for patch in index_patches(Path(data), "test")}
 for line in sys.stdin:
@@ -104,13 +105,13 @@ for line in sys.stdin:
         spent += time.perf_counter() - start
     print(spent, flush=True)
 """
-# What the child does for the null submission, here without a session around it: no stop, no cage, no parent
+# What the child does for the null submission, without a session around it: no stop, no sandbox, no parent
 ALONE = """
 import mmap, os, statistics, sys, time
 sys.path[:0] = sys.argv[2:]
 import torch
-from flair_ingestion.exchange import synthetic_request, write_request
-from flair_ingestion.runner import map_request, read_batch, write_labels
+from flair_ingestion.shared_memory import synthetic_request, write_request
+from flair_ingestion.sandbox.runner import map_request, read_batch, write_labels
 from null_submission.model import Model
 model, pause = Model(None, None), float(sys.argv[1])
 request = write_request(synthetic_request([{dates}], 40))
@@ -174,7 +175,7 @@ def time_stops(threads: int, stops: int) -> str:
             loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
             stack.callback(loop.wait)
             stack.callback(loop.kill)
-        cage.shield_parent()
+        policy.shield_parent()
         stack.callback(setattr, child_module, "RUNNER", child_module.RUNNER)
         child_module.RUNNER = stub
         child = Child({}, folder, 32, 4, math.inf)
@@ -271,8 +272,8 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def start_bare_loop(folder: Path, data: Path, conditions: Conditions) -> subprocess.Popen[str]:
-    """The plain loop with the environment of a caged child, waiting for lines of groups of ids."""
-    environment = cage.environment(folder, conditions.device.visible_gpu)
+    """The plain loop with the environment of a sandboxed child, waiting for lines of groups of ids."""
+    environment = policy.environment(folder, conditions.device.visible_gpu)
     programs = [str(KIT / name) for name in ("ingestion_program", "scoring_program")]
     command = [sys.executable, "-c", BARE, str(folder / "submission"), str(data)]
     command += [conditions.device.torch_name, *programs]

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from flair_baseline.config import load_config
-from flair_baseline.patches import make_loader
-from flair_baseline.toy import make_toy_dataset
+from flair_baseline.training.loader import make_loader
 from flair_ingestion.dataset import index_patches
-from flair_scoring.errors import run_command
+from flair_scoring.base.errors import run_command
+from flair_toy.dataset import make_toy_dataset
 from record import append_record
 
 BATCH = 10

@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from flair_scoring import Evaluation
-from flair_scoring.ingestion_output import IngestionOutput
+from flair_scoring.base.provenance import stamp
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.provenance import stamp
-from flair_scoring.results import write_results
+from flair_scoring.outputs.ingestion_output import IngestionOutput
+from flair_scoring.writing import write_results
 from record import KIT, append_record
 
 DOMAINS = 10

@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from flair_baseline.toy_areas import PATCH
-from flair_baseline.toy_sentinel import product_name
 from flair_ingestion.dataset import BANDS, Patch, SuperArea, read_ahead
-from flair_ingestion.exchange import read_request
-from flair_ingestion.ordering import OPEN_AREAS, areas_to_open, draw_order
-from flair_scoring.errors import run_command
+from flair_ingestion.order import OPEN_AREAS, areas_to_open, draw_order
+from flair_ingestion.shared_memory import read_request
+from flair_scoring.base.errors import run_command
+from flair_toy.areas import PATCH
+from flair_toy.sentinel import product_name
 from record import append_record
 
 SEED, DATES, WINDOW = 2022, 55, 40

@@ -1,9 +1,9 @@
-"""What the cage refuses to an honest program: a trace of the system calls that fail while a model uses torch.
+"""What the sandbox refuses to an honest program: a trace of the calls that fail while a model uses torch.
 
-A submission made here uses its device in the ways that models do, one after the other, in the cage of a timed
-run. What the cage refuses is printed with how often it was asked for, after the ways and whether they work.
-Two refusals are the cage's own tests of itself: opening / and a socket of the network. Ends with exit code 1
-if a way that must work has failed.
+A submission made here uses its device in the ways that models do, one after the other, in the sandbox of a
+timed run. It prints the ways and whether they work, then what the sandbox refused and how often. Two refusals
+are the sandbox's own tests of itself: opening / and a socket of the network. The exit code is 1 if a way that
+must work has failed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from flair_ingestion.child import clock
-from flair_ingestion.devices import choose_device
+from flair_ingestion.devices.device import choose_device
 from flair_ingestion.limits import read_limits
+from flair_ingestion.sandbox.child import clock
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import SubmissionError, run_command
+from flair_scoring.base.errors import SubmissionError, run_command
 
 SECONDS = 600.0
 WIDTH = 150
@@ -132,13 +132,13 @@ def main() -> None:
     else:
         for what, times in sorted(refused.items(), key=lambda item: -item[1]):
             print(f"{times:6}  {what[:WIDTH]}")
-        print(f"cage level {level}: {len(refused)} kinds of calls refused or without effect")
+        print(f"sandbox level {level}: {len(refused)} kinds of calls refused or without effect")
     if failure:
         sys.exit(f"error: {failure}")
 
 
 def trace(kind: str, compiled: bool) -> tuple[str, list[str], dict[str, int] | str, str | None]:
-    """The cage's level, what the model printed, refused calls and counts (or why none), and a failure."""
+    """The sandbox's level, what the model printed, refused calls and counts (or why none), and a failure."""
     device, limits = choose_device(kind), read_limits()
     failure = None
     with ExitStack() as stack:
@@ -156,7 +156,7 @@ def trace(kind: str, compiled: bool) -> tuple[str, list[str], dict[str, int] | s
             failure = str(error)
         told = tracer.communicate()
         refused = json.loads(told[0]) if tracing and tracer.returncode == 0 else told[1].strip()
-        return session.cage_level, session.child.last_output(), refused, failure
+        return session.sandbox_level, session.child.last_output(), refused, failure
 
 
 def start_tracer() -> subprocess.Popen[str]:

@@ -27,14 +27,14 @@ import numpy as np
 from scipy.stats import beta, studentized_range, ttest_1samp
 from tqdm import tqdm
 
-from flair_scoring.comparison import (
+from flair_scoring.metrics import jackknife_interval, mean_iou
+from flair_scoring.ranking.permutation import (
     ALPHA,
     leader_group_p_values,
     pairwise_differences,
     sign_patterns,
     swap_test,
 )
-from flair_scoring.metrics import jackknife_interval, mean_iou
 from record import append_record
 
 DOMAINS, AREAS = 10, 16

@@ -19,7 +19,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from flair_ingestion.system_calls import ABSENT, MACHINES, REFUSED, WEIGHED, WITHOUT_EFFECT
+from flair_ingestion.sandbox.system_calls import ABSENT, MACHINES, REFUSED, WEIGHED, WITHOUT_EFFECT
 
 _SYSCALL, _SEIZE, _INTERRUPT, _LISTEN, _GET_SYSCALL_INFO = 24, 0x4206, 0x4207, 0x4208, 0x420E
 _OPTIONS = 1 | 2 | 4 | 8 | 16  # tell system calls from signals; follow fork, vfork, clone and exec

@@ -24,18 +24,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flair_baseline.allocator import keep_freed_memory
 from flair_baseline.config import load_config
-from flair_baseline.inference import computes_in_bfloat16
-from flair_baseline.learner import choose_device, make_learner
-from flair_baseline.losses import sum_losses, sum_weights
+from flair_baseline.model.inference import computes_in_bfloat16
+from flair_baseline.model.sentinel import pad_series
+from flair_baseline.model.utt import OFFICIAL_DAY
 from flair_baseline.official import convert
-from flair_baseline.patches import Batch
-from flair_baseline.sentinel import pad_series
-from flair_baseline.training import take_step
-from flair_baseline.utt import OFFICIAL_DAY
-from flair_baseline.validation import class_weights
-from flair_scoring.errors import UsageError, run_command
+from flair_baseline.training.allocator import keep_freed_memory
+from flair_baseline.training.learner import choose_device, make_learner
+from flair_baseline.training.loader import Batch
+from flair_baseline.training.loop import take_step
+from flair_baseline.training.losses import sum_losses, sum_weights
+from flair_baseline.training.validation import class_weights
+from flair_scoring.base.errors import UsageError, run_command
 from inference import load_official
 from record import append_record
 

@@ -1,4 +1,4 @@
-"""Look for what the clock cannot see: a submission that caches answers or keeps state, and a leaky cage.
+"""Look for what the clock cannot see: a submission that caches answers or keeps state, and a leaky sandbox.
 
 Runs the submission on patches in random order, and on the same patches in their order, each request two times
 in a row. An honest model takes as long for a patch that it has seen before, and gives every patch
@@ -21,20 +21,20 @@ KIT = Path(__file__).resolve().parents[1]
 sys.path.append(str(KIT / "scoring_program"))
 sys.path.append(str(KIT / "ingestion_program"))
 
-from flair_ingestion.system import require_linux  # noqa: E402
+from flair_ingestion.sandbox.system import require_linux  # noqa: E402
 
 require_linux()
 
-from flair_ingestion.cage import require_hidden  # noqa: E402
-from flair_ingestion.child import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, Patch, index_patches, sample_patches  # noqa: E402
-from flair_ingestion.devices import choose_device, exclusive_use, require_idle  # noqa: E402
+from flair_ingestion.devices.device import choose_device, exclusive_use, require_idle  # noqa: E402
 from flair_ingestion.limits import read_limits  # noqa: E402
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths  # noqa: E402
-from flair_ingestion.probe import Row, probe  # noqa: E402
 from flair_ingestion.reference import SEED, time_harness  # noqa: E402
+from flair_ingestion.sandbox.child import clock  # noqa: E402
+from flair_ingestion.sandbox.policy import require_hidden  # noqa: E402
+from flair_ingestion.sandbox.probe import Row, probe  # noqa: E402
 from flair_ingestion.submission import Submission, open_submission  # noqa: E402
-from flair_scoring.errors import SubmissionError, UsageError, run_command  # noqa: E402
+from flair_scoring.base.errors import SubmissionError, UsageError, run_command  # noqa: E402
 
 MUCH_FASTER = 0.8  # of the first time: what changes of a processor's clock do not explain
 REQUESTS = 16  # at least, if need be in several fresh processes, so that a cache can be told from chance
@@ -126,15 +126,15 @@ def describe_overhead(overhead: float, mean: float) -> Finding:
 
 
 def describe_probe(level: str, rows: Sequence[Row]) -> Finding:
-    """What the cage stops on this machine."""
+    """What the sandbox stops on this machine."""
     wrong = [f"{row.what} ({row.observed})" for row in rows if not row.fine]
     if wrong:
-        return Finding("cage", "WRONG", f"level {level!r} does not hold what it promises: {', '.join(wrong)}")
+        return Finding(
+            "sandbox", "WRONG", f"level {level!r} does not hold what it promises: {', '.join(wrong)}"
+        )
     left = [row.what for row in rows if row.expected == "open"]
-    ends = (
-        f"open at this level: {', '.join(left)}" if left else "nothing is left open that the cage can close"
-    )
-    return Finding("cage", "fine", f"level {level!r} holds, {len(rows)} attempts as promised; {ends}")
+    ends = f"open at this level: {', '.join(left)}" if left else "nothing that the sandbox can close is open"
+    return Finding("sandbox", "fine", f"level {level!r} holds, {len(rows)} attempts as promised; {ends}")
 
 
 def _describe_changes(one: np.ndarray, other: np.ndarray) -> str:
@@ -147,7 +147,7 @@ def _describe_changes(one: np.ndarray, other: np.ndarray) -> str:
 
 
 def main() -> None:
-    """Run everything, print the table; exit code 3 if the submission is suspicious, 2 if the cage is."""
+    """Run everything, print the table; exit code 3 if the submission is suspicious, 2 if the sandbox is."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -185,7 +185,7 @@ def main() -> None:
     if suspicious:
         raise SubmissionError(f"{args.submission}: suspicious ({', '.join(suspicious)}); read its code")
     if any(finding.verdict == "WRONG" for finding in findings):
-        raise UsageError("the cage does not hold on this machine; time no submissions here")
+        raise UsageError("the sandbox does not hold on this machine; time no submissions here")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SOURCE = KIT / "bundle.yaml"
 sys.path.append(str(KIT / "scoring_program"))
 sys.path.append(str(KIT / "ingestion_program"))
 
-from flair_ingestion.system import require_linux  # noqa: E402
+from flair_ingestion.sandbox.system import require_linux  # noqa: E402
 
 require_linux()
 
@@ -47,10 +47,10 @@ from contents import (  # noqa: E402
 from filling import fill_pages  # noqa: E402
 from schema import COMPETITION, COMPETITION_REQUIRED, PHASE, TASK, check_mapping  # noqa: E402
 
-from flair_ingestion.completeness import describe_gaps  # noqa: E402
-from flair_scoring.errors import DataError, UsageError, list_names, list_problems, run_command  # noqa: E402
-from flair_scoring.provenance import commit  # noqa: E402
-from flair_scoring.settings import parse_settings  # noqa: E402
+from flair_ingestion.dataset import describe_gaps  # noqa: E402
+from flair_scoring.base.errors import DataError, UsageError, list_names, list_problems, run_command  # noqa: E402
+from flair_scoring.base.provenance import commit  # noqa: E402
+from flair_scoring.base.settings import parse_settings  # noqa: E402
 
 PHASE_REQUIRED = ("name", "start", "tasks", "max_submissions_per_day", "max_submissions")  # pages show them
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the same input gives the same bytes

@@ -38,18 +38,17 @@ from schema import (
     parse_date,
 )
 
-from flair_ingestion.completeness import describe_missing, find_known
+from flair_ingestion.dataset import METADATA, describe_missing, find_known
 from flair_ingestion.limits import Limits, read_limits
-from flair_ingestion.sidecars import METADATA
 from flair_ingestion.submission import open_submission
-from flair_scoring.bounded_json import parse_json
-from flair_scoring.bounded_zip import ZipError, open_zip, read_entry
-from flair_scoring.errors import DataError, FlairError, list_names
+from flair_scoring.base.bounded_json import parse_json
+from flair_scoring.base.bounded_zip import ZipError, open_zip, read_entry
+from flair_scoring.base.errors import DataError, FlairError, list_names
+from flair_scoring.base.settings import parse_settings
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.pairing import domain_and_area
-from flair_scoring.results import make_scores
-from flair_scoring.settings import parse_settings
+from flair_scoring.writing import make_scores
 
 LOCAL_IMAGE = "local-only/"  # what the name of an image begins with that nobody has published
 YAML = "competition.yaml"

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from flair_ingestion.dataset import Patch, check_patches, index_patches, labels_folder, sample_patches
-from flair_scoring.errors import DataError, UsageError, list_problems
+from flair_scoring.base.errors import DataError, UsageError, list_problems
 
 KIT = Path(__file__).resolve().parents[1]
 DESK = KIT / "bundle"

@@ -11,16 +11,16 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from flair_ingestion.ingestion import MAX_CHANGED_PIXELS, MAX_TIME_RATIO
 from flair_ingestion.limits import MAX_ATTEMPTS, MAX_GREY_ZONE, MIN_GREY_ZONE, read_limits
 from flair_ingestion.reference import DRIFT_PATCHES
+from flair_ingestion.run import MAX_CHANGED_PIXELS, MAX_TIME_RATIO
 from flair_ingestion.session import BATCH_SIZES, SUPERPATCH_SIZES
 from flair_ingestion.submission import MAX_FILES, MAX_RATIO
-from flair_scoring.comparison import ALPHA, MIN_DOMAINS
-from flair_scoring.errors import DataError, list_problems
+from flair_scoring.base.errors import DataError, list_problems
+from flair_scoring.base.provenance import KIT_VERSION
 from flair_scoring.nomenclature import FLAIR_12, FLAIR_VALUES
-from flair_scoring.provenance import KIT_VERSION
-from flair_scoring.published import read_dataset, read_published
+from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS
+from flair_scoring.report.published import read_dataset, read_published
 
 DESK = Path(__file__).resolve().parent
 PAGES = DESK / "pages"

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flair_scoring.settings import similar_key
+from flair_scoring.base.settings import similar_key
 
 # Says what was expected instead of a value; None if it is fine
 Check = Callable[[Any], str | None]

@@ -15,20 +15,20 @@ PROGRAM = Path(__file__).resolve().parent
 if (PROGRAM.parent / "scoring_program").is_dir():  # in the bundle, flair_scoring lies beside this file
     sys.path.append(str(PROGRAM.parent / "scoring_program"))
 
-from flair_ingestion.system import require_linux  # noqa: E402
+from flair_ingestion.sandbox.system import require_linux  # noqa: E402
 
 require_linux()
 
-from flair_ingestion.cage import LEVELS, describe_level, require_hidden  # noqa: E402
-from flair_ingestion.child import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, index_patches, sample_patches  # noqa: E402
-from flair_ingestion.devices import choose_device, exclusive_use, require_idle  # noqa: E402
-from flair_ingestion.ingestion import Plan, run_ingestion  # noqa: E402
+from flair_ingestion.devices.device import choose_device, exclusive_use, require_idle  # noqa: E402
 from flair_ingestion.limits import read_limits  # noqa: E402
 from flair_ingestion.measurement import Conditions, series_lengths  # noqa: E402
 from flair_ingestion.predictions import Predictions, check_output, write_output  # noqa: E402
 from flair_ingestion.reference import SEED, open_reference  # noqa: E402
-from flair_scoring.errors import UsageError, run_command  # noqa: E402
+from flair_ingestion.run import Plan, run_ingestion  # noqa: E402
+from flair_ingestion.sandbox.child import clock  # noqa: E402
+from flair_ingestion.sandbox.policy import LEVELS, describe_level, require_hidden  # noqa: E402
+from flair_scoring.base.errors import UsageError, run_command  # noqa: E402
 
 KEY = PROGRAM / "signing.key"
 SEED_BITS = 53  # what every reader of JSON keeps exactly
@@ -59,10 +59,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limits", type=Path, metavar="FILE", help="keys in place of those of limits.yaml")
     parser.add_argument("--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here")
     parser.add_argument(
-        "--require-cage",
+        "--require-sandbox",
         choices=LEVELS,
         default="none",
-        help="stop if the cage is weaker; flair_ingestion/runner.py --probe shows what it denies here",
+        help="stop if the sandbox is weaker; "
+        "python flair_ingestion/sandbox/runner.py --probe shows what it denies here",
     )
     parser.add_argument(
         "--order-seed", type=int, metavar="N", help="take the patches in the order of an earlier run"
@@ -113,13 +114,13 @@ def main() -> None:
     plan = Plan(args.submission, reference, seed, args.reference_cache, strict=args.platform)
 
     def write(timing: dict[str, Any], predictions: Predictions | None) -> None:
-        if timing["cage"]:
-            print(f"cage: {describe_level(timing['cage'], device.kind == 'cuda')}", file=sys.stderr)
+        if timing["sandbox"]:
+            print(f"sandbox: {describe_level(timing['sandbox'], device.kind == 'cuda')}", file=sys.stderr)
         write_output(args.output, timing, predictions, key, args.platform)
 
     with exclusive_use(device):
         require_idle(device)
-        conditions = Conditions(device, limits, clock() + limits.wall_seconds, args.require_cage, lengths)
+        conditions = Conditions(device, limits, clock() + limits.wall_seconds, args.require_sandbox, lengths)
         timing = run_ingestion(plan, patches, conditions, write)
     print(f"{timing['verdict']}: {timing['reason']}; {len(patches)} patches on {device.name or device.kind}")
     print(f"predictions: {args.output / 'predictions'}")

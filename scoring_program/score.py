@@ -13,11 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from flair_scoring import evaluate
-from flair_scoring.errors import FlairError, UsageError, run_command
+from flair_scoring.base.errors import FlairError, UsageError, run_command
+from flair_scoring.base.files import require_folder, write_file
+from flair_scoring.base.terminal import one_line
 from flair_scoring.evaluation import Evaluation
-from flair_scoring.failure import render_failure
-from flair_scoring.files import require_folder, write_file
-from flair_scoring.ingestion_output import (
+from flair_scoring.nomenclature import FLAIR_12, NOMENCLATURES, get_nomenclature
+from flair_scoring.outputs.ingestion_output import (
     TIMING,
     IngestionOutput,
     open_output,
@@ -25,13 +26,12 @@ from flair_scoring.ingestion_output import (
     read_signed_timing,
     read_timing,
 )
-from flair_scoring.matrices import merge
-from flair_scoring.nomenclature import FLAIR_12, NOMENCLATURES, get_nomenclature
+from flair_scoring.outputs.matrices import merge
 from flair_scoring.pairing import read_ids
-from flair_scoring.pictures import render_patches
-from flair_scoring.report import render_text
-from flair_scoring.results import PAGE, prepare_output, remove_results, write_results
-from flair_scoring.terminal import one_line
+from flair_scoring.report.failure import render_failure
+from flair_scoring.report.pictures import render_patches
+from flair_scoring.report.result import render_text
+from flair_scoring.writing import PAGE, prepare_output, remove_results, write_results
 
 KEY = Path(__file__).resolve().parent / "signing.key"
 

@@ -13,13 +13,20 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from flair_baseline.domain_archives import lay_out, require_data
-from flair_ingestion.completeness import describe_gaps
-from flair_ingestion.dataset import SPLITS, Patch, check_patches, read_dates, read_labels
-from flair_ingestion.index import scan_split
-from flair_ingestion.layout import KINDS, find_roots
-from flair_ingestion.nodata import Nodata
-from flair_scoring.errors import DataError, list_problems, run_command
+from flair_ingestion.dataset import (
+    KINDS,
+    SPLITS,
+    Nodata,
+    Patch,
+    check_patches,
+    describe_gaps,
+    find_roots,
+    read_dates,
+    read_labels,
+    scan_split,
+)
+from flair_ingestion.dataset.hub_archives import lay_out, require_data
+from flair_scoring.base.errors import DataError, list_problems, run_command
 from flair_scoring.nomenclature import FLAIR_12, MAX_FLAIR_VALUE
 
 

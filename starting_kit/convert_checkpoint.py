@@ -16,8 +16,8 @@ from pathlib import Path
 from flair_baseline.checkpoint import STATE, WEIGHTS, save_model
 from flair_baseline.config import load_config
 from flair_baseline.official import convert, has_metadata, read_official
-from flair_scoring.errors import UsageError, run_command
-from flair_scoring.files import make_folder
+from flair_scoring.base.errors import UsageError, run_command
+from flair_scoring.base.files import make_folder
 
 
 def main() -> None:

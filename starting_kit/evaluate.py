@@ -22,16 +22,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flair_baseline.domain_archives import require_data
 from flair_baseline.imports import missing_imports, read_packages
-from flair_baseline.interruption import advice_if_interrupted, command_that_goes_on
-from flair_ingestion.completeness import describe_gaps
-from flair_ingestion.dataset import index_patches, labels_folder
+from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
+from flair_ingestion.dataset import describe_gaps, index_patches, labels_folder
+from flair_ingestion.dataset.hub_archives import require_data
 from flair_ingestion.predictions import check_output
+from flair_ingestion.sandbox.system import require_linux
 from flair_ingestion.submission import open_submission, read_sources
-from flair_ingestion.system import require_linux
-from flair_scoring.bounded_json import read_json
-from flair_scoring.errors import (
+from flair_scoring.base.bounded_json import read_json
+from flair_scoring.base.errors import (
     FlairError,
     SubmissionError,
     UsageError,
@@ -39,10 +38,10 @@ from flair_scoring.errors import (
     list_problems,
     run_command,
 )
-from flair_scoring.files import write_file
-from flair_scoring.ingestion_output import read_timing
-from flair_scoring.provenance import stamp
-from flair_scoring.terminal import one_line
+from flair_scoring.base.files import write_file
+from flair_scoring.base.provenance import stamp
+from flair_scoring.base.terminal import one_line
+from flair_scoring.outputs.ingestion_output import read_timing
 
 KIT = Path(__file__).resolve().parents[1]
 INGEST = KIT / "ingestion_program" / "ingest.py"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from flair_baseline.toy import make_toy_dataset
-from flair_baseline.toy_areas import SIZES
-from flair_scoring.errors import UsageError, run_command
+from flair_scoring.base.errors import UsageError, run_command
 from flair_scoring.nomenclature import FLAIR_12
+from flair_toy.areas import SIZES
+from flair_toy.dataset import make_toy_dataset
 
 
 def summarise(pixels: dict[str, np.ndarray]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flair_baseline.config import load_config
 from flair_baseline.packaging import pack_checkpoint, pack_untrained, write_submission
-from flair_scoring.errors import UsageError, run_command
+from flair_scoring.base.errors import UsageError, run_command
 
 LARGEST_BATCH = 32
 

@@ -6,13 +6,11 @@ import argparse
 import re
 from pathlib import Path
 
-from flair_baseline.domain_archives import require_data
-from flair_baseline.portrait import draw, portray
-from flair_ingestion.dataset import SPLITS, Patch
-from flair_ingestion.index import scan_split
-from flair_ingestion.layout import find_roots
-from flair_scoring.errors import DataError, UsageError, list_problems, run_command
-from flair_scoring.files import require_folder, write_file
+from flair_baseline.plots import draw, portray
+from flair_ingestion.dataset import SPLITS, Patch, find_roots, scan_split
+from flair_ingestion.dataset.hub_archives import require_data
+from flair_scoring.base.errors import DataError, UsageError, list_problems, run_command
+from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.pairing import PREDICTION, find_rasters, list_files
 from flair_scoring.raster import RasterError, read_raster

@@ -12,12 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from flair_baseline.allocator import keep_freed_memory
 from flair_baseline.config import parse_overrides
-from flair_baseline.distributed import joined_ranks, rank
-from flair_baseline.domain_archives import require_data
-from flair_baseline.interruption import advice_if_interrupted, command_that_goes_on
-from flair_baseline.learner import choose_device
 from flair_baseline.table_iv import (
     ROWS,
     TOY,
@@ -31,9 +26,14 @@ from flair_baseline.table_iv import (
     table_rows,
     toy_recipe,
 )
-from flair_baseline.training import explained_failures
-from flair_scoring.errors import UsageError, run_command
-from flair_scoring.files import write_file
+from flair_baseline.training.allocator import keep_freed_memory
+from flair_baseline.training.distributed import joined_ranks, rank
+from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
+from flair_baseline.training.learner import choose_device
+from flair_baseline.training.loop import explained_failures
+from flair_ingestion.dataset.hub_archives import require_data
+from flair_scoring.base.errors import UsageError, run_command
+from flair_scoring.base.files import write_file
 
 
 def describe_recipe(recipe: str, data: Path) -> list[str]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flair_baseline.allocator import keep_freed_memory
 from flair_baseline.config import describe_keys, find_config, load_config
-from flair_baseline.distributed import joined_ranks, rank
-from flair_baseline.domain_archives import require_data
-from flair_baseline.interruption import advice_if_interrupted, command_that_goes_on
-from flair_baseline.learner import choose_device
-from flair_baseline.training import explained_failures, train
-from flair_scoring.errors import run_command
+from flair_baseline.training.allocator import keep_freed_memory
+from flair_baseline.training.distributed import joined_ranks, rank
+from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
+from flair_baseline.training.learner import choose_device
+from flair_baseline.training.loop import explained_failures, train
+from flair_ingestion.dataset.hub_archives import require_data
+from flair_scoring.base.errors import run_command
 
 
 def main() -> None:

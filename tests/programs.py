@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from flair_scoring.errors import run_command
+from flair_scoring.base.errors import run_command
 
 KIT = Path(__file__).resolve().parents[1]
 

@@ -16,7 +16,7 @@ import audit
 from ingest_command import run_ingest
 from zoo import lay_out
 
-from flair_ingestion.probe import Row
+from flair_ingestion.sandbox.probe import Row
 
 AUDIT = Path(__file__).parents[1] / "bundle" / "audit.py"
 
@@ -36,7 +36,7 @@ def test_an_audit_tells_them_apart(
     done = run_ingest(tmp_path, lay_out(animal, tmp_path), *options, program=AUDIT)
     assert done.returncode == (3 if suspicious else 0), done.stderr
     verdicts = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
-    assert list(verdicts) == ["caching", "repetition", "order", "overhead", "cage"]
+    assert list(verdicts) == ["caching", "repetition", "order", "overhead", "sandbox"]
     assert [check for check, verdict in verdicts.items() if verdict == "SUSPICIOUS"] == suspicious
     assert "Traceback" not in done.stderr
     if suspicious:
@@ -69,7 +69,7 @@ def test_rounding_is_no_state() -> None:
         assert "1 of 2 patches get other labels" in find(labels, other).sentence
 
 
-def test_a_cage_that_breaks_its_promise_is_the_machines_fault() -> None:
+def test_a_sandbox_that_breaks_its_promise_is_the_machines_fault() -> None:
     rows = [Row("read a label", "denied", "allowed"), Row("trace the parent", "denied", "denied: EPERM")]
     finding = audit.describe_probe("files", rows)
     assert (finding.verdict, "read a label (allowed)" in finding.sentence) == ("WRONG", True)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from flair_baseline.toy import make_toy_dataset
-from flair_ingestion import cage
+from flair_ingestion.sandbox import policy
 from flair_scoring.raster import read_raster
+from flair_toy.dataset import make_toy_dataset
 
 sys.path += [str(Path(__file__).parent / name) for name in ("ingestion_program", "submissions")]
 from ingest_command import run_ingest
@@ -46,10 +46,10 @@ def ingest(folder: Path, data: Path, submission: Path, device: str) -> tuple[dic
     return json.loads((output / "timing.json").read_text()), np.stack(labels), done.stderr
 
 
-def test_a_submission_uses_its_gpu_inside_the_cage(toy: Path, tmp_path: Path) -> None:
+def test_a_submission_uses_its_gpu_inside_the_sandbox(toy: Path, tmp_path: Path) -> None:
     submission = lay_out("honest_gpu", tmp_path)
     timing, labels, said = ingest(tmp_path, toy, submission, "cuda")
-    assert timing["cage"] == ("full" if cage.landlock_version() else "process")
+    assert timing["sandbox"] == ("full" if policy.landlock_version() else "process")
     assert "trying without" not in said
     assert "opens those of all GPUs" not in said
     assert "the memory of the GPU was not overwritten" not in said

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from flair_baseline import patches, sentinel
 from flair_baseline.config import load_config
-from flair_baseline.metadata import DeepestStage, EveryStage
-from flair_scoring.errors import UsageError
+from flair_baseline.model import sentinel
+from flair_baseline.model.metadata import DeepestStage, EveryStage
+from flair_baseline.training import loader as patches
+from flair_scoring.base.errors import UsageError
 
 KIT = Path(__file__).resolve().parents[1]
 PAGE = (KIT / "starting_kit" / "DEPARTURES.md").read_text()

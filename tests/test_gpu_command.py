@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flair_ingestion import runner, seccomp
+from flair_ingestion.sandbox import runner, seccomp
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu
@@ -115,7 +115,7 @@ os.wait()
 """
 
 
-def test_a_trace_tells_what_the_cage_refuses_with_its_path_or_arguments() -> None:
+def test_a_trace_tells_what_the_sandbox_refuses_with_its_path_or_arguments() -> None:
     """Also in processes that a program starts. Nobody may write into that file, whoever he is."""
     call_filter = seccomp.system_call_filter(None)
     assert call_filter

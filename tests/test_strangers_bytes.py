@@ -21,25 +21,25 @@ import pytest
 import yaml
 from PIL import Image
 
-from flair_ingestion.child import Child
+from flair_ingestion.sandbox.child import Child
 from flair_ingestion.session import BATCH_SIZES, _setting
 from flair_ingestion.submission import open_submission
-from flair_scoring.bounded_json import parse_json
-from flair_scoring.bounded_yaml import parse_strangers_yaml
-from flair_scoring.errors import DataError, PredictionError, SubmissionError, UsageError
+from flair_scoring.base.bounded_json import parse_json
+from flair_scoring.base.bounded_yaml import parse_strangers_yaml
+from flair_scoring.base.errors import DataError, PredictionError, SubmissionError, UsageError
+from flair_scoring.base.provenance import stamp
+from flair_scoring.base.settings import parse_settings
 from flair_scoring.evaluation import Evaluation
-from flair_scoring.ingestion_output import IngestionOutput, open_platform_output, read_timing
-from flair_scoring.leaderboard import make_board, render_csv, render_json, render_page_of, render_text
-from flair_scoring.manifest import verify_manifest, write_manifest
-from flair_scoring.matrices import encode_matrices, read_domain_matrices, read_matrices
 from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.outputs.ingestion_output import IngestionOutput, open_platform_output, read_timing
+from flair_scoring.outputs.manifest import verify_manifest, write_manifest
+from flair_scoring.outputs.matrices import encode_matrices, read_domain_matrices, read_matrices
 from flair_scoring.pairing import read_ids
-from flair_scoring.provenance import stamp
-from flair_scoring.ranking import read_results
+from flair_scoring.ranking.standings import read_results
 from flair_scoring.raster import RasterError, check_raster, read_raster
-from flair_scoring.report import render_report
-from flair_scoring.results import write_results
-from flair_scoring.settings import parse_settings
+from flair_scoring.report.leaderboard import make_board, render_csv, render_json, render_page_of, render_text
+from flair_scoring.report.result import render_report
+from flair_scoring.writing import write_results
 from mutation import mutants
 
 FEW, MANY = 150, 2_000

@@ -55,7 +55,7 @@ print(json.dumps(ends), file=sys.__stdout__)
 """
 ON_LINUX = (
     *("ingestion_program/ingest.py", "starting_kit/evaluate.py", "bundle/audit.py", "bundle/build.py"),
-    "ingestion_program/flair_ingestion/runner.py",
+    "ingestion_program/flair_ingestion/sandbox/runner.py",
 )
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from flair_ingestion.measurement import Conditions
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import SubmissionError
+from flair_scoring.base.errors import SubmissionError
 
 OVERWRITING_SUBMISSION = Path(__file__).resolve().parents[1] / "overwriting_submission"
 
 
 def overwrite_gpu_memory(conditions: Conditions) -> None:
-    """Fill the free memory of the GPU with zeros, by a process in a cage of its own; nothing on the CPU.
+    """Fill the free memory of the GPU with zeros, by a process in a sandbox of its own; nothing on the CPU.
 
     Warns on stderr if that fails. Raises UsageError and TimeLimitError as `Session` does.
     """
@@ -29,7 +29,7 @@ def overwrite_gpu_memory(conditions: Conditions) -> None:
     session = Session(submission, conditions.device, limits, conditions.wall)
     try:
         with session:
-            session.start(conditions.cage_level)
+            session.start(conditions.sandbox_level)
             session.load()
     except SubmissionError as error:
         sentence = str(error).partition("\n")[0]

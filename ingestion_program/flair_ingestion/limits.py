@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from flair_scoring.errors import UsageError, list_problems
-from flair_scoring.files import read_file
-from flair_scoring.settings import parse_settings
+from flair_scoring.base.errors import UsageError, list_problems
+from flair_scoring.base.files import read_file
+from flair_scoring.base.settings import parse_settings
 
 DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
 # As fractions of the limit: what a careful measurement on one machine scatters by, and what is too much

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from flair_ingestion.child import Budget, clock
 from flair_ingestion.dataset import Patch, read_dates
-from flair_ingestion.devices import Device
-from flair_ingestion.gpu_states import GpuState, GpuWatch, watch_gpu
+from flair_ingestion.devices.device import Device
+from flair_ingestion.devices.gpu_states import GpuState, GpuWatch, watch_gpu
 from flair_ingestion.limits import Limits, TimeLimit, stop_seconds
+from flair_ingestion.processes.standstill import ALLOWED_GAPS, ALLOWED_SHARE, Gaps
 from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers
+from flair_ingestion.sandbox.child import Budget, clock
 from flair_ingestion.scheduling import Scheduling, current_scheduling, restore_scheduling
 from flair_ingestion.session import Session
-from flair_ingestion.standstill import ALLOWED_GAPS, ALLOWED_SHARE, Gaps
 from flair_ingestion.submission import Submission
-from flair_scoring.errors import SubmissionError, TimeLimitError
+from flair_scoring.base.errors import SubmissionError, TimeLimitError
 
 Deliver = Callable[[Sequence[Patch], np.ndarray], object]
 
@@ -34,7 +34,7 @@ class Conditions:
     device: Device
     limits: Limits
     wall: float
-    cage_level: str
+    sandbox_level: str
     series_lengths: list[int]
 
 
@@ -57,7 +57,7 @@ class Attempt:
     host_mib: float | None = None
     accelerator_mib: float | None = None
     gpu: GpuState | None = None
-    cage: str | None = None
+    sandbox: str | None = None
     software: dict[str, Any] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)  # the last lines that it printed
 
@@ -99,9 +99,9 @@ def measure(
         session = Session(submission, conditions.device, conditions.limits, conditions.wall)
         try:
             with session:
-                session.start(conditions.cage_level)
+                session.start(conditions.sandbox_level)
                 attempt.gaps = session.child.gaps
-                attempt.cage, attempt.software = session.cage_level, session.software
+                attempt.sandbox, attempt.software = session.sandbox_level, session.software
                 attempt.load_seconds = session.load()
                 size = attempt.batch_size = session.batch_size
                 groups = [patches[start : start + size] for start in range(0, len(patches), size)]

@@ -15,10 +15,10 @@ from typing import IO, Any
 import numpy as np
 
 from flair_ingestion.dataset import Patch
-from flair_scoring.errors import UsageError
-from flair_scoring.files import write_all
-from flair_scoring.interrupts import held_signals
-from flair_scoring.manifest import write_manifest
+from flair_scoring.base.errors import UsageError
+from flair_scoring.base.files import write_all
+from flair_scoring.base.interrupts import held_signals
+from flair_scoring.outputs.manifest import write_manifest
 from flair_scoring.raster import PATCH_SIZE, encode_labels
 
 MANIFEST = "manifest.json"

@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from flair_ingestion import cage
 from flair_ingestion.dataset import Patch, SuperArea, read_ahead
-from flair_ingestion.exchange import SealedRequest, read_request, write_request
-from flair_ingestion.ordering import areas_to_open
-from flair_scoring.errors import DataError, UsageError
+from flair_ingestion.order import areas_to_open
+from flair_ingestion.sandbox import policy
+from flair_ingestion.shared_memory import SealedRequest, read_request, write_request
+from flair_scoring.base.errors import DataError, UsageError
 
 AHEAD = 2  # requests that a reader may have ready
 _PROCESSORS_EACH = 8  # the machine has one reader for so many processors
@@ -142,7 +142,7 @@ def start_readers() -> Iterator[Readers]:
 
 def serve() -> None:
     """The program of a reader: read and seal its requests, at most AHEAD more than were taken."""
-    cage.shield_parent()
+    policy.shield_parent()
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
         groups, superpatch_size = pickle.load(sys.stdin.buffer)

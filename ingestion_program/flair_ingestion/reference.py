@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from flair_ingestion.dataset import Patch, sample_patches
+from flair_ingestion.devices.gpu_states import GpuState
 from flair_ingestion.gpu_memory import OVERWRITING_SUBMISSION
-from flair_ingestion.gpu_states import GpuState
 from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.submission import Submission, open_submission
-from flair_scoring.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
-from flair_scoring.files import make_folder, write_file
-from flair_scoring.provenance import stamp
+from flair_scoring.base.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
+from flair_scoring.base.files import make_folder, write_file
+from flair_scoring.base.provenance import stamp
 
 PROGRAM = Path(__file__).resolve().parents[1]
 NULL_SUBMISSION = PROGRAM / "null_submission"
@@ -126,10 +126,12 @@ def time_harness(patches: Sequence[Patch], conditions: Conditions) -> float:
 def harness_sha256() -> str:
     """Hash of what measures: ingest.py, this package and the kit's own submissions, names and contents."""
     total = hashlib.sha256()
-    ours = [*Path(__file__).parent.glob("*.py"), PROGRAM / "ingest.py"]
+    ours = [*Path(__file__).parent.rglob("*.py"), PROGRAM / "ingest.py"]
     ours += [folder / "model.py" for folder in (NULL_SUBMISSION, OVERWRITING_SUBMISSION)]
     for path in sorted(ours):
-        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        total.update(
+            f"{path.relative_to(PROGRAM)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
     return total.hexdigest()
 
 

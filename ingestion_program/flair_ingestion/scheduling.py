@@ -12,7 +12,7 @@ import platform
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from flair_scoring.errors import UsageError
+from flair_scoring.base.errors import UsageError
 
 _IOPRIO_CALLS = {
     "x86_64": (251, 252),

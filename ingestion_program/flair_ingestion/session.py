@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from flair_ingestion import cage
-from flair_ingestion.child import Budget, Child, clock
-from flair_ingestion.devices import Device, all_gpu_nodes, create_gpu_nodes, gpu_nodes
-from flair_ingestion.exchange import (
+from flair_ingestion.devices.device import Device, all_gpu_nodes, create_gpu_nodes, gpu_nodes
+from flair_ingestion.limits import Limits
+from flair_ingestion.sandbox import policy
+from flair_ingestion.sandbox.child import Budget, Child, clock
+from flair_ingestion.sandbox.runner import DONE, GO, NUMBER_BYTES
+from flair_ingestion.sandbox.scratch import private_folder
+from flair_ingestion.shared_memory import (
     UNWRITTEN,
     LabelMemory,
     SealedRequest,
@@ -24,14 +27,11 @@ from flair_ingestion.exchange import (
     synthetic_request,
     write_request,
 )
-from flair_ingestion.limits import Limits
-from flair_ingestion.runner import DONE, GO, NUMBER_BYTES
-from flair_ingestion.scratch import private_folder
 from flair_ingestion.submission import Submission, unpack
-from flair_scoring.errors import FlairError, PredictionError, SubmissionError, UsageError
-from flair_scoring.interrupts import held_signals
+from flair_scoring.base.errors import FlairError, PredictionError, SubmissionError, UsageError
+from flair_scoring.base.interrupts import held_signals
+from flair_scoring.base.terminal import one_line
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.terminal import one_line
 
 BATCH_SIZES = range(1, 33)
 SUPERPATCH_SIZES = range(10, 111, 2)
@@ -48,7 +48,7 @@ class Session:
 
     def __init__(self, submission: Submission, device: Device, limits: Limits, wall: float) -> None:
         self._device, self._limits, self._wall = device, limits, wall
-        self._shielded = cage.shield_parent()
+        self._shielded = policy.shield_parent()
         with ExitStack() as stack:  # undone at once if anything fails here, else in __exit__
             root = stack.enter_context(private_folder())
             self._copy, self._scratch = root / "submission", root / "scratch"
@@ -69,17 +69,17 @@ class Session:
             print("last output of the submission:", *lines, sep="\n  | ", file=sys.stderr)
 
     def start(self, required_level: str) -> None:
-        """Cage the child and let it import torch; raises UsageError if that is not possible here.
+        """Put the child into the sandbox and let it import torch; UsageError where that is not possible.
 
-        A GPU that the cage keeps out of sight makes it weaker, with a warning.
+        A GPU that the sandbox keeps out of sight makes it weaker, with a warning.
         """
         cuda = self._device.kind == "cuda"
-        self._enter_cage(required_level)
-        if cuda and not self.software["accelerator"] and self.cage_level in ("files", "full"):
-            print("warning: no CUDA device inside the cage for files; trying without", file=sys.stderr)
+        self._enter_sandbox(required_level)
+        if cuda and not self.software["accelerator"] and self.sandbox_level in ("files", "full"):
+            print("warning: no CUDA device inside the sandbox for files; trying without", file=sys.stderr)
             self.child.close()
             self.child = self._spawn()
-            self._enter_cage(required_level, hide_files=False)
+            self._enter_sandbox(required_level, hide_files=False)
         if cuda and not self.software["accelerator"]:
             raise UsageError(
                 "torch sees no CUDA device: the driver does not fit this torch, or device files in /dev are "
@@ -167,11 +167,11 @@ class Session:
         return Budget(step, whole if seconds is None else seconds, exceeded)
 
     def _spawn(self) -> Child:
-        environment = cage.environment(self._scratch, self._device.visible_gpu)
+        environment = policy.environment(self._scratch, self._device.visible_gpu)
         limits = self._limits
         return Child(environment, self._scratch, limits.memory_gib, limits.scratch_gib, self._wall)
 
-    def _enter_cage(self, required_level: str, hide_files: bool = True) -> None:
+    def _enter_sandbox(self, required_level: str, hide_files: bool = True) -> None:
         failure = UsageError(f"the child process is not ready after {_START_SECONDS:g} s")
         budget = Budget("start", _START_SECONDS, failure)
         try:
@@ -180,10 +180,12 @@ class Session:
             if nodes is None:
                 _warn_of_all_gpus()
                 nodes = all_gpu_nodes()
-            orders = cage.orders(self.child.pid, self._copy, self._scratch, nodes, hide_files)
+            orders = policy.orders(self.child.pid, self._copy, self._scratch, nodes, hide_files)
             self._tell(**orders, device=self._device.torch_name)
-            self.cage_level = cage.reached_level(self._shielded, self.child.receive_event("caged", budget))
-            cage.require_level(self.cage_level, required_level)
+            self.sandbox_level = policy.reached_level(
+                self._shielded, self.child.receive_event("sandboxed", budget)
+            )
+            policy.require_level(self.sandbox_level, required_level)
             self.software: dict[str, Any] = self.child.receive_event("ready", budget)
         except SubmissionError as error:  # nothing of the submission has run yet
             raise UsageError(f"the child process cannot run here: {error}") from None
@@ -196,7 +198,7 @@ class Session:
 def _warn_of_all_gpus() -> None:
     """Once, not for each process."""
     print(
-        "warning: the driver does not tell which device file is this GPU's; the cage opens those of all GPUs",
+        "warning: the driver does not tell this GPU's device file; the sandbox opens those of all GPUs",
         file=sys.stderr,
     )
 

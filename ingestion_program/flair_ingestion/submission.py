@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from flair_scoring.bounded_yaml import parse_strangers_yaml
-from flair_scoring.bounded_zip import ZipError, entry_problem, open_zip, read_pieces, read_start
-from flair_scoring.errors import SubmissionError, UsageError, list_problems
+from flair_scoring.base.bounded_yaml import parse_strangers_yaml
+from flair_scoring.base.bounded_zip import ZipError, entry_problem, open_zip, read_pieces, read_start
+from flair_scoring.base.errors import SubmissionError, UsageError, list_problems
 
 MAX_FILES = 10_000
 MAX_DEPTH = 32  # of folders in folders

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from flair_ingestion.devices import Device
-from flair_ingestion.gpu_states import GpuState
+from flair_ingestion.devices.device import Device
+from flair_ingestion.devices.gpu_states import GpuState
 from flair_ingestion.limits import Limits, TimeLimit
 from flair_ingestion.measurement import Attempt
 from flair_ingestion.reference import Reference, harness_sha256
 from flair_ingestion.submission import Submission
-from flair_scoring.errors import FlairError, TimeLimitError
-from flair_scoring.provenance import stamp
+from flair_scoring.base.errors import FlairError, TimeLimitError
+from flair_scoring.base.provenance import stamp
 
 PERCENTILES = {"min": 0, "median": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
@@ -84,7 +84,7 @@ def describe(record: Record, error: FlairError | None) -> dict[str, Any]:
         "device": {"kind": record.device.kind, "name": record.device.name, **record.device.facts},
         "versions": counted.software.get("versions"),
         "threads": counted.software.get("threads"),
-        "cage": counted.cage,
+        "sandbox": counted.sandbox,
         "harness_sha256": record.harness_sha256,
         "reference_sha256": record.reference.sha256 if record.reference else None,
         "submission_sha256": record.submission.sha256 if record.submission else None,

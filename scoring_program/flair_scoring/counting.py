@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
+from flair_scoring.base.errors import UsageError
+from flair_scoring.base.interrupts import held_signals
 from flair_scoring.confusion import byte_counter, confusion_matrix
-from flair_scoring.errors import UsageError
-from flair_scoring.interrupts import held_signals
 from flair_scoring.nomenclature import MAX_FLAIR_VALUE, Nomenclature
 from flair_scoring.raster import PATCH_SIZE, read_raster
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from flair_scoring.base.errors import DataError, PredictionError, UsageError, list_problems
 from flair_scoring.counting import Counts, count_pairs
-from flair_scoring.errors import DataError, PredictionError, UsageError, list_problems
 from flair_scoring.metrics import iou, jackknife_interval, mean_iou
 from flair_scoring.nomenclature import FLAIR_12, Nomenclature
 from flair_scoring.pairing import (

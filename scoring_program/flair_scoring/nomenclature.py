@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flair_scoring.errors import UsageError
+from flair_scoring.base.errors import UsageError
 
 # FLAIR annotation value -> name, colour (value 0 does not occur in valid annotations and counts as other)
 FLAIR_VALUES: dict[int, tuple[str, str]] = {

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flair_scoring.errors import DataError, UsageError, list_names, list_problems
-from flair_scoring.files import read_file
+from flair_scoring.base.errors import DataError, UsageError, list_names, list_problems
+from flair_scoring.base.files import read_file
 
 _NUMBER = r"(\d{6})\.tif"
 PREDICTION = re.compile(r"PRED_(?:IMG_)?" + _NUMBER, re.ASCII)

@@ -17,9 +17,9 @@ from safetensors.torch import save
 from torch import nn
 
 from flair_baseline.config import Config, make_config, to_dict
-from flair_scoring.errors import DataError, UsageError
-from flair_scoring.files import write_file
-from flair_scoring.provenance import check_stamp, stamp
+from flair_scoring.base.errors import DataError, UsageError
+from flair_scoring.base.files import write_file
+from flair_scoring.base.provenance import check_stamp, stamp
 
 WEIGHTS = "model.safetensors"
 STATE = "last.pt"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from flair_baseline.official_keys import RENAMED, WITHOUT_COUNTERPART
-from flair_scoring.errors import UsageError, list_problems
-from flair_scoring.files import read_file
+from flair_scoring.base.errors import UsageError, list_problems
+from flair_scoring.base.files import read_file
+from flair_scoring.base.settings import parse_settings, similar_key
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import PATCH_SIZE
-from flair_scoring.settings import parse_settings, similar_key
 
 _MAX_BYTES = 1 << 20  # of a configuration
 FOLDER = Path(__file__).resolve().parents[1] / "configs"

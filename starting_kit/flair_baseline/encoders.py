@@ -10,8 +10,8 @@ import timm
 import torch
 
 from flair_baseline.config import Config, model_options
-from flair_baseline.utt import PATCH_SIZE, UTT
-from flair_scoring.errors import UsageError
+from flair_baseline.model.utt import PATCH_SIZE, UTT
+from flair_scoring.base.errors import UsageError
 
 TIMM = "tu-"  # before names of timm
 LONGEST_REASON = 200  # characters of a library's message

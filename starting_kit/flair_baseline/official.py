@@ -14,10 +14,10 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from flair_baseline.checkpoint import describe_content
 from flair_baseline.config import Config
-from flair_baseline.learner import build_model
-from flair_baseline.sentinel import REFLECTANCE_ONE
-from flair_baseline.utt import UTT
-from flair_scoring.errors import DataError, list_problems
+from flair_baseline.model.sentinel import REFLECTANCE_ONE
+from flair_baseline.model.utt import UTT
+from flair_baseline.training.learner import build_model
+from flair_scoring.base.errors import DataError, list_problems
 
 METADATA = "mtd_mlp."  # what the names of the metadata's tensors begin with
 LOSSES = "criterion"

@@ -9,21 +9,18 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import flair_baseline
+from flair_baseline import model
 from flair_baseline.checkpoint import find_weights, read_config
 from flair_baseline.config import Config, model_options
-from flair_scoring.errors import UsageError
-from flair_scoring.files import make_folder, write_file
+from flair_scoring.base.errors import UsageError
+from flair_scoring.base.files import make_folder, write_file
+from flair_scoring.base.provenance import SCHEMA
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.provenance import SCHEMA
 
-# These import torch, torchvision, smp, numpy, safetensors and each other: a submission runs without the kit.
-MODULES = (
-    *("__init__", "folding", "fusion", "inference", "ltae", "metadata"),
-    *("sentinel", "unet", "upsampling", "utae", "utt"),
-)
-MODEL = '''"""U-T&T of the FLAIR #2 starting kit; flair_baseline/inference.py holds the code."""
+MODEL = '''"""U-T&T of the FLAIR #2 starting kit; flair_baseline/model/inference.py holds the code."""
 
-from flair_baseline import inference
+from flair_baseline.model import inference
 
 
 class Model(inference.Model):
@@ -99,8 +96,9 @@ def _describe(config: Config, batch_size: int) -> dict[str, Any]:
 def _pack(settings: dict[str, Any]) -> dict[str, bytes]:
     name = "U-T&T" if settings["model"]["satellite"] else "U-Net"
     description = f"description: {name} of the starting kit, encoder {settings['model']['encoder']}\n"
-    here = Path(__file__).parent
-    return {f"{here.name}/{module}.py": (here / f"{module}.py").read_bytes() for module in MODULES} | {
+    kit = Path(flair_baseline.__file__).parent
+    modules = [kit / "__init__.py", *sorted(Path(model.__file__).parent.glob("*.py"))]
+    return {path.relative_to(kit.parent).as_posix(): path.read_bytes() for path in modules} | {
         "model.py": MODEL.encode(),
         "config.json": (json.dumps(settings, indent=2) + "\n").encode(),
         "metadata.yaml": description.encode(),

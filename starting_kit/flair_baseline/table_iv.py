@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 
 from flair_baseline.checkpoint import find_weights, read_provenance, read_state
 from flair_baseline.config import Config, make_config, model_options, read_values, to_dict
-from flair_baseline.distributed import from_rank_0, rank
-from flair_baseline.learner import choose_device
-from flair_baseline.training import MACHINE_KEYS, train
-from flair_baseline.utt import UTT
-from flair_baseline.validation import validate
+from flair_baseline.model.utt import UTT
+from flair_baseline.training.distributed import from_rank_0, rank
+from flair_baseline.training.learner import choose_device
+from flair_baseline.training.loop import MACHINE_KEYS, train
+from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import index_patches
-from flair_scoring.errors import DataError, UsageError
-from flair_scoring.files import write_file
+from flair_scoring.base.errors import DataError, UsageError
+from flair_scoring.base.files import write_file
+from flair_scoring.base.provenance import check_stamp, stamp
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.page import paragraph, render_page, table
-from flair_scoring.provenance import check_stamp, stamp
+from flair_scoring.report.html import paragraph, render_page, table
 
 STRATEGIES = {  # head of the table's column -> key
     "FILT.": "cloud_filter",

@@ -23,7 +23,7 @@ from contents import REFERENCE, input_files, label_files, patches_of_phases
 
 from flair_files import DOMAINS
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import DataError, UsageError
+from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.nomenclature import FLAIR_12
 
 PROGRAMS = ["ingestion_program.zip", "scoring_program.zip"]

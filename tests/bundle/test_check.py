@@ -19,7 +19,7 @@ from bundle_files import KIT, pack, read_zip, run_build
 from check import Findings, _read_competition, check_bundle
 from PIL import Image
 
-from flair_scoring.errors import DataError
+from flair_scoring.base.errors import DataError
 
 NOW = datetime.datetime(2027, 1, 1)
 QUEUE = "b1a0ffa0-1111-4222-8333-444444444444"

@@ -22,7 +22,7 @@ from compute_worker import Outcome, Worker, pack_folder
 from container import Container, namespaces_work
 from sklearn.metrics import jaccard_score
 
-from flair_ingestion.cage import LEVELS
+from flair_ingestion.sandbox.policy import LEVELS
 
 sys.path.append(str(KIT / "tests/submissions"))
 from zoo import ANIMALS, Animal, lay_out
@@ -80,7 +80,7 @@ def test_the_zoo(
     outcome = Worker(tmp_path / "worker").run(change_limits(files, animal.limits), task, submission)
     assert outcome.ingestion
     timing = json.loads(outcome.predicted.get("timing.json", b"{}"))
-    if animal.level != "none" and LEVELS.index(timing["cage"]) < LEVELS.index(animal.level):
+    if animal.level != "none" and LEVELS.index(timing["sandbox"]) < LEVELS.index(animal.level):
         assert "CHEATED" in outcome.ingestion.stderr  # what this kernel cannot prevent is told
         return
     assert outcome.ingestion.returncode == animal.exit_code, outcome.ingestion.stderr
@@ -237,7 +237,7 @@ def test_the_places_that_everybody_knows_are_out_of_reach(
         "data": "/app/input_data",
         "file": "/app/input_data/flair_aerial_metadata.json",
         "output": "/app/output",
-        "port": 9,  # nobody answers, allowed or not: test_cage.py has a server
+        "port": 9,  # nobody answers, allowed or not: test_sandbox.py has a server
     }
     submission = lay_out("reaches_out", tmp_path / "zoo")
     (submission / "targets.json").write_text(json.dumps(places))
@@ -246,8 +246,8 @@ def test_the_places_that_everybody_knows_are_out_of_reach(
     assert outcome.ingestion
     (line,) = [line for line in outcome.ingestion.stderr.splitlines() if "list the data" in line]
     tried = json.loads(line.partition("| ")[2])
-    cage = json.loads(outcome.predicted["timing.json"])["cage"]
-    if LEVELS.index(cage) >= LEVELS.index("files"):
+    sandbox = json.loads(outcome.predicted["timing.json"])["sandbox"]
+    if LEVELS.index(sandbox) >= LEVELS.index("files"):
         allowed = {"write its home", "discard output", "read its own status", "signal the parent"}
         assert {what for what in tried if tried[what]} <= allowed
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from flair_ingestion import runner, seccomp
+from flair_ingestion.sandbox import runner, seccomp
 
 libc = ctypes.CDLL(None, use_errno=True)
 

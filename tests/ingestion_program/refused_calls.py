@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from filtered import call, libc
 
-from flair_ingestion.system_calls import REFUSED, WEIGHED
+from flair_ingestion.sandbox.system_calls import REFUSED, WEIGHED
 
 COLUMN = ["x86_64", "aarch64"].index(platform.machine())
 CLONE, CLOSE_RANGE, TKILL = (WEIGHED[name][COLUMN] or -1 for name in ("clone", "close_range", "tkill"))

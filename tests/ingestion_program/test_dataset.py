@@ -36,8 +36,8 @@ from flair_ingestion.dataset import (
     read_superpatch,
     sample_patches,
 )
-from flair_ingestion.superarea import open_super_area
-from flair_scoring.errors import DataError, UsageError
+from flair_ingestion.dataset.superarea import open_super_area
+from flair_scoring.base.errors import DataError, UsageError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "flair2_real_patches"
 NO_SERIES = SuperArea("D006_2020", AREA, "", "", "")

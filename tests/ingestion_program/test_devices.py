@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from nvidia_driver import Driver
 
-from flair_ingestion import devices
-from flair_ingestion.devices import (
+from flair_ingestion.devices import device as devices
+from flair_ingestion.devices.device import (
     Device,
     choose_device,
     create_gpu_nodes,
@@ -26,7 +26,7 @@ from flair_ingestion.devices import (
     gpu_nodes,
     require_idle,
 )
-from flair_scoring.errors import UsageError
+from flair_scoring.base.errors import UsageError
 
 CPU, FOLDER = Device("cpu", None, None, {}), f"flair2-{os.geteuid()}"
 

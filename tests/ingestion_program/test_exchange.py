@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flair_ingestion.exchange import (
+from flair_ingestion.sandbox.runner import map_request, read_batch
+from flair_ingestion.shared_memory import (
     UNWRITTEN,
     LabelMemory,
     Request,
@@ -20,8 +21,7 @@ from flair_ingestion.exchange import (
     synthetic_request,
     write_request,
 )
-from flair_ingestion.runner import map_request, read_batch
-from flair_scoring.errors import DataError
+from flair_scoring.base.errors import DataError
 
 ODD = 37  # a length that leaves gaps between aligned arrays
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL

@@ -1,4 +1,4 @@
-"""What a submission is told when the cage refuses something, or when its Model does not fit the interface."""
+"""What a submission is told when the sandbox refuses something, or its Model does not fit the interface."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from ingest_command import INGEST
 
-from flair_ingestion import runner
-from flair_ingestion.devices import Device
+from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
+from flair_ingestion.sandbox import runner
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 
@@ -25,7 +25,7 @@ NETWORK = (
 )
 PROCESSES = "use a ThreadPoolExecutor, and num_workers=0 for a DataLoader"
 FILES = "a submission reads its own folder, the installed packages and the system's libraries"
-# Each is run inside the cage, where Model is constructed
+# Each is run inside the sandbox, where Model is constructed
 ATTEMPTS = {
     "weights of torchvision": "import torchvision\ntorchvision.models.resnet18(weights='DEFAULT')",
     "hub": "import torch\ntorch.hub.load('pytorch/vision', 'resnet18')",
@@ -72,7 +72,7 @@ class Model:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Attempt -> what the parent would be told of its failure, as the child describes it in the cage."""
+    """Attempt -> what the parent would be told of its failure, as the child describes it in the sandbox."""
     root = tmp_path_factory.mktemp("explanations")
     folder = root / "submission"
     folder.mkdir()
@@ -81,8 +81,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     (folder / "attempts.json").write_text(json.dumps(ATTEMPTS))
     with Session(open_submission(folder, 9), CPU, read_limits(), time.monotonic() + 120) as session:
         session.start("none")
-        if session.cage_level != "full":
-            pytest.skip("the cage refuses less here")
+        if session.sandbox_level != "full":
+            pytest.skip("the sandbox refuses less here")
         session.load()
         found = json.loads((session._scratch / "told.json").read_text())
     return found
@@ -105,7 +105,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         ("pool of threads", PROCESSES, "multiprocessing/synchronize.py"),
         ("thread that opens", FILES, "concurrent/futures/thread.py"),
         ("linked package", "linked.py is a link to /etc/shadow, which a submission cannot read", "model.py"),
-        ("timer", "the cage refuses some system calls, probably this one", "model.py"),
+        ("timer", "the sandbox refuses some system calls, probably this one", "model.py"),
         ("relative path", "open submission_dir / 'weights.bin'", "model.py"),
         ("no such package", "bring it along in the zip", "model.py"),
         ("attribute", "batch is a dict: write batch['aerial']", "model.py"),
@@ -158,7 +158,7 @@ def test_an_environment_of_links_is_told_before_the_submission_runs(flair_tree: 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/model.py").write_text("class Model: ...")
     command = [tmp_path / "venv/bin/python", "-B", INGEST, flair_tree, tmp_path / "mine", tmp_path / "output"]
-    options = ["--device", "cpu", "--limit-ratio", "0", "--require-cage", "files"]
+    options = ["--device", "cpu", "--limit-ratio", "0", "--require-sandbox", "files"]
     done = subprocess.run([*map(str, command), *options], capture_output=True, text=True)
     assert done.returncode == 2
     assert f"__init__.py is a link to {packages.resolve()}/" in done.stderr

@@ -11,14 +11,15 @@ import pytest
 import torch
 from test_ingestion import measure_as
 
-from flair_ingestion import gpu_memory, ingestion
+from flair_ingestion import gpu_memory
+from flair_ingestion import run as ingestion
 from flair_ingestion.dataset import index_patches
-from flair_ingestion.devices import Device
+from flair_ingestion.devices.device import Device
 from flair_ingestion.gpu_memory import OVERWRITING_SUBMISSION, overwrite_gpu_memory
-from flair_ingestion.ingestion import Plan, run_ingestion
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Conditions
-from flair_scoring.errors import SubmissionError
+from flair_ingestion.run import Plan, run_ingestion
+from flair_scoring.base.errors import SubmissionError
 
 MODEL = runpy.run_path(str(OVERWRITING_SUBMISSION / "model.py"))
 GPU = Device("cuda", "a GPU", "GPU-1", {"cores": 2})

@@ -22,9 +22,9 @@ from ingest_command import INGEST, environment, ingest_command, leftovers, run_i
 
 from copies import copy_folder
 from flair_files import area_folder, write_series
-from flair_ingestion.cage import landlock_version
 from flair_ingestion.dataset import index_patches, read_image, read_superpatch
-from flair_scoring.manifest import verify_manifest
+from flair_ingestion.sandbox.policy import landlock_version
+from flair_scoring.outputs.manifest import verify_manifest
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
 from zoo import lay_out
@@ -57,7 +57,7 @@ TIMING_KEYS = [
         "device",
         "versions",
     ),
-    *("threads", "cage", "harness_sha256", "reference_sha256", "submission_sha256"),
+    *("threads", "sandbox", "harness_sha256", "reference_sha256", "submission_sha256"),
 ]
 
 
@@ -86,7 +86,7 @@ def good_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """OUTPUT and stdout of a run within both limits: 6 patches, 4 per request, a sleeping reference."""
     folder = tmp_path_factory.mktemp("good")
     reference = lay_out_sleeper("reference", 0.3, folder)
-    options = ["--reference", reference, "--limit-seconds", 600, "--require-cage", "process"]
+    options = ["--reference", reference, "--limit-seconds", 600, "--require-sandbox", "process"]
     done = run_ingest(folder, data, lay_out("honest_numpy", folder), folder / "output", *options)
     assert done.returncode == 0, done.stderr
     return folder / "output", done.stdout
@@ -134,7 +134,7 @@ def test_timing_holds_the_keys_of_the_contract_and_adds_up(good_run: tuple[Path,
     assert timing["ratio"] == pytest.approx(timing["inference_seconds"] / timing["reference_seconds"])
     assert timing["reference_seconds"] > 6 * 0.3  # it sleeps that long, the machine adds to it
     assert (timing["limit_ratio"], timing["limit_seconds"]) == (2.5, 600)
-    assert timing["cage"] == ("full" if landlock_version() else "process")
+    assert timing["sandbox"] == ("full" if landlock_version() else "process")
     low, high = sorted(timing["latencies_ms"])
     assert timing["latency_ms"]["min"] == pytest.approx(low)
     assert timing["latency_ms"]["median"] == pytest.approx((low + high) / 2)

@@ -14,18 +14,20 @@ import numpy as np
 import pytest
 import rasterio
 
-from flair_ingestion import devices, ingestion, reference
+from flair_ingestion import reference
+from flair_ingestion import run as ingestion
 from flair_ingestion.dataset import index_patches
-from flair_ingestion.devices import Device
-from flair_ingestion.gpu_states import GpuState
-from flair_ingestion.ingestion import Plan, run_ingestion
+from flair_ingestion.devices import device as devices
+from flair_ingestion.devices.device import Device
+from flair_ingestion.devices.gpu_states import GpuState
+from flair_ingestion.devices.nvidia import Use
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Conditions
-from flair_ingestion.nvidia import Use
 from flair_ingestion.predictions import Predictions
 from flair_ingestion.reference import time_reference
+from flair_ingestion.run import Plan, run_ingestion
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import FlairError, SubmissionError, TimeLimitError, UsageError
+from flair_scoring.base.errors import FlairError, SubmissionError, TimeLimitError, UsageError
 
 CPU = Device("cpu", "a processor", None, {"cores": 2})
 CORNER = 50  # pixels

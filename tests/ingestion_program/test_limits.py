@@ -16,7 +16,7 @@ from flair_ingestion.limits import (
     stop_seconds,
     time_limits,
 )
-from flair_scoring.errors import UsageError
+from flair_scoring.base.errors import UsageError
 
 
 def write(folder: Path, text: str) -> Path:

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flair_ingestion import standstill
 from flair_ingestion.dataset import Patch, index_patches
-from flair_ingestion.devices import Device
+from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
-from flair_ingestion.processes import Family, family
+from flair_ingestion.processes import standstill
+from flair_ingestion.processes.group import Family, family
+from flair_ingestion.processes.standstill import Gaps, Stop, stop_group, was_active
 from flair_ingestion.reading import Readers, start_readers
 from flair_ingestion.scheduling import current_scheduling, restore_scheduling
-from flair_ingestion.standstill import Gaps, Stop, stop_group, was_active
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import SubmissionError
+from flair_scoring.base.errors import SubmissionError
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
 from zoo import lay_out

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nvidia_driver import Driver
 
-from flair_ingestion.nvidia import Gpu, State, Use, list_gpus, read_state, read_use
+from flair_ingestion.devices.nvidia import Gpu, State, Use, list_gpus, read_state, read_use
 
 T4 = Gpu("GPU-aaaa", 0, "NVIDIA T4", "550.1", 15360, 585, 40)
 H200 = Gpu("GPU-bbbb", 1, "NVIDIA H200", "550.1", 143771, 1980, None)

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from flair_ingestion import superarea
-from flair_ingestion.dataset import Patch, SuperArea
-from flair_ingestion.ordering import OPEN_AREAS, areas_to_open, draw_order
+from flair_ingestion.dataset import Patch, SuperArea, superarea
+from flair_ingestion.order import OPEN_AREAS, areas_to_open, draw_order
 
 # Areas of a test set like FLAIR #2's: 193 areas of 10 domains, most of 100 patches; 16,050 patches in all
 TEST_SET = [25] * 28 + [50] * 42 + [75] * 8 + [100] * 95 + [125] * 4 + [150] * 14 + [225, 325]

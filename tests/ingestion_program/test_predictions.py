@@ -12,8 +12,8 @@ import rasterio
 
 from flair_ingestion import predictions
 from flair_ingestion.predictions import Spool, check_output, write_output
-from flair_scoring.errors import UsageError
-from flair_scoring.manifest import verify_manifest
+from flair_scoring.base.errors import UsageError
+from flair_scoring.outputs.manifest import verify_manifest
 
 
 def patches(*ids: str) -> Any:

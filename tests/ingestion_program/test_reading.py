@@ -14,11 +14,11 @@ import pytest
 
 from flair_ingestion import reading
 from flair_ingestion.dataset import Patch, index_patches, read_image
-from flair_ingestion.exchange import SealedRequest
-from flair_ingestion.processes import children
+from flair_ingestion.processes.group import children
 from flair_ingestion.reading import AHEAD, Readers, read_here, start_readers
-from flair_ingestion.runner import map_request, read_batch
-from flair_scoring.errors import DataError, UsageError
+from flair_ingestion.sandbox.runner import map_request, read_batch
+from flair_ingestion.shared_memory import SealedRequest
+from flair_scoring.base.errors import DataError, UsageError
 
 
 def images(requests: Iterator[SealedRequest]) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ import pytest
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
 from flair_ingestion.predictions import write_output
-from flair_ingestion.processes import children
+from flair_ingestion.processes.group import children
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
 from zoo import lay_out
@@ -25,7 +25,9 @@ DRIVER = f"""
 import os, resource, runpy, shutil, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 sys.path[:0] = [{str(INGEST.parent)!r}, {str(INGEST.parents[1] / "scoring_program")!r}]
-from flair_ingestion import child, predictions, scratch, session
+from flair_ingestion import predictions, session
+from flair_ingestion.sandbox import child
+from flair_ingestion.sandbox import scratch
 
 def before(place, name, action):
     original = getattr(place, name)
@@ -183,7 +185,7 @@ def test_a_machine_that_stops_for_a_while_is_counted_and_no_error(
 
 INTERRUPTED = {
     "at the start": "before(session.Session, '__init__', interrupt)",
-    "while the child starts": "before(session.Session, '_enter_cage', interrupt)",
+    "while the child starts": "before(session.Session, '_enter_sandbox', interrupt)",
     "while it loads": "before(session.Session, 'load', interrupt)",
     "while it warms up": "before(session, 'synthetic_request', interrupt)",
     "between requests": "before(predictions.Spool, 'add', interrupt)",
@@ -228,7 +230,7 @@ def test_an_interruption_while_output_is_replaced_comes_after_it(
     assert os.listdir(output.parent) == ["output"]
 
 
-@pytest.mark.parametrize("sent", [1, 2], ids=["before the cage", "while it loads"])
+@pytest.mark.parametrize("sent", [1, 2], ids=["before the sandbox", "while it loads"])
 def test_no_process_outlives_a_killed_parent(flair_tree: Path, tmp_path: Path, sent: int) -> None:
     """It dies right after a message to the child, which it has not read yet."""
     trouble = f"""
@@ -254,7 +256,7 @@ def send(**message):
     control.send(json.dumps(message).encode())
 control.recv(1 << 16)
 names = ("own_session", "no_new_privileges", "root_hidden", "network_refused")
-send(caged=dict.fromkeys(names, True))
+send(sandboxed=dict.fromkeys(names, True))
 send(ready={"versions": {}, "threads": 1, "accelerator": None})
 kind = open(json.loads(control.recv(1 << 16))["load"] + "/model.py").read()
 if kind == "hangs":
@@ -279,13 +281,14 @@ send(ended={})
 MANY_RUNS = """
 import json, math, os, sys, tempfile, threading
 from pathlib import Path
-from flair_ingestion import child, processes
+from flair_ingestion.sandbox import child
+from flair_ingestion.processes import group
 from flair_ingestion.dataset import index_patches
-from flair_ingestion.devices import Device
+from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import FlairError
+from flair_scoring.base.errors import FlairError
 
 folder, runs = Path(sys.argv[2]), int(sys.argv[3])
 child.RUNNER = folder / "runner.py"
@@ -305,7 +308,7 @@ for number in range(runs):
         assert kind in ("dies", "hangs"), error
     assert attempt.completed is (kind in ("answers", "stays")), kind
     memory = int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) / 1024
-    files, below = len(os.listdir("/proc/self/fd")), len(processes.descendants(os.getpid()))
+    files, below = len(os.listdir("/proc/self/fd")), len(group.descendants(os.getpid()))
     found.append([files, below, threading.active_count(), len(os.listdir(tempfile.gettempdir())), memory])
 print(json.dumps(found))
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flair_ingestion import runner
+from flair_ingestion.sandbox import runner
 
 
 @pytest.mark.parametrize("in_use", [True, False])

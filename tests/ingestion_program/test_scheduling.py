@@ -42,7 +42,7 @@ CHANGES = {
 CLOCK = (
     f"import sys; sys.path[:0] = {PACKAGES}\n"
     "from flair_ingestion import scheduling\n"
-    "from flair_scoring.errors import UsageError\n"
+    "from flair_scoring.base.errors import UsageError\n"
     "import json\n"
     "before = scheduling.current_scheduling()\n"
     "assert scheduling.restore_scheduling(before) == []\n"

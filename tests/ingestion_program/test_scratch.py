@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from holders import as_ordinary_user, holder
 
-from flair_ingestion import scratch
-from flair_ingestion.processes import children
-from flair_ingestion.scratch import Holding, ScratchWatch, free_mib, private_folder, scratch_holding
-from flair_ingestion.threads import read
+from flair_ingestion.processes.group import children
+from flair_ingestion.processes.threads import read
+from flair_ingestion.sandbox import scratch
+from flair_ingestion.sandbox.scratch import Holding, ScratchWatch, free_mib, private_folder, scratch_holding
 
 BUILD = """
 import os, sys

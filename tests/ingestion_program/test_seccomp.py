@@ -23,7 +23,7 @@ import pytest
 from filtered import call, libc
 from refused_calls import ATTEMPTS, COLUMN, MADV_PAGEOUT, SIGCONT
 
-from flair_ingestion.system_calls import ABSENT, NEWEST, REFUSED, WITHOUT_EFFECT
+from flair_ingestion.sandbox.system_calls import ABSENT, NEWEST, REFUSED, WITHOUT_EFFECT
 
 TIOCSIG = 0x40045436
 # Where this kernel or its file system has no such thing, there is nothing to refuse

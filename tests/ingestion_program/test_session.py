@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flair_ingestion import cage, standstill
 from flair_ingestion import session as session_module
-from flair_ingestion.child import Child
-from flair_ingestion.devices import Device
-from flair_ingestion.exchange import Request, synthetic_request, write_request
+from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import Limits, read_limits
-from flair_ingestion.processes import processor_seconds
+from flair_ingestion.processes import standstill
+from flair_ingestion.processes.group import processor_seconds
+from flair_ingestion.processes.standstill import Gaps
+from flair_ingestion.sandbox import policy
+from flair_ingestion.sandbox.child import Child
 from flair_ingestion.session import Session
-from flair_ingestion.standstill import Gaps
+from flair_ingestion.shared_memory import Request, synthetic_request, write_request
 from flair_ingestion.submission import open_submission
-from flair_scoring.errors import SubmissionError
+from flair_scoring.base.errors import SubmissionError
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
 from zoo import lay_out
@@ -90,7 +91,7 @@ def test_a_submission_stands_still_between_requests(tmp_path: Path) -> None:
 
 
 def test_without_that_it_would_work_off_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flair_ingestion.child.Child.freeze", lambda child: None)
+    monkeypatch.setattr("flair_ingestion.sandbox.child.Child.freeze", lambda child: None)
     with pytest.raises(SubmissionError, match=r"CHEATED: .* s of work in .* s off the clock"):
         run_with_gaps("works_in_gaps", tmp_path)
 
@@ -149,7 +150,7 @@ def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
 def test_with_a_mere_signal_and_no_filter_it_would_succeed(
     animal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cage, "system_call_filter", lambda *_: None)
+    monkeypatch.setattr(policy, "system_call_filter", lambda *_: None)
     monkeypatch.setattr(Child, "freeze", lambda child: os.killpg(child.pid, signal.SIGSTOP))
     with pytest.raises(SubmissionError, match="CHEATED"):
         run_with_gaps(animal, tmp_path, 12)
@@ -216,7 +217,7 @@ def test_the_submission_has_no_request_before_the_clock_runs(
         send(child, message, descriptors)
 
     monkeypatch.setattr(Child, "send", send_late)
-    monkeypatch.setattr("flair_ingestion.child.Child.freeze", lambda child: None)
+    monkeypatch.setattr("flair_ingestion.sandbox.child.Child.freeze", lambda child: None)
     run_with_gaps("looks_ahead", tmp_path, requests=2)
 
 

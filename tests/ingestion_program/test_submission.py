@@ -18,7 +18,7 @@ import pytest
 
 from flair_ingestion import submission as module
 from flair_ingestion.submission import open_submission, unpack
-from flair_scoring.errors import SubmissionError, UsageError
+from flair_scoring.base.errors import SubmissionError, UsageError
 
 MODEL = b"class Model: ..."
 Files = dict[str, bytes]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flair_ingestion import seccomp
-from flair_ingestion.system_calls import ABSENT, MACHINES, NEWEST, REFUSED, WEIGHED, WITHOUT_EFFECT
+from flair_ingestion.sandbox import seccomp
+from flair_ingestion.sandbox.system_calls import ABSENT, MACHINES, NEWEST, REFUSED, WEIGHED, WITHOUT_EFFECT
 
 HEADERS = {  # for each machine where the kernel's own numbers are on this one
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),

@@ -10,7 +10,7 @@ import pytest
 from ingest_command import run_ingest
 
 from flair_ingestion import session
-from flair_scoring.errors import SubmissionError
+from flair_scoring.base.errors import SubmissionError
 
 SLEEPS = """
 import time, torch

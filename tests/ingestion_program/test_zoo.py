@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flair_ingestion.cage import LEVELS
+from flair_ingestion.sandbox.policy import LEVELS
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
 from run_zoo import observe
@@ -34,7 +34,7 @@ def test_each_animal_ends_with_its_exit_code_and_a_reason(
 ) -> None:
     done, timing = observe(animal, flair_tree, tmp_path)
     output = tmp_path / "output"
-    if animal.level != "none" and LEVELS.index(timing["cage"]) < LEVELS.index(animal.level):
+    if animal.level != "none" and LEVELS.index(timing["sandbox"]) < LEVELS.index(animal.level):
         assert "CHEATED" in done.stderr  # what this kernel cannot prevent is known, and recorded as the level
         return
     assert done.returncode == animal.exit_code, done.stderr

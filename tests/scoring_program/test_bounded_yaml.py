@@ -8,13 +8,13 @@ import tracemalloc
 import pytest
 import yaml
 
-from flair_scoring.bounded_yaml import (
+from flair_scoring.base.bounded_yaml import (
     MAX_DEPTH,
     MAX_VALUES,
     STRANGERS_VALUES,
     parse_strangers_yaml,
 )
-from flair_scoring.settings import parse_settings
+from flair_scoring.base.settings import parse_settings
 
 PLAIN = """
 description: "U-T&T, 12 classes"   # a comment

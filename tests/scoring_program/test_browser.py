@@ -15,10 +15,10 @@ from PIL import Image
 from sample_patches import Patches
 
 from flair_scoring import evaluate
-from flair_scoring.leaderboard import make_board, render_page_of
-from flair_scoring.provenance import stamp
-from flair_scoring.ranking import Result
-from flair_scoring.report import render_report
+from flair_scoring.base.provenance import stamp
+from flair_scoring.ranking.standings import Result
+from flair_scoring.report.leaderboard import make_board, render_page_of
+from flair_scoring.report.result import render_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<img src=http://example.invalid/x onerror=document.title='CHEATED'>"

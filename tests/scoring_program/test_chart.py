@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flair_scoring.chart import histogram, interval_plot, scatter_plot
+from flair_scoring.report.charts import histogram, interval_plot, scatter_plot
 
 VALUES = st.floats(0, 1).map(lambda value: round(value, 4))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
 from flair_scoring import mean_iou
-from flair_scoring.comparison import ALPHA, MAX_EXACT, leader_group_p_values, swap_test
+from flair_scoring.ranking.permutation import ALPHA, MAX_EXACT, leader_group_p_values, swap_test
 
 
 def domains(count: int, seed: int, skill: float = 1.0) -> np.ndarray:

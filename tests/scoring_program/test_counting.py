@@ -17,8 +17,8 @@ import pytest
 import tqdm
 from sample_patches import PLACES, Patches
 
+from flair_scoring.base.errors import UsageError
 from flair_scoring.counting import count_pairs
-from flair_scoring.errors import UsageError
 from flair_scoring.nomenclature import FLAIR_12
 
 PROGRAM = Path(__file__).resolve().parents[2] / "scoring_program"

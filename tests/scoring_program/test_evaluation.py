@@ -18,7 +18,7 @@ from sample_patches import PLACES, Patches, random_mask
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from flair_scoring import evaluate
-from flair_scoring.errors import DataError, PredictionError, UsageError
+from flair_scoring.base.errors import DataError, PredictionError, UsageError
 from flair_scoring.nomenclature import COSIA_16, FLAIR_12, FLAIR_18, Nomenclature
 from flair_scoring.pairing import read_ids
 from flair_scoring.raster import encode_labels, read_raster, write_labels

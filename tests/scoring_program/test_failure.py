@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from outline import Outline
 
-from flair_scoring.errors import DataError, PredictionError, TimeLimitError, UsageError
-from flair_scoring.failure import render_failure
+from flair_scoring.base.errors import DataError, PredictionError, TimeLimitError, UsageError
+from flair_scoring.report.failure import render_failure
 
 FAILED = {"schema": 1, "verdict": "failed", "inference_seconds": 81.25}
 SLOW = FAILED | {"verdict": "over_limit", "ratio": 3.125}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flair_scoring.errors import UsageError
-from flair_scoring.files import make_folder, read_file, require_folder, write_file
+from flair_scoring.base.errors import UsageError
+from flair_scoring.base.files import make_folder, read_file, require_folder, write_file
 
 
 def test_folders_are_made_and_an_older_file_is_replaced(tmp_path: Path) -> None:

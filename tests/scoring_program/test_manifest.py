@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flair_scoring.errors import PredictionError, UsageError
-from flair_scoring.manifest import verify_manifest, write_manifest
+from flair_scoring.base.errors import PredictionError, UsageError
+from flair_scoring.outputs.manifest import verify_manifest, write_manifest
 
 KEY = b"6b6579\n"
 

@@ -16,10 +16,10 @@ from PIL import Image
 from sample_patches import PLACES, Patches
 
 from flair_scoring import evaluate
-from flair_scoring.errors import UsageError
+from flair_scoring.base.errors import UsageError
 from flair_scoring.nomenclature import FLAIR_VALUES
-from flair_scoring.pictures import render_patches
 from flair_scoring.raster import write_labels
+from flair_scoring.report.pictures import render_patches
 
 SCORE = Path(__file__).resolve().parents[2] / "scoring_program" / "score.py"
 

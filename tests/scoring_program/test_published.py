@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.published import read_dataset, read_others, read_published
+from flair_scoring.report.published import read_dataset, read_others, read_published
 
 KIT = Path(__file__).resolve().parents[2]
 SEEDS = KIT.parent / "shared" / "seeds"

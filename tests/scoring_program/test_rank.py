@@ -14,14 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flair_scoring.comparison import swap_test
-from flair_scoring.errors import FlairError
+from flair_scoring.base.errors import FlairError
+from flair_scoring.base.provenance import stamp
 from flair_scoring.evaluation import Evaluation
-from flair_scoring.ingestion_output import IngestionOutput
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.provenance import stamp
-from flair_scoring.ranking import Result, pairwise_p_values, pareto_front, rank_results, read_results
-from flair_scoring.results import write_results
+from flair_scoring.outputs.ingestion_output import IngestionOutput
+from flair_scoring.ranking.permutation import swap_test
+from flair_scoring.ranking.standings import (
+    Result,
+    pairwise_p_values,
+    pareto_front,
+    rank_results,
+    read_results,
+)
+from flair_scoring.writing import write_results
 
 RANK = Path(__file__).resolve().parents[2] / "scoring_program" / "rank.py"
 PIXELS = 512 * 512

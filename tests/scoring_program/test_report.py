@@ -11,8 +11,8 @@ from sample_patches import Patches
 
 from flair_scoring import Evaluation, evaluate, mean_iou
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.page import bar, render_page, table
-from flair_scoring.report import render_report, render_text
+from flair_scoring.report.html import bar, render_page, table
+from flair_scoring.report.result import render_report, render_text
 
 TIMING = {
     "verdict": "within_limit",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flair_scoring.errors import UsageError
-from flair_scoring.manifest import write_manifest
-from flair_scoring.results import prepare_output
+from flair_scoring.base.errors import UsageError
+from flair_scoring.outputs.manifest import write_manifest
+from flair_scoring.writing import prepare_output
 
 WRITTEN = ("confusion.npz", "detailed_results.html", "scores.json")
 

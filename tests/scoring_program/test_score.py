@@ -22,9 +22,9 @@ from sklearn.metrics import confusion_matrix as sklearn_matrix
 from sklearn.metrics import jaccard_score
 
 from copies import copy_folder
-from flair_scoring.manifest import write_manifest
+from flair_scoring.base.provenance import stamp
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.provenance import stamp
+from flair_scoring.outputs.manifest import write_manifest
 from flair_scoring.raster import write_labels
 from programs import run_here
 

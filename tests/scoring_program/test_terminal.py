@@ -7,8 +7,8 @@ import unicodedata
 
 import pytest
 
-from flair_scoring.errors import UsageError, list_problems, run_command
-from flair_scoring.terminal import one_line, printable
+from flair_scoring.base.errors import UsageError, list_problems, run_command
+from flair_scoring.base.terminal import one_line, printable
 
 
 def test_every_control_character_is_escaped_and_all_text_is_kept() -> None:

@@ -16,7 +16,7 @@ import pytest
 import rasterio
 
 from flair_files import AREA, DOMAINS, area_folder, draw_labels, write_raster, write_series
-from flair_scoring.errors import DataError
+from flair_scoring.base.errors import DataError
 
 SCRIPT = Path(__file__).parents[2] / "starting_kit" / "check_dataset.py"
 

@@ -12,7 +12,7 @@ from flair_baseline.config import (
     parse_overrides,
     to_dict,
 )
-from flair_scoring.errors import UsageError
+from flair_scoring.base.errors import UsageError
 
 
 def test_defaults_are_the_papers():

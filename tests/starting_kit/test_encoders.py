@@ -7,8 +7,8 @@ import torch
 
 from flair_baseline.config import load_config, model_options
 from flair_baseline.encoders import check_network
-from flair_baseline.utt import UTT
-from flair_scoring.errors import UsageError
+from flair_baseline.model.utt import UTT
+from flair_scoring.base.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from ingest_command import environment, leftovers
 from zoo import lay_out
 
 import evaluate
-from flair_scoring.errors import DataError, run_command
+from flair_scoring.base.errors import DataError, run_command
 
 KIT = Path(__file__).resolve().parents[2]
 ENDED = evaluate.End(0, "mIoU 0.5000")

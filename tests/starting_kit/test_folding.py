@@ -2,8 +2,8 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from flair_baseline.folding import fold_batch_norm
-from flair_baseline.utt import UTT
+from flair_baseline.model.folding import fold_batch_norm
+from flair_baseline.model.utt import UTT
 
 
 def randomise(model: nn.Module) -> nn.Module:

@@ -49,7 +49,7 @@ def test_imports_that_the_image_lacks_are_found(source: str, missing: list[str])
         "model.py": source.encode(),
         "helpers.py": b"",
         "lib/vendored_thing/__init__.py": b"",
-        "flair_baseline/utt.py": b"from flair_baseline import x",
+        "flair_baseline/model/utt.py": b"from flair_baseline import x",
     }
     assert missing_imports(files, PACKAGES) == dict.fromkeys(missing, "model.py")
 
@@ -57,7 +57,7 @@ def test_imports_that_the_image_lacks_are_found(source: str, missing: list[str])
 def test_the_reference_and_what_package_py_writes_import_nothing_else() -> None:
     submission = open_submission(KIT / "reference_submission", 1000)
     sources = read_sources(submission)
-    assert {"model.py", "flair_baseline/utt.py"} <= sources.keys()
+    assert {"model.py", "flair_baseline/model/utt.py"} <= sources.keys()
     assert missing_imports(sources, PACKAGES) == {}
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flair_scoring.errors import run_command
+from flair_scoring.base.errors import run_command
 from flair_scoring.raster import write_labels
 from sentences import find_faults
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from flair_baseline.metadata import SIZE, DeepestStage, EveryStage, encode_metadata
+from flair_baseline.model.metadata import SIZE, DeepestStage, EveryStage, encode_metadata
 
 PATCH = {
     "date": "2018-03-31",

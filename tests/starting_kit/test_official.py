@@ -27,15 +27,15 @@ import torch
 from official_recipe import CASES, METADATA, STEP, draw_inputs, draw_tensors, hash_labels
 from safetensors.torch import load_file
 
-from flair_baseline import inference
 from flair_baseline.checkpoint import read_config
 from flair_baseline.config import load_config, model_options
-from flair_baseline.metadata import encode_metadata
+from flair_baseline.model import inference
+from flair_baseline.model.metadata import encode_metadata
+from flair_baseline.model.utt import UTT
 from flair_baseline.official import convert as convert_tensors
 from flair_baseline.official import read_official
 from flair_baseline.packaging import pack_checkpoint, write_submission
-from flair_baseline.utt import UTT
-from flair_scoring.errors import DataError
+from flair_scoring.base.errors import DataError
 from programs import run_here
 
 TOLERANCE = 1e-4  # of the largest score

@@ -11,22 +11,22 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from flair_baseline import inference
 from flair_baseline.checkpoint import read_config, read_provenance
 from flair_baseline.config import load_config, model_options
-from flair_baseline.packaging import MODULES, pack_checkpoint, write_submission
-from flair_baseline.patches import make_loader
-from flair_baseline.training import train
-from flair_baseline.utt import UTT
+from flair_baseline.model import inference
+from flair_baseline.model.utt import UTT
+from flair_baseline.packaging import pack_checkpoint, write_submission
+from flair_baseline.training.loader import make_loader
+from flair_baseline.training.loop import train
 from flair_ingestion.dataset import Patch, index_patches, read_image, read_superpatch
-from flair_scoring.errors import DataError, UsageError
+from flair_scoring.base.errors import DataError, UsageError
 from programs import run_here
 
 SMALL = (
     *("encoder=tu-mobilenetv3_small_050", "encoder_weights=null", "decoder_channels=[8, 8, 8, 8, 8]"),
     *("aerial_pooling=4", "superpatch_size=16", "epochs=1", "workers=0", "device=cpu"),
 )
-# what the platform's child process does, less the cage: only the submission is on the path
+# what the platform's child process does, less the sandbox: only the submission is on the path
 CHILD = """
 import pathlib, sys
 folder = pathlib.Path(sys.argv[1])
@@ -90,7 +90,7 @@ def test_a_packaged_model_needs_nothing_of_the_kit(run: Path, flair_tree: Path, 
     done = subprocess.run([*child, str(tmp_path / "answer.pt")], cwd=empty, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = torch.load(tmp_path / "answer.pt")
-    assert answer["modules"] == len(MODULES)
+    assert answer["modules"] == 12  # the packages flair_baseline and flair_baseline.model, ten modules of the model
     assert answer["foreign"] == []
     assert answer["sizes"] == (3, size)
 
@@ -179,8 +179,8 @@ def test_the_same_checkpoint_makes_the_same_zip(run: Path, tmp_path: Path):
 
 
 def test_only_a_new_or_empty_folder_is_filled(tmp_path: Path):
-    write_submission(tmp_path / "new", {"flair_baseline/utt.py": b"1"})
-    assert (tmp_path / "new/flair_baseline/utt.py").read_bytes() == b"1"
+    write_submission(tmp_path / "new", {"flair_baseline/model/utt.py": b"1"})
+    assert (tmp_path / "new/flair_baseline/model/utt.py").read_bytes() == b"1"
     with pytest.raises(UsageError, match="a folder that is empty or new"):
         write_submission(tmp_path / "new", {"model.py": b"2"})
     assert not (tmp_path / "new/model.py").exists()

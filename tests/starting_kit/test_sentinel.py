@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from flair_baseline.sentinel import find_clear_dates, find_days_of_year, pad_series, prepare_series
-from flair_baseline.utt import OFFICIAL_DAY
+from flair_baseline.model.sentinel import find_clear_dates, find_days_of_year, pad_series, prepare_series
+from flair_baseline.model.utt import OFFICIAL_DAY
 
 EPOCH = datetime.date(1970, 1, 1)
 SIZE = 10

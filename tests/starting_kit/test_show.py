@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flair_baseline.portrait import Portrait, draw
+from flair_baseline.plots import Portrait, draw
 from flair_ingestion.dataset import SuperPatch
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import write_labels

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import rasterio
 
-from flair_baseline import toy
 from flair_baseline.config import load_config
-from flair_baseline.patches import PatchDataset
-from flair_baseline.toy_areas import PATCHES, SIZES, Share, Size, plan_areas
+from flair_baseline.training.loader import PatchDataset
 from flair_ingestion.dataset import check_patches, index_patches, read_superpatch
-from flair_scoring.errors import UsageError
+from flair_scoring.base.errors import UsageError
+from flair_toy import dataset as toy
+from flair_toy.areas import PATCHES, SIZES, Share, Size, plan_areas
 
 SCRIPT = Path(__file__).parents[2] / "starting_kit" / "make_toy_dataset.py"
 AREA = r"(D\d{3}_20\d\d)/(Z\d+_[AFHNU]{2})"

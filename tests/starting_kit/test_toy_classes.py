@@ -19,10 +19,10 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flair_baseline.toy_aerial import draw_flight, draw_patch, draw_units
-from flair_baseline.toy_classes import LOOK_OF, LOOKS, MEAN, PEAK, SWING, YEAR
-from flair_baseline.toy_landscape import CELL, draw_landscape, survey
-from flair_baseline.toy_sentinel import class_fractions, draw_dates, draw_series
+from flair_toy.aerial import draw_flight, draw_patch, draw_units
+from flair_toy.classes import LOOK_OF, LOOKS, MEAN, PEAK, SWING, YEAR
+from flair_toy.landscape import CELL, draw_landscape, survey
+from flair_toy.sentinel import class_fractions, draw_dates, draw_series
 
 LOOK_ALIKES = [look.classes for look in LOOKS if len(look.classes) > 1]
 PAIRS = [(group[0], other) for group in LOOK_ALIKES for other in group[1:]]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flair_baseline.toy_areas import PATCHES, SIZES, plan_areas
-from flair_baseline.toy_metadata import draw_metadata
+from flair_toy.areas import PATCHES, SIZES, plan_areas
+from flair_toy.metadata import draw_metadata
 
 RECORDS = Path(__file__).parents[2].parent / "shared" / "data" / "flair1_toy_metadata.json"
 Record = dict[str, Any]

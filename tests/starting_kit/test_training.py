@@ -17,19 +17,26 @@ from safetensors.torch import load_file
 from sklearn.metrics import jaccard_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flair_baseline import patches, training
 from flair_baseline.checkpoint import read_provenance
 from flair_baseline.config import Config, describe_keys, load_config, model_options, to_dict
-from flair_baseline.history import draw_curves
-from flair_baseline.interruption import command_that_goes_on
-from flair_baseline.learner import make_learner, standardise_series
-from flair_baseline.metadata import encode_metadata
-from flair_baseline.patches import index_training_patches, make_loader, measure_series
-from flair_baseline.training import best_row, epochs_since_lowest_loss, explained_failures, take_step, train
-from flair_baseline.utt import UTT
-from flair_baseline.validation import class_weights
+from flair_baseline.model.metadata import encode_metadata
+from flair_baseline.model.utt import UTT
+from flair_baseline.training import loader as patches
+from flair_baseline.training import loop as training
+from flair_baseline.training.history import draw_curves
+from flair_baseline.training.interruption import command_that_goes_on
+from flair_baseline.training.learner import make_learner, standardise_series
+from flair_baseline.training.loader import index_training_patches, make_loader, measure_series
+from flair_baseline.training.loop import (
+    best_row,
+    epochs_since_lowest_loss,
+    explained_failures,
+    take_step,
+    train,
+)
+from flair_baseline.training.validation import class_weights
 from flair_ingestion.dataset import index_patches, read_image, read_labels, read_superpatch
-from flair_scoring.errors import DataError, UsageError, run_command
+from flair_scoring.base.errors import DataError, UsageError, run_command
 from flair_scoring.nomenclature import FLAIR_12
 from programs import run_here
 

@@ -5,9 +5,9 @@ import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 
-from flair_baseline.folding import fold_batch_norm
-from flair_baseline.unet import UNet
-from flair_baseline.upsampling import DecoderBlock
+from flair_baseline.model.folding import fold_batch_norm
+from flair_baseline.model.unet import UNet
+from flair_baseline.model.upsampling import DecoderBlock
 
 
 def random_block(inputs: int, skip: int, outputs: int) -> UnetDecoderBlock:

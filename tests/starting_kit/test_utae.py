@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from flair_baseline import ltae
-from flair_baseline.ltae import encode_days, masked_group_norm
-from flair_baseline.utae import UTAE, reflect, weigh_dates
+from flair_baseline.model import ltae
+from flair_baseline.model.ltae import encode_days, masked_group_norm
+from flair_baseline.model.utae import UTAE, reflect, weigh_dates
 
 DATES = 5
 

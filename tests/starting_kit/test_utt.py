@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from flair_baseline.fusion import Fusion, crop_centre
-from flair_baseline.utt import UTT
+from flair_baseline.model.fusion import Fusion, crop_centre
+from flair_baseline.model.utt import UTT
 
 OFFICIAL_TOTAL = (
     27_254_744  # the official U-T&T without metadata (facts of the challenge, 27.3 M in Table IV)

@@ -71,7 +71,7 @@ def visit(animal: Animal, data: Path, device: str) -> tuple[str, str]:
 def draw_data(folder: Path, device: str) -> Path:
     """A few patches; on a machine with a GPU the toy set's, which need no further package."""
     if device == "cuda":
-        from flair_baseline.toy import make_toy_dataset
+        from flair_toy.dataset import make_toy_dataset
 
         make_toy_dataset(folder / "toy", "tiny", 2022)
         return folder / "toy"

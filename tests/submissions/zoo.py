@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 class Animal:
     """A submission, ingestion's exit code, what its message says, keys of limits.yaml that it needs.
 
-    `level`: the cage that it takes to stop it. `open`: nothing stops it yet, as THREATS.md says.
+    `level`: the sandbox that it takes to stop it. `open`: nothing stops it yet, as THREATS.md says.
     """
 
     name: str

@@ -1,0 +1,120 @@
+"""How the GPU runs while a submission is timed: clock, power, and what keeps the clock down.
+
+Another process looks at it, twice a second: a thread would share the interpreter's lock with the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import IO
+
+from flair_ingestion.devices.nvidia import State, read_state
+from flair_ingestion.sandbox import policy
+from flair_ingestion.sandbox.child import clock
+
+MAX_CLOCK_DIFFERENCE = 0.05  # between reference and submission, as a fraction; more is told
+_INTERVAL = 0.5  # seconds
+_SHARE_OF_REASON = 0.1  # a reason that is there less often is not told
+_PROGRAM = "from flair_ingestion.devices.gpu_states import serve; serve()"
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """Medians over a time: clock in MHz, power in watts; what has kept the clock down in a tenth of it."""
+
+    clock_mhz: float | None
+    power_watts: float | None
+    reasons: list[str]
+
+
+class GpuWatch:
+    """What was seen of the GPU so far."""
+
+    def __init__(self, seen: IO[bytes]) -> None:
+        self._seen = seen
+
+    def between(self, begin: float, end: float) -> GpuState | None:
+        """How the GPU ran between two times on `child.clock`; None if it was not looked at."""
+        size = os.fstat(self._seen.fileno()).st_size
+        text = os.pread(
+            self._seen.fileno(), size, 0
+        )  # moves no position: the other process writes at its own
+        rows = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+        return summarise([State(**state) for then, state in rows if begin <= then <= end])
+
+
+def summarise(states: Sequence[State]) -> GpuState | None:
+    """Medians of the states, and the reasons that many of them have; None if there is no state."""
+    if not states:
+        return None
+    counts = Counter(reason for state in states for reason in state.reasons)
+    return GpuState(
+        _median([state.clock_mhz for state in states]),
+        _median([state.power_watts for state in states]),
+        sorted(reason for reason, count in counts.items() if count >= _SHARE_OF_REASON * len(states)),
+    )
+
+
+def describe_difference(reference: GpuState | None, submission: GpuState | None) -> str | None:
+    """A sentence if the GPU's clock was another one for the submission than for the reference."""
+    if not (reference and submission and reference.clock_mhz and submission.clock_mhz):
+        return None
+    low, high = sorted([reference.clock_mhz, submission.clock_mhz])
+    if high <= low * (1 + MAX_CLOCK_DIFFERENCE):
+        return None
+    return (
+        f"the GPU ran at {submission.clock_mhz:.0f} MHz for the submission{_because(submission)} and at "
+        f"{reference.clock_mhz:.0f} MHz for the reference{_because(reference)}"
+    )
+
+
+@contextmanager
+def watch_gpu(uuid: str, processors: set[int] | None) -> Iterator[GpuWatch]:
+    """Look at this GPU until the end of the `with` block, on these processors (None: on all).
+
+    To be entered before a submission starts, which would be taken for the parent of the process that looks.
+    """
+    with tempfile.TemporaryFile() as seen:
+        looker = subprocess.Popen(
+            [sys.executable, "-P", "-B", "-c", _PROGRAM, uuid],
+            stdin=subprocess.DEVNULL,
+            stdout=seen,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it finds what we have found
+            start_new_session=True,  # Ctrl-C reaches this process alone
+        )
+        try:
+            if processors:
+                os.sched_setaffinity(looker.pid, processors)
+            yield GpuWatch(seen)
+        finally:
+            looker.kill()
+            looker.wait()
+
+
+def serve() -> None:
+    """The program of the process that looks: a line of JSON, the time and the state, each time."""
+    policy.shield_parent()
+    parent = os.getppid()
+    while os.getppid() == parent:
+        print(json.dumps([clock(), asdict(read_state(sys.argv[1]))]), flush=True)
+        time.sleep(_INTERVAL)
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _because(state: GpuState) -> str:
+    return f" ({', '.join(state.reasons)})" if state.reasons else ""

@@ -1,0 +1,160 @@
+"""The processes of a submission, as /proc shows them: which there are, whether they stand still, their end.
+
+The parent is a child subreaper: a process that a submission detaches becomes its child and is found, too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Set
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flair_ingestion.processes.look import KeptFiles, lists_children, look_at
+from flair_ingestion.processes.memory import held_mib as held_mib
+from flair_ingestion.processes.memory import peak_mib as peak_mib
+from flair_ingestion.processes.memory import resident_mib
+from flair_ingestion.processes.threads import read, thread_ids
+
+_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
+_END_SECONDS = 30.0
+_CLOCK_OF_PROCESS = 2  # the processor time of all its threads, also of those that have ended
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process; `resident_mib` counts the pages that it shares with others in full."""
+
+    pid: int
+    parent: int
+    group: int
+    threads: int
+    resident_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One process of a family, and the state of each of its threads: a letter of proc(5), or look.UNSEEN."""
+
+    pid: int
+    states: dict[int, str]
+
+
+def list_processes() -> list[Process]:
+    """All processes that /proc shows, zombies included."""
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+    return [process for pid in pids if (process := _read_process(pid))]
+
+
+def children(pid: int) -> set[int]:
+    """Direct children of a process, zombies included."""
+    return {process.pid for process in list_processes() if process.parent == pid}
+
+
+def descendants(pid: int, spared: Set[int] = frozenset()) -> list[Process]:
+    """All processes below `pid`, but not the trees of `spared`."""
+    by_parent: dict[int, list[Process]] = {}
+    for process in list_processes():
+        if process.pid not in spared:
+            by_parent.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    pending = [pid]
+    while pending:
+        below = by_parent.get(pending.pop(), [])
+        found += below
+        pending += [process.pid for process in below]
+    return found
+
+
+def family(
+    pid: int, spared: Set[int] = frozenset(), files: KeptFiles | None = None, starter: int | None = None
+) -> list[Family]:
+    """A child of ours and all processes below it, and below us, but not the trees of `spared`.
+
+    Faster with `files`, kept from one call to the next, and with `starter`, the thread of ours that has
+    started `pid`: no other one but our main thread, which gets all orphans, can become a parent of them.
+    Orphans come to us while others are looked at, so our own children are read last.
+    """
+    files = files or KeptFiles(0)
+    found: dict[int, Family] = {}
+    seen = set(spared)
+    pending = {pid}
+    while pending := pending - seen:
+        while pending:
+            process = pending.pop()
+            seen.add(process)
+            states, below = look_at(process, files)
+            if states:
+                found[process] = Family(process, states)
+            pending |= below - seen
+        pending = _below_us(spared, files, starter)
+    return list(found.values())
+
+
+def thread_states(family: Iterable[Family]) -> dict[int, str]:
+    """The state of every thread, as `family` has seen it."""
+    return {tid: state for process in family for tid, state in process.states.items()}
+
+
+def processor_seconds(pids: Iterable[int]) -> dict[int, float] | None:
+    """The processor time of each of these processes that is not gone; None where the kernel does not tell."""
+    try:
+        time.clock_gettime(_clock(os.getpid()))
+    except OSError:
+        return None
+    seconds = {}
+    for pid in pids:
+        with suppress(OSError):
+            seconds[pid] = time.clock_gettime(_clock(pid))
+    return seconds
+
+
+def end_descendants(spared: Set[int]) -> None:
+    """Kill and reap everything below this process but `spared`, until nothing is left.
+
+    Groups first: the kernel ends one as a whole, however fast it forks. Session holds Ctrl-C back meanwhile
+    (flair_scoring/base/interrupts.py): a second one must not leave half of it running.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    while left := descendants(os.getpid(), spared):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"processes {[process.pid for process in left]} cannot be killed")
+        for group in {process.group for process in left} - {os.getpgrp()}:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        for process in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid, signal.SIGKILL)
+        for process in left:
+            with suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
+        time.sleep(0.005)
+
+
+def _below_us(spared: Set[int], files: KeptFiles, starter: int | None) -> set[int]:
+    """Children of our threads, or of two of them; everything below us where the kernel has no such lists."""
+    me = os.getpid()
+    if not lists_children():
+        return {process.pid for process in descendants(me, spared)}
+    ours = thread_ids(me) if starter is None else {me, starter}
+    return set().union(*(files.own_children(tid) for tid in ours))
+
+
+def _clock(pid: int) -> int:
+    return (~pid << 3) | _CLOCK_OF_PROCESS
+
+
+def _read_process(pid: int) -> Process | None:
+    """One process; None if it is gone, or somebody else's where those cannot be seen."""
+    try:
+        fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()  # from the third one of proc(5) on
+    except OSError:
+        return None
+    if not fields:
+        return None
+    state = fields[0]
+    parent, group, threads, pages = (int(fields[index]) for index in (1, 2, 17, 21))
+    main_has_ended = state == b"Z" and threads > 1
+    return Process(pid, parent, group, threads, resident_mib(pid) if main_has_ended else pages * _PAGE_MIB)

@@ -1,0 +1,116 @@
+"""The memory that processes hold together, and the most that one of them has held."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from flair_ingestion.processes import holdings
+from flair_ingestion.processes.holdings import Holdings, look_into
+from flair_ingestion.processes.threads import (
+    MEMORY,
+    HiddenError,
+    distinct,
+    living_thread,
+    place,
+    read,
+    refuse_hidden,
+)
+
+_NOTHING_KNOWN: Mapping[int, float] = MappingProxyType({})
+_OWN = ("VmRSS", "VmSwap", "VmPTE")  # resident, swapped out, and the tables that say where all pages are
+
+
+class _Process(Protocol):
+    @property
+    def pid(self) -> int: ...
+
+
+def held_mib(family: Iterable[_Process], enough: float, known: Mapping[int, float] = _NOTHING_KNOWN) -> float:
+    """Memory of these processes together in MiB, with that of files in memory that they have open or mapped.
+
+    Never counted too low for `enough`: the quick sum counts a shared page once per process. Where that is
+    above `enough` (MiB), the kernel's proportional sums are read, which takes milliseconds per GiB. `known`:
+    MiB of memfds by inode, for those that are mapped. Infinite if a process hides what it holds.
+
+    Not seen are memfds under way in a socket, buffers of pipes and sockets and, for want of a privilege
+    (holdings.Mapping), the rest of a memfd of which a part is mapped: a container's limit covers them.
+    """
+    try:
+        device = holdings.memory_device()
+        held = {process.pid: found for process in family if (found := look_into(process.pid, device))}
+        files = _files_mib(held.values(), known)
+        quick = files + sum(_sum_mib(one.status, *_OWN) for one in held.values())
+        return quick if quick <= enough else _exact_mib(held, files)
+    except HiddenError:
+        return math.inf
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of one process; infinite if it hides that, 0 once it is gone."""
+    return _told_mib(pid, "VmRSS", math.inf)
+
+
+def peak_mib(pid: int) -> float:
+    """The most resident memory that one process has held so far, in MiB; 0 once it is gone or hides it."""
+    return _told_mib(pid, "VmHWM", 0.0)
+
+
+def _told_mib(pid: int, name: str, hidden: float) -> float:
+    try:
+        living = living_thread(pid)
+    except HiddenError:
+        return hidden
+    return _sum_mib(living[1], name) if living else 0.0
+
+
+def _sum_mib(report: bytes, *names: str) -> float:
+    """The sum of these lines of a `status` or `smaps_rollup`; a line that is not there counts nothing."""
+    lines = re.findall(rb"^(?:%s):\s+(\d+) kB" % "|".join(names).encode(), report, re.M)
+    return sum(map(int, lines)) / 2**10
+
+
+def _files_mib(held: Iterable[Holdings], known: Mapping[int, float]) -> float:
+    """What the files in memory take that processes have open or mapped; each once."""
+    sizes: dict[int, float] = {}
+    mapped: dict[int, holdings.Mapping] = {}
+    for one in held:
+        for status in one.open:
+            if status.st_dev == holdings.memory_device():
+                sizes[status.st_ino] = status.st_blocks * holdings.BLOCK_MIB
+        for part in one.mapped:
+            if part.inode not in mapped or mapped[part.inode].end_mib < part.end_mib:
+                mapped[part.inode] = part
+    for inode, part in mapped.items():
+        if inode not in sizes:
+            sizes[inode] = known[inode] if inode in known else part.size_mib()
+    return sum(sizes.values())
+
+
+def _exact_mib(held: Mapping[int, Holdings], files: float) -> float:
+    """Memory by the kernel's proportional sums: a page of n processes counts as an n-th for each.
+
+    Some processes share all of their memory: it counts once.
+    """
+    apart = set(distinct((one.tid for one in held.values()), MEMORY))
+    private = shared = 0.0
+    for pid, one in held.items():
+        if one.tid in apart:
+            sums = _proportional(place(pid, one.tid))
+            of_files = _sum_mib(sums, "Pss_Shmem")
+            own = _sum_mib(sums, "Pss", "SwapPss") + _sum_mib(one.status, "VmPTE") - of_files
+            private += own if sums else _sum_mib(one.status, *_OWN)
+            shared += of_files
+    return private + max(shared, files)  # a mapped file is in both
+
+
+def _proportional(thread: str) -> bytes:
+    """`smaps_rollup` of a process; empty if it is gone. May raise HiddenError."""
+    try:
+        return read(f"{thread}/smaps_rollup")
+    except PermissionError:
+        refuse_hidden(thread)
+    return b""

@@ -1,0 +1,184 @@
+"""One ingestion: the reference's time, the submission's time and predictions, the verdict, OUTPUT."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flair_ingestion.dataset import Patch
+from flair_ingestion.devices.device import require_idle
+from flair_ingestion.devices.gpu_states import describe_difference
+from flair_ingestion.gpu_memory import overwrite_gpu_memory
+from flair_ingestion.limits import (
+    MAX_ATTEMPTS,
+    MAX_GREY_ZONE,
+    exceeded,
+    needs_another_attempt,
+    scatter_problem,
+    shifted,
+    time_limits,
+)
+from flair_ingestion.measurement import Attempt, Conditions, measure
+from flair_ingestion.order import draw_order
+from flair_ingestion.predictions import Predictions, Spool
+from flair_ingestion.reference import time_drift, time_reference
+from flair_ingestion.sandbox.child import clock
+from flair_ingestion.submission import Submission, open_submission
+from flair_ingestion.timing import Record, describe
+from flair_scoring.base.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
+
+# By how much attempts of one submission may differ. Rounding and a busy machine stay below that
+MAX_TIME_RATIO, MAX_CHANGED_PIXELS = 1.25, 0.05
+
+_STEADY = "free the machine of other work, and run again"
+
+# Writes OUTPUT: timing.json's content, and the predictions unless the run has failed
+Write = Callable[[dict[str, Any], Predictions | None], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is asked to do: the submission, the reference (None: no relative limit), the order's seed.
+
+    `cache`: where the reference's time is kept. `strict`: a reference that scatters too much ends the run.
+    """
+
+    source: Path
+    reference: Submission | None
+    order_seed: int
+    cache: Path | None = None
+    strict: bool = False
+
+
+def run_ingestion(
+    plan: Plan, patches: Sequence[Patch], conditions: Conditions, write: Write
+) -> dict[str, Any]:
+    """Time a submission against its limits and write its predictions; the content of timing.json.
+
+    A submission that fails or is too slow leaves timing.json only, and its error is raised again. UsageError
+    without any output: the machine is too unsteady for a verdict.
+    """
+    limits = conditions.limits
+    record = Record(conditions.device, limits, len(patches), order_seed=plan.order_seed)
+    with Spool(len(patches), MAX_ATTEMPTS if limits.ratio or limits.seconds else 1) as spool:
+        try:
+            record.submission = open_submission(plan.source, limits.submission_mib)
+            _set_limits(record, plan, patches, conditions)
+            _attempt_until_decided(record, plan, patches, conditions, spool)
+        except TimeLimitError as error:
+            _check_drift(record, plan, patches, conditions)
+            _check_gpu(record)
+            write(describe(record, error), None)
+            raise
+        except (SubmissionError, PredictionError) as error:
+            write(describe(record, error), None)
+            raise
+        _check_drift(record, plan, patches, conditions)
+        _check_gpu(record)
+        try:
+            _require_same_work(record, spool)
+        except SubmissionError as error:
+            write(describe(record, error), None)
+            raise
+        timing = describe(record, None)
+        write(timing, spool.files(record.counted_place))
+    return timing
+
+
+def _set_limits(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
+    """Time the reference, if there is one, and work out the limits; UsageError if it scatters too much."""
+    if plan.reference:
+        record.reference = time_reference(plan.reference, patches, conditions, plan.cache)
+    standard_error = record.reference.standard_error if record.reference else 0.0
+    if problem := scatter_problem(standard_error):
+        if plan.strict:
+            raise UsageError(problem)
+        print(f"warning: {problem}", file=sys.stderr)
+    record.time_limits = time_limits(conditions.limits, record.reference_seconds, standard_error)
+    for limit in record.time_limits:
+        print(f"limit: {limit.sentence}, grey zone {limit.grey:.1%}", file=sys.stderr)
+
+
+def _attempt_until_decided(
+    record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions, spool: Spool
+) -> None:
+    """Run the submission, again while its time is in a grey zone; raises TimeLimitError if over a limit.
+
+    Each attempt is a fresh process with a fresh copy of the submission, on a GPU with memory that was just
+    overwritten. It gets the patches in the same order and keeps its own labels: those of the attempt whose
+    time counts are the predictions.
+    """
+    assert record.submission
+    limits, ordered = record.time_limits, draw_order(patches, plan.order_seed)
+    while not record.attempts or needs_another_attempt([a.seconds for a in record.attempts], limits):
+        attempt = Attempt()
+        record.attempts.append(attempt)
+        spool.begin_attempt()
+        try:
+            overwrite_gpu_memory(conditions)
+            measure(record.submission, ordered, conditions, attempt, limits, spool.add)
+        except TimeLimitError:
+            if len(record.attempts) == 1 or clock() > conditions.wall:
+                raise
+    seconds = record.counted.seconds
+    if limit := exceeded(seconds, limits):
+        raise TimeLimitError(f"{seconds:.4g} s of inference; the limit is {limit.sentence}")
+
+
+def _require_same_work(record: Record, spool: Spool) -> None:
+    """Raises SubmissionError if the attempts differ in time or labels by more than chance explains.
+
+    An attempt can leave notes for the next one, in what the kernel has read from the disk. So attempts must
+    do the same work: then such notes are worth little. UsageError if the reference says that it was the
+    machine.
+    """
+    seconds = [attempt.seconds for attempt in record.attempts]
+    if max(seconds) > MAX_TIME_RATIO * min(seconds):
+        told = f"the submission's attempts took {', '.join(f'{one:.4g}' for one in seconds)} s"
+        if record.drift is not None and abs(record.drift - 1) > MAX_GREY_ZONE:
+            raise UsageError(f"{told}, and the reference has changed as well: {_STEADY}")
+        raise SubmissionError(
+            f"{told}; the same patches must take the same time, within {MAX_TIME_RATIO - 1:.0%}. If another "
+            "program was in the way, submit again"
+        )
+    whole = [place for place, attempt in enumerate(record.attempts) if attempt.completed]
+    changed = max((spool.difference(record.counted_place, place) for place in whole), default=0.0)
+    if changed > MAX_CHANGED_PIXELS:
+        raise SubmissionError(
+            f"the submission's attempts differ in {changed:.1%} of the pixels; the same patches must get the "
+            f"same labels, within {MAX_CHANGED_PIXELS:.0%}"
+        )
+
+
+def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
+    """Time the reference once more; raises UsageError if its new time would turn the verdict.
+
+    A shift within the grey zone turns nothing. Without a relative limit, or without time left for it, the
+    reference is not timed again.
+    """
+    limit = next((limit for limit in record.time_limits if limit.relative), None)
+    if not (plan.reference and record.reference and limit) or clock() > conditions.wall:
+        return
+    record.drift = time_drift(plan.reference, record.reference, patches, conditions)
+    if record.drift is None:
+        print("warning: no time was left (wall_seconds) to time the reference once more", file=sys.stderr)
+        return
+    if abs(record.drift - 1) <= limit.grey:
+        return
+    told = f"the reference takes {record.drift:.3g} times as long after the submission as before it"
+    before, after = record.time_limits, shifted(record.time_limits, record.drift)
+    seconds = record.counted.expected_seconds(len(patches))
+    if (exceeded(seconds, before) is None) != (exceeded(seconds, after) is None):
+        raise UsageError(f"{told}, and with that time the verdict would be another one: {_STEADY}")
+    print(f"warning: {told}; the verdict would be the same with that time", file=sys.stderr)
+
+
+def _check_gpu(record: Record) -> None:
+    """Tell of a clock that has changed; raises UsageError if somebody else uses the GPU by now."""
+    before = record.reference.gpu if record.reference else None
+    if told := describe_difference(before, record.counted.gpu):
+        print(f"warning: {told}", file=sys.stderr)
+    require_idle(record.device, "perhaps it was during the run: run again when it is free")

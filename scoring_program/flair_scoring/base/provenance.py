@@ -1,0 +1,45 @@
+"""Who wrote an artefact: the schema, kit version and commit that every file of the kit carries."""
+
+from __future__ import annotations
+
+import functools
+import reprlib
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flair_scoring.base.errors import DataError
+
+KIT_VERSION = "0.1.0"
+SCHEMA = 1
+
+
+@functools.cache
+def commit() -> str:
+    """Commit of the kit: from the COMMIT file of a built bundle, else from git, else 'unknown'."""
+    package = Path(__file__).parents[1]
+    recorded = package / "COMMIT"
+    if recorded.is_file():
+        return recorded.read_text().strip()
+    git = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def stamp(nomenclature: str = "flair-12") -> dict[str, Any]:
+    """Fields that begin every artefact: schema, kit version, commit, nomenclature."""
+    return {"schema": SCHEMA, "kit_version": KIT_VERSION, "commit": commit(), "nomenclature": nomenclature}
+
+
+def check_stamp(fields: Mapping[str, Any], path: Path) -> None:
+    """Refuse an artefact of another schema; raises DataError with the file and both schemas."""
+    found = fields.get("schema")
+    if found != SCHEMA:
+        raise DataError(
+            f"{path}: schema {reprlib.repr(found)}, this kit (version {KIT_VERSION}) reads schema {SCHEMA}; "
+            "write the file again with this version"
+        )

@@ -1,0 +1,142 @@
+"""What ingestion hands to scoring: predictions, timing.json and, on the platform, proof that it completed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flair_scoring.base.bounded_json import read_json
+from flair_scoring.base.bounded_yaml import parse_strangers_yaml
+from flair_scoring.base.errors import DataError, PredictionError, TimeLimitError
+from flair_scoring.base.files import read_file
+from flair_scoring.base.provenance import check_stamp
+from flair_scoring.base.terminal import one_line
+from flair_scoring.outputs.manifest import verify_manifest
+
+TIMING = "timing.json"
+_RECORD_BYTES = 1 << 16  # of what the platform's worker writes
+_TIMING_BYTES = 16 << 20  # about 20 for each request
+_MOST = 1e12  # of any number, in its unit
+_MAX_TEXT = 4000  # characters of the reason that are shown
+_NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds", "requests")
+
+
+@dataclass(frozen=True)
+class IngestionOutput:
+    """Where the predictions are (a folder, or their paths), and timing.json: parsed, and its path.
+
+    `timing` is empty and `timing_file` None for predictions that were made without ingestion.
+    """
+
+    predictions: Path | list[str]
+    timing: dict[str, Any]
+    timing_file: Path | None
+
+
+def open_output(folder: Path) -> IngestionOutput:
+    """The output of ingestion, or any other folder with predictions.
+
+    Raises TimeLimitError or PredictionError with ingestion's reason if its verdict is not `within_limit`.
+    """
+    if not (folder / TIMING).is_file():
+        return IngestionOutput(folder, {}, None)
+    timing = read_timing(folder)
+    _require_within_limit(timing)
+    predictions = folder / "predictions"
+    return IngestionOutput(predictions if predictions.is_dir() else folder, timing, folder / TIMING)
+
+
+def open_platform_output(folder: Path, key: bytes) -> IngestionOutput:
+    """The output of ingestion as the platform's worker hands it over: only what a signed manifest names.
+
+    A file in the submission, a program of its own or a failed ingestion lead to no score: PredictionError or
+    TimeLimitError with the reason.
+    """
+    _require_success(folder, key)
+    files, timing = read_signed_timing(folder, key)
+    _require_within_limit(timing)
+    predictions = [str(folder / name) for name in files if name.startswith("predictions/")]
+    return IngestionOutput(predictions, timing, folder / TIMING)
+
+
+def read_signed_timing(folder: Path, key: bytes) -> tuple[list[str], dict[str, Any]]:
+    """The names of a manifest that is signed with `key`, and timing.json, which must be among them.
+
+    Raises PredictionError with the reason if ingestion did not write them so.
+    """
+    files = verify_manifest(folder, key)["files"]
+    if TIMING not in files:
+        raise PredictionError(f"{folder}: the manifest does not name {TIMING}; run ingestion to its end")
+    return list(files), read_timing(folder)
+
+
+def read_timing(folder: Path) -> dict[str, Any]:
+    """timing.json of `folder`; PredictionError if it is missing or damaged, DataError for another schema.
+
+    Verdict and reason can be printed on a terminal.
+    """
+    path = folder / TIMING
+    try:
+        timing = read_json(path, _TIMING_BYTES)
+    except (OSError, ValueError):
+        timing = None
+    if not isinstance(timing, dict):
+        raise PredictionError(f"{path}: missing or damaged; run ingestion again")
+    check_stamp(timing, path)
+    wrong = [name for name in _NUMBERS if timing.get(name) is not None and not _is_amount(timing[name])]
+    if wrong:
+        raise PredictionError(
+            f"{path}: {', '.join(wrong)} must be numbers or null, from 0 to {_MOST:g}; run ingestion again"
+        )
+    if not isinstance(timing.get("requests") or 0, int):
+        raise PredictionError(f"{path}: requests must be a whole number; run ingestion again")
+    latencies = timing.get("latencies_ms") or []
+    if not isinstance(latencies, list) or not all(map(_is_amount, latencies)):
+        raise PredictionError(
+            f"{path}: latencies_ms must be a list of numbers from 0 to {_MOST:g}; run ingestion again"
+        )
+    for name in ("verdict", "reason"):
+        if not isinstance(timing.get(name), str | None):
+            raise PredictionError(f"{path}: {name} must be a text or null; run ingestion again")
+        if timing.get(name):
+            timing[name] = one_line(timing[name][:_MAX_TEXT])
+    return timing
+
+
+def _is_amount(value: Any) -> bool:
+    """Whether a value is a number from 0 that no sum or product takes out of a float's range."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
+
+
+def _require_within_limit(timing: dict[str, Any]) -> None:
+    verdict = timing.get("verdict")
+    reason = timing.get("reason") or f"its {TIMING} gives no reason and the verdict {verdict!r}"
+    if verdict == "over_limit":
+        raise TimeLimitError(f"over the time limit: {reason}")
+    if verdict != "within_limit":
+        raise PredictionError(f"ingestion failed: {reason}")
+
+
+def _require_success(folder: Path, key: bytes) -> None:
+    """The worker's own record must say that ingestion ended with 0 and that nothing else ran."""
+    path = folder / "metadata"
+    try:
+        record = parse_strangers_yaml(read_file(path, _RECORD_BYTES))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict):
+        raise PredictionError(f"{path}: missing or damaged; the platform's worker writes it after ingestion")
+    if record.get("exitCode") is not None:
+        raise PredictionError(
+            "the submission ran in a container of its own; remove the command from its metadata file: only "
+            "ingestion may run it"
+        )
+    code = record.get("ingestionExitCode")
+    if code != 0 or isinstance(code, bool):
+        try:
+            _, timing = read_signed_timing(folder, key)
+        except (PredictionError, DataError):  # ingestion that cannot start leaves what others have put there
+            timing = {"verdict": "within_limit"}
+        _require_within_limit(timing)
+        raise PredictionError(f"ingestion ended with exit code {code!r:.60}; its log says why")

@@ -1,0 +1,214 @@
+"""confusion.npz, the confusion matrices of an evaluation as a file, and its shards put together again."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flair_scoring.base.bounded_zip import open_zip, read_entry
+from flair_scoring.base.errors import DataError, list_problems
+from flair_scoring.base.files import read_file
+from flair_scoring.base.provenance import check_stamp, stamp
+from flair_scoring.evaluation import Evaluation
+from flair_scoring.nomenclature import NOMENCLATURES
+from flair_scoring.pairing import AREA, DOMAIN
+from flair_scoring.raster import PATCH_SIZE
+
+NAME = "confusion.npz"
+_TEXTS = ("ids", "domains", "areas", "notes")
+_MAX_BYTES = 128 << 20  # packed or not; all of FLAIR, 77,762 patches, takes 113 MB with the most classes
+_MAX_ARRAYS = 32
+_MAX_DOMAINS = 500  # France has 96 departments; the test of differences takes 0.5 MB for each
+_MAX_COUNT = 1 << 40  # pixels in one cell; France has 1.4 * 10^13 at 20 cm
+
+
+def encode_matrices(evaluation: Evaluation, per_domain: bool = False) -> bytes:
+    """npz with `ids`, `domains`, `areas`, `matrices` uint32 (N, K+1, K+1), one per patch, `notes`, the stamp.
+
+    With `per_domain` only `domains`, `matrices` int64 (D, K+1, K+1) and the stamp: the rows of a patch's
+    matrix would tell participants how many pixels of each class its hidden mask has.
+    """
+    if per_domain:
+        domains = evaluation.domain_matrices
+        arrays: dict[str, Any] = {
+            "domains": np.array(list(domains)),
+            "matrices": np.stack(list(domains.values())),
+        }
+    else:
+        arrays = {name: np.array(getattr(evaluation, name), dtype=str) for name in _TEXTS}
+        arrays["matrices"] = evaluation.matrices
+    buffer = io.BytesIO()
+    arrays |= {name: np.array(value) for name, value in stamp(evaluation.nomenclature.name).items()}
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def read_matrices(path: Path) -> Evaluation:
+    """The evaluation that `encode_matrices` wrote, one matrix per patch; DataError for any other file."""
+    arrays = _read(path)
+    if "ids" not in arrays and "domains" in arrays:
+        raise DataError(f"{path}: has no ids, as --platform writes it; score again without --platform")
+    return _make_evaluation(arrays, path)
+
+
+def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
+    """Sum over each domain, int64 (K+1, K+1) by domain, of either kind of file; DataError for any other."""
+    arrays = _read(path)
+    if "ids" in arrays:
+        return _make_evaluation(arrays, path).domain_matrices
+    domains, matrices = arrays.get("domains", np.empty(0)), arrays.get("matrices", np.empty(0))
+    nomenclature = NOMENCLATURES.get(str(arrays.get("nomenclature")))
+    side = nomenclature.other + 1 if nomenclature else 0
+    if (
+        matrices.shape != (domains.size, side, side)
+        or matrices.dtype != np.int64
+        or domains.ndim != 1
+        or not _are_places(domains, DOMAIN)
+        or not 0 < len(set(domains.tolist())) == domains.size <= _MAX_DOMAINS
+        or not 0 <= matrices.min() <= matrices.max() <= _MAX_COUNT
+        or not _are_patches(matrices.sum(axis=(1, 2)))
+    ):
+        raise DataError(f"{path}: domains and matrices do not fit together; score its predictions again")
+    return {domains[place].item(): matrices[place] for place in np.argsort(domains)}
+
+
+def _are_places(names: np.ndarray, form: re.Pattern[str]) -> bool:
+    """Whether all are texts of that form, or empty for a reference in no such folder."""
+    different = set(names.tolist())  # few of many
+    return names.dtype.kind == "U" and all(not name or form.fullmatch(name) for name in different)
+
+
+def _are_patches(pixels: np.ndarray) -> bool:
+    """Whether each sum is that of whole patches, one at least."""
+    return bool((pixels > 0).all() and (pixels % PATCH_SIZE**2 == 0).all())
+
+
+def _make_evaluation(arrays: dict[str, np.ndarray], path: Path) -> Evaluation:
+    if not _is_whole(arrays):
+        raise DataError(f"{path}: ids and matrices do not fit together; score its predictions again")
+    texts = {name: tuple(arrays[name].tolist()) for name in _TEXTS}
+    nomenclature = NOMENCLATURES[str(arrays["nomenclature"])]
+    return Evaluation(nomenclature=nomenclature, matrices=arrays["matrices"], **texts)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an npz of ours."""
+    try:
+        content = read_file(path, _MAX_BYTES)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); expected a {NAME} of score.py"
+        ) from None
+    try:
+        arrays = _decode(content)
+    except Exception:  # what numpy raises for a damaged header is not documented
+        raise DataError(f"{path}: not a whole {NAME} of score.py; score its predictions again") from None
+    check_stamp({name: array.item() for name, array in arrays.items() if array.ndim == 0}, path)
+    return arrays
+
+
+def _decode(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an npz by name; no array is made that is larger than its file says in bytes."""
+    with open_zip(content) as archive:
+        entries = archive.infolist()
+        names = [entry.filename.removesuffix(".npy") for entry in entries]
+        if not len(set(names)) == len(names) <= _MAX_ARRAYS:
+            raise ValueError("too many arrays, or two of one name")
+        if sum(entry.file_size for entry in entries) > _MAX_BYTES:
+            raise ValueError("unpacks to too much")
+        arrays = [_decode_array(read_entry(archive, entry, entry.file_size)) for entry in entries]
+    return dict(zip(names, arrays, strict=True))
+
+
+def _decode_array(content: bytes) -> np.ndarray:
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, columns_first, dtype = readers[version](stream)
+    if dtype.kind not in "Uiuf" or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError("is not an array of texts or numbers of that size")
+    order: Any = "F" if columns_first else "C"
+    array: np.ndarray = np.ndarray(shape, dtype, content, stream.tell(), order=order)
+    if dtype.kind == "U":
+        "".join(array.ravel().tolist()).encode()  # ValueError for what is no text
+    return array
+
+
+def merge(paths: Sequence[Path]) -> Evaluation:
+    """One evaluation from shards of it over other patches each: the same as scored at once.
+
+    A path is a confusion.npz or the folder of one. Raises DataError with all problems: folders without a
+    confusion.npz, files that are damaged, of several nomenclatures, or share patches.
+    """
+    shards: dict[Path, Evaluation] = {}
+    problems = []
+    for path in paths:
+        if path.is_dir() and not (path / NAME).exists():
+            problems.append(f"{path}: holds no {NAME}; score this shard again, its page says why it failed")
+            continue
+        file = path / NAME if path.is_dir() else path
+        try:
+            shards[file] = read_matrices(file)
+        except DataError as error:
+            problems.append(str(error))
+    if len(shards) + len(problems) < len(paths):
+        problems.append("a file is named twice")
+    names = {shard.nomenclature.name for shard in shards.values()}
+    if len(names) > 1:
+        problems.append(f"several nomenclatures: {', '.join(sorted(names))}")
+    for (first, one), (second, other) in combinations(shards.items(), 2):
+        if shared := sorted(set(one.ids) & set(other.ids)):
+            problems.append(f"{first} and {second} share {len(shared)} patches, the first {shared[0]}")
+    if problems:
+        raise DataError(list_problems("the files do not add up to one evaluation", problems))
+    return _concatenate(shards)
+
+
+def _is_whole(arrays: dict[str, np.ndarray]) -> bool:
+    """All arrays are there and agree: an id, a domain, an area and 512 x 512 pixels for every matrix."""
+    try:
+        matrices = arrays["matrices"]
+        patches, side = len(matrices), NOMENCLATURES[str(arrays["nomenclature"])].other + 1
+        ids = arrays["ids"].tolist()
+        return (
+            matrices.dtype == np.uint32
+            and matrices.shape == (patches, side, side)
+            and bool((matrices.sum(axis=(1, 2)) == PATCH_SIZE**2).all())
+            and all(arrays[name].shape == (patches,) for name in ("ids", "domains", "areas"))
+            and all(arrays[name].dtype.kind == "U" for name in _TEXTS)
+            and _are_places(arrays["domains"], DOMAIN)
+            and _are_places(arrays["areas"], AREA)
+            and len(set(arrays["domains"].tolist())) <= _MAX_DOMAINS
+            and arrays["notes"].ndim == 1
+            and len(set(ids)) == patches > 0
+            and set(map(len, ids)) == {6}
+            and re.fullmatch(r"\d*", "".join(ids), re.ASCII) is not None
+        )
+    except (KeyError, IndexError, TypeError):
+        return False
+
+
+def _concatenate(shards: dict[Path, Evaluation]) -> Evaluation:
+    parts = list(shards.values())
+    ids = [id for part in parts for id in part.ids]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    domains = [domain for part in parts for domain in part.domains]
+    areas = [area for part in parts for area in part.areas]
+    return Evaluation(
+        nomenclature=parts[0].nomenclature,
+        ids=tuple(ids[place] for place in order),
+        domains=tuple(domains[place] for place in order),
+        areas=tuple(areas[place] for place in order),
+        matrices=np.concatenate([part.matrices for part in parts])[order],
+        notes=(
+            f"Files that were scored apart and put together: {len(parts)}.",
+            *(f"{path}: {note}" for path, part in shards.items() for note in part.notes),
+        ),
+    )

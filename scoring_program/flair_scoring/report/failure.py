@@ -1,0 +1,64 @@
+"""detailed_results.html where there is no score: the verdict, the reason and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flair_scoring.base.errors import FlairError, PredictionError, TimeLimitError
+from flair_scoring.report.html import paragraph, render_page
+from flair_scoring.report.result import provenance_table
+
+_LONGEST = 4000  # characters of a reason: a submission's own exception may be a part of it
+
+_AT_HOME = (
+    "Evaluate the same submission at home: starting_kit/evaluate.py runs the same two programs and shows "
+    "what the submission prints. Mend what the reason names, and submit again."
+)
+_FASTER = (
+    "Make the inference faster, and submit again. At home starting_kit/evaluate.py measures a submission in "
+    "the same way; the page Timing of the competition says what counts."
+)
+_AGAIN = (
+    "If the reason names what to change, change it and submit again. If it does not, submit the same once "
+    "more, and write to the organizers if that fails as well."
+)
+_ORGANIZERS = "Please write to the organizers: the log of the scoring step tells them the reason."
+_NOT_TOLD = "Scoring stopped at a problem of the competition's data, of its programs or of the machine."
+
+
+def render_failure(error: Exception, timing: dict[str, Any], platform: bool) -> str:
+    """The page for an evaluation that ended with `error`; `timing` is timing.json, empty if there is none.
+
+    With `platform` participants read it, so it tells no error of the organizer's data and programs.
+    """
+    refused = isinstance(error, TimeLimitError | PredictionError)
+    reason = str(error) if isinstance(error, FlairError) else f"{type(error).__name__}: {error}"
+    verdict, advice = _judge(error, timing, platform)
+    return render_page(
+        "FLAIR #2: no score",
+        paragraph("Verdict", "soft"),
+        paragraph(verdict, "score"),
+        "<h2>Reason</h2>",
+        *map(paragraph, _shorten(reason if refused or not platform else _NOT_TOLD).splitlines()),
+        "<h2>What to do</h2>",
+        paragraph(advice),
+        "<h2>About the run</h2>",
+        provenance_table({name: value for name, value in timing.items() if name != "reason"}),
+    )
+
+
+def _judge(error: Exception, timing: dict[str, Any], platform: bool) -> tuple[str, str]:
+    """The verdict in a few words, and what to do."""
+    if isinstance(error, TimeLimitError):
+        return "over the time limit", _FASTER
+    if isinstance(error, PredictionError) and timing.get("verdict") == "failed":
+        return "failed", _AT_HOME
+    if not platform:
+        return "not scored", "Mend what the reason names, and score again."
+    if isinstance(error, PredictionError):
+        return "refused", _AGAIN
+    return "not scored", _ORGANIZERS
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"

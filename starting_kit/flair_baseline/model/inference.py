@@ -1,0 +1,99 @@
+"""The baseline as a submission: this module, with those it imports, travels in the package.
+
+It computes what the trained network computes and leaves out the rest: batch norm is folded, the satellite
+branch scores nothing, feature maps are stored channels last, the order in which argmax is cheap too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from flair_baseline.model.folding import fold_batch_norm
+from flair_baseline.model.metadata import encode_metadata
+from flair_baseline.model.sentinel import pad_series, prepare_series
+from flair_baseline.model.utt import UTT, choose_labels
+
+NOTICE = """\
+######################################################################
+{weights} is missing.
+This U-T&T is UNTRAINED: it is good for timing only, its labels mean nothing.
+######################################################################"""
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # of CPUs that compute in bfloat16 instead of imitating it
+
+
+class Model:
+    """U-T&T from config.json and weights.safetensors, in float32 unless a subclass says otherwise.
+
+    With an `untrained_seed` in config.json the weights may be missing: the network is drawn from that seed.
+    """
+
+    bfloat16 = False  # autocast, on GPUs and CPUs that have the instructions; a few labels change
+    compiled = False  # torch.compile of the U-Net; takes its time in the warm-up, on the CPU needs a compiler
+
+    def __init__(self, submission_dir: Path, device: torch.device) -> None:
+        settings = json.loads((submission_dir / "config.json").read_text(encoding="utf-8"))
+        self.settings, self.device = settings, device
+        self.batch_size, self.superpatch_size = settings["batch_size"], settings["superpatch_size"]
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.manual_seed(settings.get("untrained_seed", 0))
+        self.network = UTT(**settings["model"])
+        weights = submission_dir / "weights.safetensors"
+        if weights.is_file() or "untrained_seed" not in settings:
+            self.network.load_state_dict(load_file(weights))
+        else:
+            print(NOTICE.format(weights=weights.name), file=sys.stderr, flush=True)
+        fold_batch_norm(self.network.eval())
+        self.network.to(device).to(memory_format=torch.channels_last)
+        self.autocast = self.bfloat16 and computes_in_bfloat16(device)
+        if self.compiled:
+            compile_unet(self.network)
+
+    @torch.inference_mode()
+    def predict(self, batch: dict[str, Any]) -> Tensor:
+        """Class indices uint8 (B, 512, 512) for a batch of the platform."""
+        inputs = {"aerial": batch["aerial"]}
+        if self.settings["model"]["satellite"]:
+            inputs |= self._prepare_satellite(batch)
+        if self.settings["model"]["metadata"]:
+            inputs["metadata"] = torch.stack([encode_metadata(one) for one in batch["metadata"]])
+        moved = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            scores, _ = self.network.score(**moved)
+        return choose_labels(scores, batch["aerial"].shape[-1])
+
+    def _prepare_satellite(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        stored = zip(batch["sentinel"], batch["sentinel_masks"], batch["sentinel_dates"], strict=True)
+        options = {key: self.settings[key] for key in ("cloud_filter", "cloud_rule", "monthly_average")}
+        options["official_days"] = self.settings["model"]["official_layers"]
+        prepared = [
+            prepare_series(data.numpy(), masks.numpy(), dates.numpy(), **options)
+            for data, masks, dates in stored
+        ]
+        series, days, present = pad_series([series for series, _ in prepared], [days for _, days in prepared])
+        inputs = {"series": series, "days": days}
+        return inputs if present is None else inputs | {"present": present}
+
+
+def compile_unet(network: UTT) -> None:
+    """Have encoder and decoder compiled, in place, at the first call with each batch size.
+
+    Not the U-TAE, a small part of the work: it would be compiled again, on the clock, when a series comes
+    that is longer or shorter than those of the warm-up.
+    """
+    for part in (network.unet.encoder, network.unet.decoder):
+        part.compile(dynamic=False)
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast on the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    cpu = Path("/proc/cpuinfo")
+    return cpu.is_file() and any(flag in cpu.read_text() for flag in BFLOAT16_FLAGS)

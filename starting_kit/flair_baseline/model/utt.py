@@ -1,0 +1,125 @@
+"""U-T&T, the datapaper's model: a U-Net reads the aerial patch, a U-TAE the Sentinel-2 series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flair_baseline.model.fusion import Fusion, crop_centre
+from flair_baseline.model.metadata import DeepestStage, EveryStage
+from flair_baseline.model.unet import UNet
+from flair_baseline.model.utae import UTAE, WIDTHS
+
+CLASSES = 13  # the 12 scored ones and *other*
+PATCH_SIZE = 512  # pixels
+OFFICIAL_DAY = 134  # 15 May of 2021, from which the official code counts back (sentinel.find_official_days)
+
+
+def choose_labels(scores: Tensor, size: int) -> Tensor:
+    """The class with the highest score: (B, classes, n, n) -> uint8 (B, size, size), enlarged if n < size."""
+    labels = scores.argmax(1).to(torch.uint8)
+    return labels if labels.shape[-1] == size else F.interpolate(labels[None], size=(size, size))[0]
+
+
+class UTT(nn.Module):
+    """The whole model; without the satellite branch it is the paper's U-Net baseline.
+
+    It has 27,249,318 parameters, and 38,816 more with `metadata`, added to `metadata_stages`. The official
+    code's 27,254,744 include fusion layers for the input, which nothing reads (4,581), and a second satellite
+    head (845) in place of the one that the paper crops. `official_layers` has them too, scales aerial patches
+    to 0..1 and counts days back from 15 May as that code does, so that its checkpoints can be converted;
+    with metadata for the "deepest" stage that makes 27,260,296.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet34",
+        encoder_weights: str | None = None,
+        decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+        aerial_pooling: int = 1,
+        satellite: bool = True,
+        metadata: bool = False,
+        metadata_stages: Literal["every", "deepest"] = "every",
+        official_layers: bool = False,
+        channels: Literal["RVB", "RVBI", "RVBIE"] = "RVBIE",
+    ) -> None:
+        super().__init__()
+        self.official_layers = official_layers
+        self.unet = UNet(
+            encoder,
+            encoder_weights,
+            decoder_channels,
+            aerial_pooling,
+            CLASSES,
+            official_layers,
+            len(channels),
+        )
+        counts = self.unet.encoder.out_channels
+        # stage 0 is the input itself; some encoders have a placeholder without channels as stage 1
+        self.stages = [stage for stage, count in enumerate(counts) if stage > 0 and count > 0]
+        widths = [counts[stage] for stage in self.stages]
+        self.metadata: EveryStage | DeepestStage | None = None
+        if metadata:
+            rows = PATCH_SIZE // (aerial_pooling * 2 ** len(decoder_channels))
+            self.metadata = EveryStage(widths) if metadata_stages == "every" else DeepestStage(rows)
+        self.utae = UTAE(classes=CLASSES) if satellite else None
+        unused = counts[:1] if official_layers else []
+        self.fusion = Fusion(WIDTHS[0], [*unused, *widths]) if satellite else None
+        self.official_head = nn.Conv2d(WIDTHS[0], CLASSES, 1) if satellite and official_layers else None
+        if self.utae is not None and self.fusion is not None and official_layers:
+            # read by nothing, so without gradients, for which distributed training would wait
+            for unread in (self.utae.out_conv, self.fusion.cropped[0], self.fusion.collapsed[0]):
+                unread.requires_grad_(False)
+
+    def forward(
+        self,
+        aerial: Tensor,
+        series: Tensor | None = None,
+        days: Tensor | None = None,
+        present: Tensor | None = None,
+        metadata: Tensor | None = None,
+        drop_satellite: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Class scores of the aerial and of the satellite branch.
+
+        aerial uint8 (B, 5, H, W); series float32 (B, T, 10, S, S) reflectances; days float32 (B, T) of the
+        year; present bool (B, T), False where a date only pads the batch, None when none does; metadata
+        float32 (B, 45) as `encode_metadata` makes them. `drop_satellite` is the paper's modality dropout: the
+        aerial branch is told nothing by the other, which still scores.
+        Returns scores (B, 13, H / p, W / p), p the pooling, and (B, 13, 10, 10) of the patch's Sentinel-2
+        pixels, or None without the branch.
+        """
+        scores, embedding = self.score(aerial, series, days, present, metadata, drop_satellite)
+        if self.utae is None or embedding is None:
+            return scores, None
+        if self.official_head is not None:
+            return scores, self.official_head(crop_centre(embedding))
+        return scores, crop_centre(self.utae.score(embedding))
+
+    def score(
+        self,
+        aerial: Tensor,
+        series: Tensor | None = None,
+        days: Tensor | None = None,
+        present: Tensor | None = None,
+        metadata: Tensor | None = None,
+        drop_satellite: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, but with the satellite embedding (B, 64, S, S) in place of its scores."""
+        features, embedding = self.unet.encode(aerial), None
+        stages = [features[stage] for stage in self.stages]
+        if self.metadata is not None:
+            assert metadata is not None
+            stages = self.metadata(stages, metadata)
+        if self.utae is not None and self.fusion is not None:
+            assert series is not None
+            assert days is not None
+            embedding = self.utae(series, OFFICIAL_DAY - days if self.official_layers else days, present)
+            stages = self.fusion(stages, embedding, drop_satellite)
+        for stage, feature in zip(self.stages, stages, strict=True):
+            features[stage] = feature
+        return self.unet.decode(features), embedding

@@ -1,0 +1,87 @@
+"""Training on several ranks: the processes that torchrun starts, on one machine or many.
+
+Without torchrun there is one rank, and every function here does what one rank needs: next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from flair_scoring.base.errors import UsageError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def joined_ranks() -> Iterator[None]:
+    """Inside, the ranks of torchrun know each other: gloo for tensors on the CPU, NCCL for those on GPUs.
+
+    UsageError when there are more ranks on this machine than GPUs, if it has any.
+    """
+    if not distributed.is_torchelastic_launched():
+        yield
+        return
+    if torch.cuda.is_available():
+        if local_rank() >= (gpus := torch.cuda.device_count()):
+            raise UsageError(
+                f"{local_rank() + 1} processes or more, but {gpus} GPUs on this machine; start one per GPU, "
+                "or hide the GPUs with CUDA_VISIBLE_DEVICES= and train on the CPU"
+            )
+        torch.cuda.set_device(local_rank())
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, from 0; rank 0 is the one that writes."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many ranks there are."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def local_rank() -> int:
+    """Number of this process on its machine: the GPU that it uses."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def share_of_rank(items: Sequence[T]) -> Sequence[T]:
+    """This rank's run of neighbouring items; every item belongs to exactly one rank."""
+    first, end = (len(items) * (rank() + place) // world_size() for place in (0, 1))
+    return items[first:end]
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of the ranks' tensors, which must be of one shape and dtype; on every rank, in place."""
+    if distributed.is_initialized():
+        distributed.all_reduce(tensor)
+    return tensor
+
+
+def from_rank_0(value: Any) -> Any:
+    """Rank 0's value, on every rank: other machines may not see the files that it has read."""
+    if not distributed.is_initialized():
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def average_buffers(model: nn.Module) -> None:
+    """Give all ranks the mean of their batch-norm statistics; under SyncBatchNorm they are equal already."""
+    if distributed.is_initialized():
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                distributed.all_reduce(buffer)
+                buffer /= world_size()
