@@ -63,7 +63,7 @@ class Finding:
 def audit(submission: Submission, patches: Sequence[Patch], conditions: Conditions) -> Iterator[Finding]:
     """All findings, as they come; raises what `measure` raises if the submission fails."""
     order = np.random.default_rng(SEED).permutation(len(patches))
-    shuffled = run(submission, [patches[place] for place in order], conditions)
+    shuffled = run(submission, [patches[index] for index in order], conditions)
     # Whole requests, so that the second time they hold the same patches
     count, size = -(-len(patches) // shuffled.size), shuffled.size
     once = list(itertools.islice(itertools.cycle(patches), count * size))
