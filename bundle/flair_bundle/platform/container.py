@@ -124,7 +124,7 @@ def _mount_all(container: Container) -> None:
 
 
 def _kit_folders() -> list[Path]:
-    """The folders of the kit, to be hidden: a file of the kit must not stand in for one that the bundle lacks."""
+    """The folders of the kit. They are hidden: no file of them may replace one that the bundle lacks."""
     names = ("flair_scoring", "flair_ingestion", "flair_toy", "flair_baseline")
     specs = [importlib.util.find_spec(name) for name in names]
     installed = {Path(spec.origin).parents[1] for spec in specs if spec and spec.origin}

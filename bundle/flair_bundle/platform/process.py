@@ -28,7 +28,7 @@ def run_step(
     environment: Mapping[str, str] | None,
     show: bool,
     timeout: float | None = None,
-    stop: Callable[[], None] | None = None,
+    stop: Callable[[], object] | None = None,
 ) -> Step:
     """Run `command` to its end; an exception here, such as Ctrl-C, kills it first and then calls `stop`.
 

@@ -36,8 +36,8 @@ _COMMON = {
 }
 _PREDICTION = {"$input": "/app/input_data"} | _COMMON | {"$predictions": "/app/output"}
 _SCORING = {"$input": "/app/input"} | _COMMON | {"$predictions": "/app/input/res"}
-# When the files of a submission without a metadata file are copied beside the results, by version of the worker
-BEFORE_INGESTION, AT_SCORING, NEVER = "before ingestion", "at scoring", "never"
+# When a worker copies the files of a submission without a metadata file beside the results
+BEFORE_INGESTION, AT_SCORING, NEVER = COPIES = ("before ingestion", "at scoring", "never")
 _METADATA = ("metadata.yaml", "metadata")
 
 
@@ -101,9 +101,7 @@ class Worker:
         scores = json.loads((scored / "scores.json").read_bytes())
         return Outcome("Finished", own, ingestion, scoring, output, scored, report, scores)
 
-    def _predict(
-        self, task: Mapping[str, Path], submission: Path
-    ) -> tuple[Step | None, Step, Path | None]:
+    def _predict(self, task: Mapping[str, Path], submission: Path) -> tuple[Step | None, Step, Path | None]:
         """The submission's own program, ingestion, and the folder of the output; None if it is refused."""
         job = self.folder / "prediction"
         output, ingested = _make(job / "output"), _unpack(submission, job / "ingested_program")
@@ -138,7 +136,9 @@ class Worker:
         }
         if "reference_data" in task:
             _unpack(task["reference_data"], job / "input/ref")
-        shutil.copytree(predicted, job / "input/res")  # through a zip, in which links become what they lead to
+        shutil.copytree(
+            predicted, job / "input/res"
+        )  # through a zip, in which links become what they lead to
         if self.copies == AT_SCORING:
             files = _unpack(submission, job / "submission")
             if not _has_metadata(files) or (files / "metadata").exists():
