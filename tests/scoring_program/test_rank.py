@@ -19,7 +19,7 @@ from flair_scoring.base.provenance import stamp
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.outputs.ingestion_output import IngestionOutput
-from flair_scoring.ranking.permutation import swap_test
+from flair_scoring.ranking.permutation import permutation_test
 from flair_scoring.ranking.standings import (
     Result,
     pairwise_p_values,
@@ -167,7 +167,7 @@ def test_csv_and_json_hold_the_whole_table(tmp_path: Path) -> None:
     with (tmp_path / "board.csv").open() as file:
         first, second, failed = csv.DictReader(file)
     assert (first["name"], first["rank"], first["group"], first["p_above"]) == ("one", "1", "1", "")
-    p_value = swap_test(*(np.stack(list(e.domain_matrices.values())) for e in (one, other)))
+    p_value = permutation_test(*(np.stack(list(e.domain_matrices.values())) for e in (one, other)))
     assert float(second["p_above"]) == pytest.approx(p_value)
     assert float(second["miou"]) == pytest.approx(other.miou)
     assert float(second["iou_water"]) == pytest.approx(other.iou[4])

@@ -22,7 +22,7 @@ _SIGNS_AT_ONCE = 1 << 9
 _ROUNDING = 1e-12
 
 
-def swap_test(first: np.ndarray, second: np.ndarray, seed: int = 2022) -> float:
+def permutation_test(first: np.ndarray, second: np.ndarray, seed: int = 2022) -> float:
     """Two-sided p-value of the difference in mIoU of two submissions on the same domains.
 
     Both are matrices (D, K+1, K+1), one per domain in the same order. All 2^D exchanges up to 17 domains, so

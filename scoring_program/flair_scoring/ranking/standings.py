@@ -21,7 +21,7 @@ from flair_scoring.metrics import mean_iou
 from flair_scoring.outputs.ingestion_output import TIMING, read_timing
 from flair_scoring.outputs.matrices import NAME as MATRICES
 from flair_scoring.outputs.matrices import read_domain_matrices
-from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS, leader_group_p_values, swap_test
+from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS, leader_group_p_values, permutation_test
 from flair_scoring.ranking.time_basis import Basis, most_common_basis, time_basis
 from flair_scoring.writing import SCORES
 
@@ -118,7 +118,7 @@ def rank_results(results: Sequence[Result]) -> list[Standing]:
         p_values = leader_group_p_values(matrices[len(groups) :])
         to_leader = to_leader or p_values.tolist()
         groups += [max(groups, default=0) + 1] * int((p_values >= ALPHA).sum())
-    above = [swap_test(*pair) for pair in pairwise(matrices)]
+    above = [permutation_test(*pair) for pair in pairwise(matrices)]
     return [
         Standing(place + 1, result, groups[place], to_leader[place], above[place - 1] if place else None)
         for place, result in enumerate(scored)
@@ -132,7 +132,7 @@ def pairwise_p_values(results: Sequence[Result]) -> np.ndarray | None:
     matrices = [np.stack(list(result.domains.values())) for result in results]
     found = np.ones((len(results), len(results)))
     for first, second in combinations(range(len(results)), 2):
-        found[first, second] = found[second, first] = swap_test(matrices[first], matrices[second])
+        found[first, second] = found[second, first] = permutation_test(matrices[first], matrices[second])
     return found
 
 
