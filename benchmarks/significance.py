@@ -260,7 +260,8 @@ def check_pairs(test_sets: int) -> list[str]:
         f"mIoU: population {population:.4f}, test sets {np.mean(scores):.4f} +- {np.std(scores):.4f}",
         f"95 % interval: holds that of the population in {rate(covered, test_sets)}, "
         f"width {np.mean(widths):.4f}",
-        f"permutation test at {ALPHA:.0%}: calls equally good submissions different in {rate(alarms, test_sets)}",
+        f"permutation test at {ALPHA:.0%}: calls equally good submissions different in "
+        f"{rate(alarms, test_sets)}",
         f"p-value of a group of two and of the permutation test: apart by {max(apart):.4f} at most",
     ]
 

@@ -1,8 +1,10 @@
-"""The permutation test against brute force and scipy; the leader's group against brute force, on made-up boards."""
+"""Permutation test and leader's group against brute force and scipy; the examples in the docstrings."""
 
 from __future__ import annotations
 
+import doctest
 from itertools import product
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from flair_scoring import mean_iou
+from flair_scoring.ranking import permutation, results, standings, table
 from flair_scoring.ranking.permutation import ALPHA, MAX_EXACT, leader_group_p_values, permutation_test
 
 
@@ -172,3 +175,10 @@ def test_thirty_equally_good_submissions_are_rarely_split() -> None:
         split_by_pairs += permutation_test(matrices[0], matrices[-1]) < ALPHA
     assert split <= boards * ALPHA + 3 * np.sqrt(boards * ALPHA)
     assert split_by_pairs > 0.8 * boards
+
+
+@pytest.mark.parametrize("module", [permutation, results, standings, table])
+def test_the_examples_of_the_docstrings_are_right(module: ModuleType) -> None:
+    found = doctest.testmod(module, extraglobs={"np": np})
+    assert found.attempted > 0
+    assert found.failed == 0
