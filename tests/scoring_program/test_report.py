@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sample_patches import Patches
 
 from flair_scoring import Evaluation, evaluate, mean_iou
 from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.outputs.ingestion_output import read_timing
 from flair_scoring.report.html import bar, render_page, table
 from flair_scoring.report.result import render_report, render_text
 
@@ -89,6 +92,20 @@ def test_latencies_are_drawn_with_the_limit_of_a_request(evaluation: Evaluation)
     counts = re.findall(r"<rect [^>]*><title>(\d+)</title></rect>", page)
     assert (len(counts), sum(map(int, counts))) == (40, 3)
     assert "Latency" not in Outline(render_report(evaluation, TIMING)).text
+
+
+@pytest.mark.parametrize("key", ["sandbox", "cage"])
+def test_the_level_of_the_sandbox_is_read_under_its_earlier_key_too(
+    evaluation: Evaluation, tmp_path: Path, key: str
+) -> None:
+    """Kit 0.1.0 first called it `cage` in timing.json."""
+    (tmp_path / "timing.json").write_text(json.dumps(TIMING | {key: "full", "threads": 2}))
+    timing = read_timing(tmp_path)
+    assert timing["sandbox"] == "full"
+    assert list(timing)[-2:] == ["sandbox", "threads"]
+    text = Outline(render_report(evaluation, timing)).text
+    assert text[text.index("inference: sandbox") + 1 :][:1] == ["full"]
+    assert "inference: cage" not in text
 
 
 def test_strange_text_is_shown_and_not_run(evaluation: Evaluation) -> None:
