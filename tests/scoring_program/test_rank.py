@@ -110,7 +110,7 @@ def test_orders_by_miou_then_time_and_lists_failures_last(tmp_path: Path) -> Non
         ["reference", "1.000", "21.00", "the", "unit", "of", "time"],
         ["slow", "3.100", "30.00", "over_limit:", "3.10", "x,", "limit", "2.5"],
     ]
-    assert "No tests of differences: no confusion.npz with domains lies beside" in done.stdout
+    assert "No tests of differences: there is no confusion.npz with domains beside" in done.stdout
     page = (tmp_path / "board.html").read_text()
     assert page.index("first") < page.index("second") < page.index("untimed") < page.index("slow")
 
@@ -151,8 +151,8 @@ def test_few_domains_are_not_enough(tmp_path: Path) -> None:
     folders = [write(tmp_path / f"{share}", evaluate_made_up(np.full(5, share))) for share in (0.9, 0.1)]
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
-    assert "The results cannot be told apart with 5 domains" in done.stdout
-    assert "Differences" not in (tmp_path / "board.html").read_text()
+    assert "No tests of differences: they need at least 6 domains, and there are 5." in done.stdout
+    assert "<h2>Differences" not in (tmp_path / "board.html").read_text()
     assert all(one.group is None for one in rank_results(read_results(folders)))
 
 
@@ -463,7 +463,7 @@ def test_a_result_is_excluded_with_a_reason_that_everybody_sees(tmp_path: Path) 
     for wrong, sentence in (
         (
             ["--exclude", "nobody", "--because", "x"],
-            "--exclude: no result of the name nobody; there are cheat,",
+            "--exclude: no result is named nobody; there are cheat,",
         ),
         (["--exclude", "cheat"], "each --exclude NAME needs a --because TEXT"),
     ):
@@ -497,15 +497,15 @@ def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ran
         (None, "who.csv: cannot be read"),
         ("good,Ann", "who.csv: expected the first line result,participant"),
         ("result,participant\ngood\ngood,A\ngood,B", "(2 problems)"),
-        ('result,participant\ngood,"Ann\nother,Ann', "who.csv: is no csv file"),
+        ('result,participant\ngood,"Ann\nother,Ann', "who.csv: is not a csv file"),
         ('result,participant\ngood,"Ann\nother"', "line 2: expected the name of a result and a participant"),
         ("result,participant\ngood,Ann\nother,ann", "Ann and ann differ in capital letters only"),
         ("result,participant\ngood,Ann", "--participants: no line for other; expected one line for each"),
         (
             "result,participant\nelsewhere,Ann",
-            "--participants: no result of the name elsewhere; there are good",
+            "--participants: no result is named elsewhere; there are good",
         ),
-        (b"\xff\xfe", "who.csv: is no text in UTF-8"),
+        (b"\xff\xfe", "who.csv: is not text in UTF-8"),
     ],
 )
 def test_a_list_of_participants_that_is_wrong_is_refused(
@@ -563,9 +563,9 @@ def test_what_has_no_matrices_is_named(tmp_path: Path) -> None:
     (folders[1] / "confusion.npz").unlink()
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
-    assert "no confusion.npz with domains lies beside the scores.json of 1. Nor is it" in done.stdout
+    assert "there is no confusion.npz with domains beside the scores.json of 1." in done.stdout
     alone = rank(folders[0], output=tmp_path / "board.html")
-    assert "No tests of differences: they compare two results at least." in alone.stdout
+    assert "No tests of differences: they need at least two results." in alone.stdout
 
 
 @pytest.mark.parametrize(
