@@ -102,7 +102,9 @@ def read_timing(folder: Path) -> dict[str, Any]:
             raise PredictionError(f"{path}: {name} must be a text or null; run ingestion again")
         if timing.get(name):
             timing[name] = one_line(timing[name][:_MAX_TEXT])
-    return {_EARLIER_KEYS.get(name, name): value for name, value in timing.items()}
+    for earlier in _EARLIER_KEYS.keys() & timing.keys():
+        timing[_EARLIER_KEYS[earlier]] = timing.pop(earlier)
+    return timing
 
 
 def _is_amount(value: Any) -> bool:
