@@ -43,7 +43,7 @@ def result(folder: Path, miou: float | None, **timing: Any) -> Path:
 
 
 def evaluate_made_up(accuracy: np.ndarray, ground: int = 0) -> Evaluation:
-    """One patch per domain with that accuracy; the classes on the `ground` are drawn from that seed."""
+    """One patch per domain with that accuracy; the reference is drawn from the seed `ground`."""
     rng = np.random.default_rng(ground)
     matrices = []
     for share in accuracy:
@@ -52,8 +52,8 @@ def evaluate_made_up(accuracy: np.ndarray, ground: int = 0) -> Evaluation:
         matrix = np.diag(right)
         matrix[np.arange(13), (np.arange(13) + 1) % 13] += actual - right
         matrices.append(matrix)
-    names = tuple(f"D{place:03d}_2020" for place in range(len(accuracy)))
-    ids = tuple(f"{place:06d}" for place in range(len(accuracy)))
+    names = tuple(f"D{index:03d}_2020" for index in range(len(accuracy)))
+    ids = tuple(f"{index:06d}" for index in range(len(accuracy)))
     areas = ("Z1_UU",) * len(accuracy)
     return Evaluation(FLAIR_12, ids, names, areas, np.array(matrices, np.uint32))
 
@@ -136,9 +136,9 @@ def test_groups_are_told_apart_and_ties_stay_together(tmp_path: Path) -> None:
 
 def test_fifty_far_apart_are_fifty_groups() -> None:
     results = []
-    for place in range(50):
-        matrices = evaluate_made_up(np.full(10, 0.99 - 0.019 * place)).domain_matrices
-        results.append(Result(f"{place}", {"miou": 1 - place / 50}, {}, matrices))
+    for index in range(50):
+        matrices = evaluate_made_up(np.full(10, 0.99 - 0.019 * index)).domain_matrices
+        results.append(Result(f"{index}", {"miou": 1 - index / 50}, {}, matrices))
     standings = rank_results(results)
     assert [one.group for one in standings] == list(range(1, 51))
     table = pairwise_p_values(results)
@@ -210,11 +210,11 @@ def test_published_results_are_those_of_the_paper(tmp_path: Path) -> None:
 
 def test_the_page_has_charts_and_marks_winners(tmp_path: Path) -> None:
     folders = [
-        write(tmp_path / f"{place}", evaluate_made_up(0.5 + place / 20 + scatter(7, place)))
-        for place in range(5)
+        write(tmp_path / f"{index}", evaluate_made_up(0.5 + index / 20 + scatter(7, index)))
+        for index in range(5)
     ]
-    for place, folder in enumerate(folders):
-        timing = {"verdict": "within_limit", "reason": None, "ratio": 0.5 + place / 4, "limit_ratio": 2.5}
+    for index, folder in enumerate(folders):
+        timing = {"verdict": "within_limit", "reason": None, "ratio": 0.5 + index / 4, "limit_ratio": 2.5}
         (folder / "timing.json").write_text(json.dumps(stamp() | timing))
     rank(*folders, output=tmp_path / "board.html")
     page = Outline((tmp_path / "board.html").read_text())
@@ -228,8 +228,8 @@ def test_the_page_has_charts_and_marks_winners(tmp_path: Path) -> None:
 def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
     names = ["<script>alert(1)<script>", "=1+1", "'\"><img src=x onerror=alert(1)>"]
     folders = [
-        write(tmp_path / name, evaluate_made_up(np.full(6, 0.5 + 0.1 * place)))
-        for place, name in enumerate(names)
+        write(tmp_path / name, evaluate_made_up(np.full(6, 0.5 + 0.1 * index)))
+        for index, name in enumerate(names)
     ]
     folders.append(result(tmp_path / "<u>", None, reason="<i>", verdict="<i>"))
     assert rank(*folders, output=tmp_path / "board.html").returncode == 0
@@ -351,7 +351,7 @@ def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     done = rank(good, elsewhere, fewer, output=tmp_path / "board.html")
     assert done.returncode == 2
     assert "scored on 3 versions of the references; score all again on one of them" in done.stderr
-    every = ", ".join(f"D{place:03d}_2020" for place in range(6))
+    every = ", ".join(f"D{index:03d}_2020" for index in range(6))
     assert "version 1: good" in done.stderr
     assert f"version 2, which differs in {every}: elsewhere" in done.stderr
     assert "version 3, which differs in D005_2020: fewer" in done.stderr
