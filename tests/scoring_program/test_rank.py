@@ -194,6 +194,11 @@ def test_the_standings_are_a_dataframe_with_a_type_for_each_column(tmp_path: Pat
     assert empty["reason"].tolist() == ["a, b"]
 
 
+def test_pandas_is_imported_only_for_a_table() -> None:
+    code = "import sys, rank; assert not {'pandas', 'scipy', 'torch'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=RANK.parent, check=True, timeout=60)
+
+
 def test_published_results_are_those_of_the_paper(tmp_path: Path) -> None:
     rank(result(tmp_path / "mine", 0.5), output=tmp_path / "board.html")
     published = json.loads((tmp_path / "board.json").read_text())["published"]
