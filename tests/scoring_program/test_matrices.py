@@ -44,7 +44,7 @@ def test_any_partition_in_any_order_adds_up(
 ) -> None:
     groups = [[id for id, shard in zip(IDS, shards, strict=True) if shard == group] for group in set(shards)]
     order.shuffle(groups)  # type: ignore[attr-defined]
-    paths = [write_shard(tmp_path / f"{place}.npz", patches, ids) for place, ids in enumerate(groups) if ids]
+    paths = [write_shard(tmp_path / f"{index}.npz", patches, ids) for index, ids in enumerate(groups) if ids]
     merged = merge(paths)
     for name in ("ids", "domains", "areas", "nomenclature", "interval"):
         assert getattr(merged, name) == getattr(whole, name)

@@ -1,4 +1,4 @@
-"""confusion.npz, the confusion matrices of an evaluation as a file, and its shards put together again."""
+"""confusion.npz: the confusion matrices of an evaluation in a file, and several such files added up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = "confusion.npz"
 _TEXTS = ("ids", "domains", "areas", "notes")
 _MAX_BYTES = 128 << 20  # packed or not; all of FLAIR, 77,762 patches, takes 113 MB with the most classes
 _MAX_ARRAYS = 32
-_MAX_DOMAINS = 500  # France has 96 departments; the test of differences takes 0.5 MB for each
+_MAX_DOMAINS = 500  # France has 96 departments; the permutation tests take 0.5 MB for each domain
 _MAX_COUNT = 1 << 40  # pixels in one cell; France has 1.4 * 10^13 at 20 cm
 
 
@@ -70,23 +70,23 @@ def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
         matrices.shape != (domains.size, *shape)
         or matrices.dtype != np.int64
         or domains.ndim != 1
-        or not _are_places(domains, DOMAIN)
+        or not _have_form(domains, DOMAIN)
         or not 0 < len(set(domains.tolist())) == domains.size <= _MAX_DOMAINS
         or not 0 <= matrices.min() <= matrices.max() <= _MAX_COUNT
         or not _are_patches(matrices.sum(axis=(1, 2)))
     ):
         raise DataError(f"{path}: domains and matrices do not fit together; score its predictions again")
-    return {domains[place].item(): matrices[place] for place in np.argsort(domains)}
+    return {domains[index].item(): matrices[index] for index in np.argsort(domains)}
 
 
-def _are_places(names: np.ndarray, form: re.Pattern[str]) -> bool:
-    """Whether all are texts of that form, or empty for a reference in no such folder."""
-    different = set(names.tolist())  # few of many
+def _have_form(names: np.ndarray, form: re.Pattern[str]) -> bool:
+    """Whether all names are texts of that form, or empty as those of references in no such folder."""
+    different = set(names.tolist())  # a few, in an array of many
     return names.dtype.kind == "U" and all(not name or form.fullmatch(name) for name in different)
 
 
 def _are_patches(pixels: np.ndarray) -> bool:
-    """Whether each sum is that of whole patches, one at least."""
+    """Whether each number of pixels is that of one or more whole patches."""
     return bool((pixels > 0).all() and (pixels % PATCH_SIZE**2 == 0).all())
 
 
@@ -99,7 +99,7 @@ def _make_evaluation(arrays: dict[str, np.ndarray], path: Path) -> Evaluation:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz of ours."""
+    """All arrays of a confusion.npz; DataError for any other file."""
     try:
         content = read_file(path, _MAX_BYTES)
     except OSError as error:
@@ -115,7 +115,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _decode(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an npz by name; no array is made that is larger than its file says in bytes."""
+    """The arrays of an npz by name. None takes more memory than the bytes that the file holds for it."""
     with open_zip(content) as archive:
         entries = archive.infolist()
         names = [entry.filename.removesuffix(".npy") for entry in entries]
@@ -142,7 +142,7 @@ def _decode_array(content: bytes) -> np.ndarray:
 
 
 def merge(paths: Sequence[Path]) -> Evaluation:
-    """One evaluation from shards of it over other patches each: the same as scored at once.
+    """Add up evaluations of different patches: the result is that of all patches scored at once.
 
     A path is a confusion.npz or the folder of one. Raises DataError with all problems: folders without a
     confusion.npz, files that are damaged, of several nomenclatures, or share patches.
@@ -172,7 +172,7 @@ def merge(paths: Sequence[Path]) -> Evaluation:
 
 
 def _is_whole(arrays: dict[str, np.ndarray]) -> bool:
-    """All arrays are there and agree: an id, a domain, an area and 512 x 512 pixels for every matrix."""
+    """Whether all arrays are there, with an id, a domain, an area and 512 x 512 pixels for every matrix."""
     try:
         matrices = arrays["matrices"]
         patches, shape = len(matrices), NOMENCLATURES[str(arrays["nomenclature"])].matrix_shape
@@ -183,8 +183,8 @@ def _is_whole(arrays: dict[str, np.ndarray]) -> bool:
             and bool((matrices.sum(axis=(1, 2)) == PATCH_SIZE**2).all())
             and all(arrays[name].shape == (patches,) for name in ("ids", "domains", "areas"))
             and all(arrays[name].dtype.kind == "U" for name in _TEXTS)
-            and _are_places(arrays["domains"], DOMAIN)
-            and _are_places(arrays["areas"], AREA)
+            and _have_form(arrays["domains"], DOMAIN)
+            and _have_form(arrays["areas"], AREA)
             and len(set(arrays["domains"].tolist())) <= _MAX_DOMAINS
             and arrays["notes"].ndim == 1
             and len(set(ids)) == patches > 0
@@ -203,9 +203,9 @@ def _concatenate(shards: dict[Path, Evaluation]) -> Evaluation:
     areas = [area for part in parts for area in part.areas]
     return Evaluation(
         nomenclature=parts[0].nomenclature,
-        ids=tuple(ids[place] for place in order),
-        domains=tuple(domains[place] for place in order),
-        areas=tuple(areas[place] for place in order),
+        ids=tuple(ids[index] for index in order),
+        domains=tuple(domains[index] for index in order),
+        areas=tuple(areas[index] for index in order),
         matrices=np.concatenate([part.matrices for part in parts])[order],
         notes=(
             f"Files that were scored apart and put together: {len(parts)}.",
