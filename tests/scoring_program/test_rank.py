@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from flair_scoring.ranking.standings import make_board, pairwise_p_values, paret
 from flair_scoring.ranking.table import standings_table
 from flair_scoring.report.leaderboard_tables import render_board_text
 from flair_scoring.writing import write_results
+from programs import run_here
 
 RANK = Path(__file__).resolve().parents[2] / "scoring_program" / "rank.py"
 PIXELS = 512 * 512
@@ -76,10 +78,7 @@ def scatter(domains: int, seed: int) -> np.ndarray:
 
 
 def rank(*results: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(RANK), *map(str, results), "--output", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
+    return run_here("rank", *results, "--output", output, folder="scoring_program")
 
 
 class Outline(HTMLParser):
@@ -455,9 +454,10 @@ def test_class_totals_alone_do_not_tell_which_version_it_was(tmp_path: Path) -> 
     assert "without checksums, by class totals version 1 or 2: old" in str(caught.value)
 
 
-def test_a_terminal_without_accents_gets_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    done = rank(result(tmp_path / "forêt", 0.6), output=tmp_path / "board.html")
+def test_a_terminal_without_accents_gets_the_table(tmp_path: Path) -> None:
+    command = [sys.executable, RANK, result(tmp_path / "forêt", 0.6), "--output", tmp_path / "board.html"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert r"for\xeat" in done.stdout
     assert "forêt" in (tmp_path / "board.html").read_text(encoding="utf-8")
