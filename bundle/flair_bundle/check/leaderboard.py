@@ -70,5 +70,5 @@ def _computation_problems(
 
 
 def _written_keys(relative: bool) -> list[str]:
-    """Keys that scoring writes from 3 domains on; `relative` says whether a reference is timed."""
+    """Keys that scoring writes for enough domains; `relative` says whether a reference is timed."""
     return [key for key in score_keys() if relative or key != TIME_RATIO]
