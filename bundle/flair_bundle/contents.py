@@ -23,7 +23,7 @@ DEVELOPMENT_PATCHES = 2000  # of the test set, drawn evenly from its domains
 SEED = 2022
 # The organizer's side of the repository, which participants need not have
 _NOT_IN_THE_KIT = (
-    *("bundle/", "bundle.yaml", ".ci/"),
+    *("bundle/", "bundle.yaml", ".ci/", ".dockerignore"),
     *("tests/bundle/", "tests/test_audit.py", "tests/earlier_versions/", "tests/test_earlier_versions.py"),
 )
 # evaluate.py compares imports with packages.txt, and README links to the page

@@ -10,13 +10,16 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from pathlib import Path, PurePosixPath
 
 BASE_IMAGE = ("torch", "torchvision")  # brings them itself, so packages.txt does not
+# Modules of packages that the image has and that may be absent at home
+_OF_THE_IMAGE = {"onnxruntime-gpu": {"onnxruntime"}}
 _ABSENCE = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
 def read_packages(path: Path) -> list[str]:
     """The packages of bundle/packages.txt, and those of the image that it is installed into."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [*BASE_IMAGE, *filter(None, (line.split("#")[0].strip() for line in lines))]
+    names = (line.split("#")[0].split("==")[0].strip() for line in lines)
+    return [*BASE_IMAGE, *filter(None, names)]
 
 
 def missing_imports(files: Mapping[str, bytes], packages: Sequence[str]) -> dict[str, str]:
@@ -69,8 +72,9 @@ def _is_for_type_checkers(node: ast.AST) -> bool:
 
 
 def _modules_of(packages: Sequence[str]) -> set[str]:
-    """Modules that these packages and all that they require bring, as far as they are installed here."""
+    """Modules that these packages and all that they require bring, as far as this environment knows them."""
     wanted, waiting = set(), list(packages)
+    known = {module for name in packages for module in _OF_THE_IMAGE.get(name, ())}
     while waiting:
         name = _normal(waiting.pop())
         if name not in wanted:
@@ -81,7 +85,7 @@ def _modules_of(packages: Sequence[str]) -> set[str]:
                 continue
             waiting += [re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line]
     found = packages_distributions().items()
-    return {module for module, owners in found if wanted & set(map(_normal, owners))}
+    return known | {module for module, owners in found if wanted & set(map(_normal, owners))}
 
 
 def _normal(name: str) -> str:
