@@ -18,6 +18,7 @@ MODULES = {  # of packages whose module has another name
     "nvidia-ml-py": "pynvml",
     "onnxruntime-gpu": "onnxruntime",
     "pillow": "PIL",
+    "protobuf": "google.protobuf",
     "pyyaml": "yaml",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
 }

@@ -26,8 +26,12 @@ _NOT_IN_THE_KIT = (
     *("bundle/", "bundle.yaml", ".ci/", ".dockerignore"),
     *("tests/bundle/", "tests/test_audit.py", "tests/earlier_versions/", "tests/test_earlier_versions.py"),
 )
-# evaluate.py compares imports with packages.txt, and README links to the page
-_IN_THE_KIT = ("bundle/packages.txt", "bundle/pages/submission.md")
+# evaluate.py compares imports with packages.txt, README links to the page, and try_submission.py starts
+# containers
+_IN_THE_KIT = (
+    *("bundle/packages.txt", "bundle/pages/submission.md", "bundle/flair_bundle/__init__.py"),
+    *(f"bundle/flair_bundle/platform/{name}.py" for name in ("__init__", "container", "engine")),
+)
 _LEFT_OUT = {"__pycache__", "signing.key", WEIGHTS.name}
 
 # Name in a zip -> path of a file, or its content

@@ -22,6 +22,16 @@ def read_packages(path: Path) -> list[str]:
     return [*BASE_IMAGE, *filter(None, names)]
 
 
+def read_versions(lock: Path, packages: Path) -> dict[str, list[str]]:
+    """Name -> versions in requirements.lock and packages.txt; more than one if they depend on Python."""
+    found: dict[str, list[str]] = {}
+    for path in (lock, packages):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if pinned := re.match(r"([\w.-]+)==([^\s;#]+)", line):
+                found.setdefault(pinned[1], []).append(pinned[2])
+    return found
+
+
 def missing_imports(files: Mapping[str, bytes], packages: Sequence[str]) -> dict[str, str]:
     """Module -> the first file that imports it, for modules that none of `packages` brings.
 

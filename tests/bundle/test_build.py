@@ -373,10 +373,16 @@ def test_the_starting_kit_is_the_tracked_tree_without_the_organizers_side(kit: P
     tracked = {name for name in listing.stdout.splitlines() if (KIT / name).is_file()}
     shipped = {path.relative_to(kit).as_posix() for path in kit.rglob("*") if path.is_file()}
     assert shipped - tracked == {"scoring_program/flair_scoring/COMMIT"}
-    assert not [name for name in tracked - shipped if not name.startswith(("bundle", "tests/", ".ci/"))]
+    organizers_side = ("bundle", "tests/", ".ci/", ".dockerignore")
+    assert not [name for name in tracked - shipped if not name.startswith(organizers_side)]
     assert {"Makefile", "README.md", "requirements.lock", "starting_kit/train.py"} <= shipped
     organizers = {name for name in shipped if name.startswith("bundle")}
-    assert organizers == {"bundle/packages.txt", "bundle/pages/submission.md"}
+    platform = {f"bundle/flair_bundle/platform/{name}.py" for name in ("__init__", "container", "engine")}
+    assert organizers == platform | {
+        "bundle/flair_bundle/__init__.py",
+        "bundle/packages.txt",
+        "bundle/pages/submission.md",
+    }
 
 
 def test_the_starting_kit_evaluates_a_submission_and_knows_its_commit(
@@ -386,7 +392,7 @@ def test_the_starting_kit_evaluates_a_submission_and_knows_its_commit(
         ["starting_kit/make_toy_dataset.py", "--help"],
         ["starting_kit/most_frequent.py", flair_tree, "-o", tmp_path / "trivial.zip"],
         [
-            *("starting_kit/evaluate.py", tmp_path / "trivial.zip", "--data", flair_tree),
+            *("starting_kit/try_submission.py", tmp_path / "trivial.zip", "--data", flair_tree),
             *("--output", tmp_path / "results", "--limit-ratio", "0", "--device", "cpu"),
         ],
     ):
