@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -141,11 +142,21 @@ def untracked_files() -> list[str]:
 def _list_files(*options: str) -> list[str]:
     git = ["git", "-C", str(KIT), "ls-files", "-z", *options]
     try:
-        listing = subprocess.run(git, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
+        done = subprocess.run(git, capture_output=True, text=True, check=False)
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[0].removeprefix("fatal: ")
+    except OSError as error:
+        done, reason = None, error.strerror or str(error)
+    if done and done.returncode and "dubious ownership" in reason:
         raise UsageError(
-            f"{KIT}: git does not list its files ({error}); build from a clone of the repository"
-        ) from None
+            f"{KIT}: git does not list its files, since the folder belongs to another user; build as its "
+            "owner, or tell git to trust it: git config --global --add safe.directory "
+            f"{shlex.quote(str(KIT))}"
+        )
+    if not done or done.returncode:
+        raise UsageError(
+            f"{KIT}: git does not list its files ({reason}); build from a clone of the repository"
+        )
+    listing = done.stdout
     return [name for name in listing.split("\0") if name and not name.startswith(_NOT_IN_THE_KIT)]
 
 

@@ -362,6 +362,28 @@ def kit(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return unpack(files["starting_kit.zip"], tmp_path_factory.mktemp("kit"))
 
 
+def fake_git(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    program = folder / "git"
+    program.write_text(f'#!/bin/sh\necho "{says}" >&2\nexit 128\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_a_clone_of_another_user_gets_the_command_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_git(tmp_path, monkeypatch, f"fatal: detected dubious ownership in repository at '{KIT}'")
+    with pytest.raises(UsageError) as caught:
+        contents.untracked_files()
+    assert f"git config --global --add safe.directory {KIT}" in str(caught.value)
+
+
+def test_git_that_fails_is_told_with_its_own_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_git(tmp_path, monkeypatch, "fatal: not a git repository (or any of the parent directories): .git")
+    with pytest.raises(UsageError, match=r"\(not a git repository .*\); build from a clone"):
+        contents.untracked_files()
+
+
 def kit_environment(kit: Path) -> dict[str, str]:
     """Its own packages come before those of this environment."""
     packages = ("scoring_program", "ingestion_program", "starting_kit")

@@ -571,6 +571,16 @@ def test_what_the_inputs_lack_of_the_data_set_is_remarked(release: Release, tmp_
     ]
 
 
+def test_a_start_to_come_is_remarked_since_it_stops_a_rehearsal(release: Release, tmp_path: Path) -> None:
+    before = datetime.datetime(2027, 1, 1)
+    problems, notes, remarks = check_bundle(release.write(tmp_path / "bundle.zip"), before)
+    assert (problems, notes) == ([], [])
+    (remark,) = remarks
+    assert remark.startswith(
+        "phases[0]: starts at 2027-01-11 00:00:00; until then the platform refuses every"
+    )
+
+
 def test_all_problems_come_at_once(release: Release, tmp_path: Path) -> None:
     for name in ("a title is missing", "a logo that is text", "no key", "an offset", "descending"):
         BREAKS[name][0](release)

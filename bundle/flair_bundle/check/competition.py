@@ -124,6 +124,11 @@ def check_phases(
 def _check_dates(phases: list[dict[str, Any]], now: datetime.datetime, found: Findings) -> None:
     for index, phase in enumerate(phases):
         start, end = parse_date(phase.get("start")), parse_date(phase.get("end"))
+        if index == 0 and start and start > now:
+            found.remarks.append(
+                f"phases[0]: starts at {start}; until then the platform refuses every submission, also the "
+                "organizer's: give all phases a start in the past for as long as you rehearse"
+            )
         last = index == len(phases) - 1
         if "end" not in phase and not last:
             found.problems.append(f"phases[{index}]: no end, but a phase follows; only the last may be open")
