@@ -12,13 +12,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flair_ingestion.clock import clock
 from flair_ingestion.processes import group
 from flair_ingestion.processes.holdings import BLOCK_MIB
 from flair_ingestion.processes.look import KeptFiles
@@ -34,11 +34,6 @@ MAX_PROCESSES, MAX_THREADS = 256, 4096  # of one submission; a library may start
 _WATCH_SECONDS, _WATCH_SHARE, _WATCH_SELDOM = 1.0, 4, 10.0
 _DEATH_SECONDS = 2.0  # for the exit code, once the channel has closed
 _LOG_BYTES, _LOG_LINES = 1 << 14, 20
-
-
-def clock() -> float:
-    """Seconds on a clock that nobody can set."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
 
 
 @dataclass(frozen=True)
