@@ -26,7 +26,7 @@ from flair_ingestion.devices.device import Device, choose_device, exclusive_use,
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
 from flair_ingestion.predictions import Spool
-from flair_ingestion.processes.group import thread_states
+from flair_ingestion.processes.process_tree import thread_states
 from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers
 from flair_ingestion.reference import NULL_SUBMISSION, open_reference
 from flair_ingestion.sandbox import child as child_module

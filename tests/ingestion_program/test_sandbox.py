@@ -21,7 +21,7 @@ from ingest_command import run_ingest
 from copies import copy_folder
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
-from flair_ingestion.processes import group
+from flair_ingestion.processes import process_tree
 from flair_ingestion.sandbox import attempts, child, policy, probe
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
@@ -160,7 +160,7 @@ def test_too_many_processes_or_threads_are_the_submissions_fault(
             started.watch("test")
     finally:
         started.close()
-    assert started.pid not in {process.pid for process in group.list_processes()}
+    assert started.pid not in {process.pid for process in process_tree.list_processes()}
 
 
 def test_a_submission_reaches_its_own_things_and_nothing_else(flair_tree: Path, tmp_path: Path) -> None:

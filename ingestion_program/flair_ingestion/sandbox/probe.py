@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flair_ingestion.processes import group
+from flair_ingestion.processes import process_tree
 from flair_ingestion.sandbox import attempts, policy
 from flair_ingestion.sandbox.attempts import ATTEMPTS, MESSAGE_BYTES, PROCESS, Targets
 from flair_ingestion.sandbox.scratch import private_folder
@@ -46,7 +46,7 @@ def probe() -> tuple[str, list[Row]]:
 
     Raises OSError if the child cannot be started or dies.
     """
-    shielded, before = policy.shield_parent(), group.children(os.getpid())
+    shielded, before = policy.shield_parent(), process_tree.children(os.getpid())
     with ExitStack() as stack:
         root = stack.enter_context(private_folder())
         targets = _make_targets(root, stack)
@@ -62,7 +62,7 @@ def probe() -> tuple[str, list[Row]]:
                 start_new_session=True,
             )
         stack.callback(child.wait)
-        stack.callback(group.end_descendants, before)
+        stack.callback(process_tree.end_descendants, before)
         control.settimeout(_SECONDS)
         orders = policy.orders(child.pid, root / "submission", root / "scratch")
         answer = b""
@@ -73,8 +73,8 @@ def probe() -> tuple[str, list[Row]]:
             raise OSError("the child died before it answered")
         report, told, forked = json.loads(answer)
         level = policy.reached_level(shielded, report)
-        group.end_descendants(before)
-        stayed = any(process.pid in forked for process in group.list_processes())
+        process_tree.end_descendants(before)
+        stayed = any(process.pid in forked for process in process_tree.list_processes())
     told["leave a process behind"] = "allowed" if stayed else "denied: ended"
     denied = policy.LEVELS[: policy.LEVELS.index(level) + 1]
     promised = {what: from_level for what, from_level, _ in ATTEMPTS} | {"leave a process behind": PROCESS}
