@@ -16,7 +16,7 @@ from flair_ingestion.shared_memory import (
     UNWRITTEN,
     LabelMemory,
     Request,
-    lay_out,
+    plan_layout,
     request_bytes,
     synthetic_request,
     write_request,
@@ -114,4 +114,4 @@ def test_metadata_that_do_not_fit_are_the_datas_fault() -> None:
     request = synthetic_request([1], 10)
     huge = Request(*list(vars(request).values())[:4], [{"camera": "x" * 70_000}])
     with pytest.raises(DataError, match="the metadata of 1 patches take"):
-        lay_out(huge)
+        plan_layout(huge)
