@@ -1,4 +1,4 @@
-"""runner.py: what it imports, and that it waits for the GPU before it answers (with a stand-in for the GPU)."""
+"""runner.py: what it imports, and that it waits for the GPU before it answers (a stand-in)."""
 
 from __future__ import annotations
 

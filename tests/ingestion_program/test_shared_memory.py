@@ -53,7 +53,7 @@ def test_no_request_is_larger_than_is_announced(batch_size: int, size: int, long
 
 
 def test_nobody_can_change_a_request() -> None:
-    """Nor resize it, punch holes into it, or map it so that it could be written."""
+    """Nor can anybody resize it, punch holes into it, or map it for writing."""
     descriptor = write_request(synthetic_request([1], 10)).descriptor
     size = os.fstat(descriptor).st_size
     assert fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & SEALS == SEALS
