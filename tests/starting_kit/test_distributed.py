@@ -117,7 +117,7 @@ def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch
             steps[world, rank] = list(make_loader(training, config, epoch=3).batch_sampler)
     both = [batch for pair in zip(steps[2, 0], steps[2, 1], strict=True) for batch in pair]
     assert both == steps[1, 0]
-    assert sorted(place for batch in both for place in batch) == list(range(len(training)))
+    assert sorted(index for batch in both for index in batch) == list(range(len(training)))
 
 
 @pytest.mark.parametrize(("step", "ranks", "batch"), [(4, 1, 4), (4, 2, 2), (4, 4, 1), (8, 2, 4), (4, 3, 4)])
