@@ -176,7 +176,7 @@ def take_step(
 
     With `drop_satellite` only the U-Net is used and learns, as in the paper's modality dropout. (In IGN's
     code the satellite branch still learns from its own logits.)
-    Returns the sums of the cross-entropies and the sums of the weights, each float64 (2,), one per branch. The
+    Returns the sums of the cross-entropies and of the weights, each float64 (2,), one value per branch. The
     loss is the sum of the two quotients.
     """
     device = learner.device
