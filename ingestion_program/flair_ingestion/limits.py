@@ -38,6 +38,11 @@ class Limits:
     memory_gib: float
     scratch_gib: float
 
+    @property
+    def max_attempts(self) -> int:
+        """How often a submission is run at most: without a time limit, no time needs a second look."""
+        return MAX_ATTEMPTS if self.ratio or self.seconds else 1
+
     def with_options(self, ratio: float | None, seconds: float | None) -> Limits:
         """These limits with --limit-ratio (0: none) and --limit-seconds, if given; may raise UsageError."""
         chosen = self
