@@ -1,8 +1,8 @@
 """The packages of the wheel: those found, and the folder around flair_ingestion as flair_ingestion.program.
 
 flair_ingestion opens limits.yaml, which organizers edit in ingestion_program/, and two submissions beside it.
-A wheel holds packages only, so it gets that folder as one. pyproject.toml either finds packages or lists them;
-here both are needed.
+A wheel holds packages only, so that folder goes into it as a package. In pyproject.toml packages are either
+found or listed; here both are needed.
 """
 
 from setuptools import find_packages, setup

@@ -30,7 +30,8 @@ from flair_ingestion.sandbox.policy import LEVELS, describe_level, require_hidde
 from flair_scoring.base.errors import UsageError, run_command  # noqa: E402
 
 KEY = PROGRAM / "signing.key"
-SEED_BITS = 53  # what every reader of JSON keeps exactly
+RENAMED = ("--require-cage", "--require-sandbox")  # the old name is still accepted in this version
+SEED_BITS = 53  # every reader of JSON keeps integers of 53 bits exactly
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -62,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=LEVELS,
         default="none",
         help="stop if the sandbox is weaker; "
-        "python flair_ingestion/sandbox/runner.py --probe shows what it denies here",
+        "python ingestion_program/flair_ingestion/sandbox/runner.py --probe shows what it denies here",
     )
     parser.add_argument(
         "--order-seed", type=int, metavar="N", help="take the patches in the order of an earlier run"
@@ -70,7 +71,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--platform", action="store_true", help="as the platform runs it: OUTPUT is emptied, signed"
     )
-    args = parser.parse_args()
+    old, new = RENAMED
+    words = [new + word.removeprefix(old) if word.startswith(old) else word for word in sys.argv[1:]]
+    args = parser.parse_args(words)
     if args.subset is not None and args.subset < 1:
         parser.error(f"--subset {args.subset}: expected at least 1")
     if args.order_seed is not None and args.platform:
