@@ -8,6 +8,6 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 IN_WHEEL = PACKAGE / "program"  # setup.py lets a wheel have a copy there
-# The folder of ingest.py, limits.yaml and the kit's own submissions. In a clone and in the bundle it is the one
-# that holds this package
+# The folder of ingest.py, limits.yaml and the kit's own submissions; in a clone and in the bundle it holds
+# this package
 PROGRAM = IN_WHEEL if IN_WHEEL.is_dir() else PACKAGE.parent

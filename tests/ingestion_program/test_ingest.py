@@ -282,7 +282,7 @@ def test_the_old_name_of_require_sandbox_is_accepted_and_not_shown(
     monkeypatch.setattr(sys, "argv", ["ingest.py", "data", "submission.zip", "output", *words])
     assert parse_arguments().require_sandbox == level
     monkeypatch.setattr(sys, "argv", ["ingest.py", *words, "--help"])
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         parse_arguments()
     told = capsys.readouterr().out
     assert "--require-sandbox" in told
