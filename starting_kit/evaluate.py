@@ -24,8 +24,7 @@ from pathlib import Path
 
 from flair_baseline.imports import missing_imports, read_packages
 from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
-from flair_ingestion.dataset import describe_gaps, index_patches, labels_folder
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_ingestion.dataset import describe_gaps, index_patches, labels_folder, require_data
 from flair_ingestion.predictions import check_output
 from flair_ingestion.sandbox.system import require_linux
 from flair_ingestion.submission import open_submission, read_sources

@@ -10,7 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "starting_kit"))
 
 import evaluate
-from flair_ingestion.dataset.superarea import read_dates
+from flair_ingestion.dataset import read_dates
 from flair_scoring.base.errors import DataError, FlairError, list_names
 from flair_scoring.pairing import PREDICTION, find_rasters
 
