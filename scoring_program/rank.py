@@ -13,10 +13,11 @@ from flair_scoring.base.errors import run_command
 from flair_scoring.base.files import remove_files, write_file
 from flair_scoring.outputs.ingestion_output import TIMING
 from flair_scoring.outputs.matrices import NAME as MATRICES
+from flair_scoring.outputs.scores import NAME as SCORES
 from flair_scoring.ranking.selection import exclude, keep_one_each, read_participants
 from flair_scoring.ranking.standings import read_results
 from flair_scoring.report.leaderboard import make_board, render_csv, render_json, render_page_of, render_text
-from flair_scoring.writing import PAGE, SCORES
+from flair_scoring.writing import PAGE
 
 
 def main() -> None:

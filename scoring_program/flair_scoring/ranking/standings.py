@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,23 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from flair_scoring.base.bounded_json import read_json
 from flair_scoring.base.errors import DataError, FlairError, UsageError, list_names, list_problems
 from flair_scoring.base.terminal import one_line
 from flair_scoring.metrics import mean_iou
 from flair_scoring.outputs.ingestion_output import TIMING, read_timing
 from flair_scoring.outputs.matrices import NAME as MATRICES
 from flair_scoring.outputs.matrices import read_domain_matrices
+from flair_scoring.outputs.scores import NAME as SCORES
+from flair_scoring.outputs.scores import read_scores
 from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS, leader_group_p_values, swap_test
 from flair_scoring.ranking.time_basis import Basis, most_common_basis, time_basis
-from flair_scoring.writing import SCORES
 
 _ROUNDING = 1e-9
 _READERS = 2  # more would hold more matrices at a time
-_SCORES_BYTES = 1 << 16
-# The keys of scores.json: times with the most they can be, and names of what lies between 0 and 1
-_TIMES = {"time_ratio": 1e12, "inference_seconds": 1e12}
-_SHARE = re.compile(r"miou|miou_low|miou_high|overall_accuracy|iou_[a-z0-9_]{1,60}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -183,42 +178,11 @@ def _read(folder: Path, name: str) -> Result:
                 f"{folder}: neither {SCORES} nor {TIMING}; expected a folder that score.py wrote"
             )
         return Result(name, {}, timing, {})
-    scores = _read_scores(folder / SCORES)
+    scores = read_scores(folder / SCORES)
     domains = read_domain_matrices(folder / MATRICES) if (folder / MATRICES).is_file() else {}
     if domains and not abs(mean_iou(np.sum(list(domains.values()), axis=0)) - scores["miou"]) <= _ROUNDING:
         raise DataError(f"{folder}: {MATRICES} and {SCORES} are of different runs; score again")
     return Result(name, scores, timing, {} if "" in domains else domains)
-
-
-def _read_scores(path: Path) -> dict[str, float]:
-    """scores.json as score.py writes it; UsageError if it cannot be read, DataError for any other content."""
-    try:
-        scores = read_json(path, _SCORES_BYTES)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror}); expected what score.py writes"
-        ) from None
-    except ValueError:
-        scores = None
-    whole = (
-        isinstance(scores, dict) and "miou" in scores and ("miou_low" in scores) == ("miou_high" in scores)
-    )
-    if not whole:
-        raise DataError(f"{path}: damaged; expected what score.py writes: score the predictions again")
-    if unknown := [key for key in scores if key not in _TIMES and not _SHARE.fullmatch(key)]:
-        known = f"{', '.join(map(repr, unknown[:5]))}"
-        raise DataError(f"{path}: has {known}, which score.py does not write; score the predictions again")
-    wrong = [key for key, value in scores.items() if not _is_within(value, _TIMES.get(key, 1.0))]
-    if wrong:
-        raise DataError(
-            f"{path}: {', '.join(wrong[:5])} out of range: expected shares from 0 to 1 and times; score the "
-            "predictions again"
-        )
-    return scores
-
-
-def _is_within(value: Any, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _require_same_classes(results: Sequence[Result]) -> None:

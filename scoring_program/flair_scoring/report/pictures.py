@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import Nomenclature
-from flair_scoring.pairing import PREDICTION, REFERENCE, find_rasters, list_files
+from flair_scoring.pairing import find_rasters, list_files
 from flair_scoring.raster import RasterError, read_raster
 from flair_scoring.report.html import Markup, paragraph, picture
 
@@ -23,31 +22,25 @@ _SIDE = 256  # pixels of a picture
 _RIGHT, _WRONG, _OUTSIDE = (225, 225, 225), (214, 39, 40), (120, 120, 120)
 
 
-def render_patches(
-    evaluation: Evaluation, predictions: Path | Sequence[str], references: Path, data: Path, count: int = 3
-) -> list[str]:
+def render_patches(evaluation: Evaluation, data: Path, count: int = 3) -> list[str]:
     """HTML of the `count` patches with the highest and lowest share of right pixels among scored classes.
 
-    `data` is a folder with the aerial images IMG_<id>.tif somewhere below it. Raises UsageError or DataError
-    that names images which are missing or cannot be read.
+    `evaluation` must know the paths of its patches, `pairs`. `data` is a folder with the aerial images
+    IMG_<id>.tif somewhere below it. Raises UsageError or DataError that names images which are missing or
+    cannot be read.
     """
     ids = _extreme_ids(evaluation, count)
-    files = list_files(predictions) if isinstance(predictions, Path) else predictions
-    paths = {
-        "aerial": find_rasters(list_files(data), IMAGE).paths,
-        "reference": find_rasters(list_files(references), REFERENCE).paths,
-        "prediction": find_rasters(files, PREDICTION).paths,
-    }
-    if missing := [f"IMG_{id}.tif" for id in ids if id not in paths["aerial"]]:
+    images = find_rasters(list_files(data), IMAGE).paths
+    if missing := [f"IMG_{id}.tif" for id in ids if id not in images]:
         raise UsageError(list_problems(f"{data}: aerial images are missing", missing))
     parts = ["<h2>Patches</h2>", _legend(evaluation.nomenclature)]
-    for place, id in enumerate(ids):
+    for rank, id in enumerate(ids):
         index = evaluation.ids.index(id)
         where = " ".join(filter(None, (evaluation.domains[index], evaluation.areas[index])))
         share = _share_right(evaluation.matrices[index : index + 1])[0]
-        kind = "best" if place < len(ids) / 2 else "worst"
+        kind = "best" if rank < len(ids) / 2 else "worst"
         parts.append(paragraph(f"{kind}: {id} {where}, {share:.1%} of the scored ground is right"))
-        parts += _draw({name: known[id] for name, known in paths.items()}, evaluation.nomenclature)
+        parts += _draw(images[id], *evaluation.pairs[index], evaluation.nomenclature)
     return parts
 
 
@@ -68,13 +61,15 @@ def _share_right(matrices: np.ndarray) -> np.ndarray:
     return np.divide(right, ground, out=np.full(len(ground), np.nan), where=ground > 0)
 
 
-def _draw(paths: dict[str, str], nomenclature: Nomenclature) -> list[Markup]:
+def _draw(
+    image_path: str, reference_path: str, prediction_path: str, nomenclature: Nomenclature
+) -> list[Markup]:
     try:
-        aerial = read_raster(paths["aerial"], bands=_BANDS)[:3].transpose(1, 2, 0)
+        aerial = read_raster(image_path, bands=_BANDS)[:3].transpose(1, 2, 0)
     except RasterError as error:
-        raise DataError(f"{paths['aerial']}: {error}") from None
-    reference = nomenclature.index_of[read_raster(paths["reference"])]
-    prediction = read_raster(paths["prediction"])
+        raise DataError(f"{image_path}: {error}") from None
+    reference = nomenclature.index_of[read_raster(reference_path)]
+    prediction = read_raster(prediction_path)
     palette = _palette(nomenclature)
     errors = np.where((reference == prediction)[..., None], _RIGHT, _WRONG)
     errors[reference == nomenclature.other] = _OUTSIDE
@@ -98,11 +93,11 @@ def _encode(pixels: np.ndarray, caption: str, kind: str) -> Markup:
 
 def _palette(nomenclature: Nomenclature) -> np.ndarray:
     """Official colours by class index, *other* black, uint8 (K + 1, 3)."""
-    colours = [bytes.fromhex(colour.removeprefix("#")) for colour in (*nomenclature.colours, "#000000")]
+    colours = [bytes.fromhex(colour.removeprefix("#")) for colour in nomenclature.colours_with_other]
     return np.array([list(colour) for colour in colours], np.uint8)
 
 
 def _legend(nomenclature: Nomenclature) -> str:
-    pairs = zip((*nomenclature.classes, "other"), (*nomenclature.colours, "#000000"), strict=True)
+    pairs = zip(nomenclature.classes_with_other, nomenclature.colours_with_other, strict=True)
     items = "".join(f'<span><i style="background:{colour}"></i> {name}</span>' for name, colour in pairs)
     return f'<p class="legend">{items}</p>'

@@ -33,10 +33,9 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_cla
     weights = class_weights(config)
     own = share_of_rank(patches)
     domains = sorted({patch.domain for patch in patches})
-    classes = FLAIR_12.other + 1
     sums, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    matrices = np.zeros((len(domains), classes, classes), np.int64)
-    satellite_matrix = np.zeros((classes, classes), np.int64)
+    matrices = np.zeros((len(domains), *FLAIR_12.matrix_shape), np.int64)
+    satellite_matrix = np.zeros(FLAIR_12.matrix_shape, np.int64)
     model.eval()
     read = 0
     for batch in show_progress(make_loader(own, config), "validation"):
@@ -71,4 +70,4 @@ def _count(labels: torch.Tensor, logits: torch.Tensor) -> list[np.ndarray]:
     """The confusion matrix of each patch of a batch: labels (B, H, W) on the CPU, logits (B, C, n, n)."""
     predictions = choose_labels(logits, labels.shape[-1]).cpu().numpy()
     pairs = zip(labels.numpy(), predictions, strict=True)
-    return [confusion_matrix(reference, prediction, FLAIR_12.other) for reference, prediction in pairs]
+    return [confusion_matrix(reference, prediction) for reference, prediction in pairs]
