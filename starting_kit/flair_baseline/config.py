@@ -18,7 +18,9 @@ from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import PATCH_SIZE
 
 _MAX_BYTES = 1 << 20  # of a configuration
-FOLDER = Path(__file__).resolve().parents[1] / "configs"
+_PACKAGE = Path(__file__).resolve().parent
+_IN_WHEEL = _PACKAGE / "configs"  # setup.py puts a copy of starting_kit/configs there
+FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"
 _LEAST = {
     "aerial_pooling": 1,
     "weight_decay": 0,

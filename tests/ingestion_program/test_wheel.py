@@ -1,4 +1,4 @@
-"""A wheel holds every file that flair_ingestion opens."""
+"""A wheel holds every file that flair_ingestion and flair_baseline open."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from setuptools import find_packages
 
 from copies import copy_folder
+from flair_baseline.config import load_config
 from flair_ingestion.limits import read_limits
 from flair_ingestion.reference import harness_sha256
 
@@ -70,3 +71,13 @@ def test_it_holds_every_package_and_no_key(installed: Path) -> None:
     }
     submissions = {f"{kind}_submission/model.py" for kind in ("null", "overwriting")}
     assert program == {"ingest.py", "limits.yaml"} | submissions
+
+
+def test_named_configurations_are_those_of_the_clone(installed: Path) -> None:
+    names = [path.stem for path in sorted((KIT / "starting_kit/configs").glob("*.yaml"))]
+    source = (
+        "import flair_baseline.config as config; print(config.__file__)\n"
+        "for path in sorted(config.FOLDER.glob('*.yaml')): print(path.stem, config.load_config(path.stem))"
+    )
+    expected = [f"{installed}/flair_baseline/config.py", *(f"{name} {load_config(name)}" for name in names)]
+    assert run_installed(installed, "-c", source).splitlines() == expected

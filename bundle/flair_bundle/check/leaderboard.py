@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from flair_bundle.check.findings import Findings, by_index, entries_of
-from flair_bundle.check.tasks import MIN_DOMAINS
 from flair_bundle.schema import COLUMN, LEADERBOARD, check_mapping, is_whole
 from flair_ingestion.limits import Limits
 from flair_scoring.outputs.scores import TIME_RATIO, score_keys
@@ -71,5 +70,5 @@ def _computation_problems(
 
 
 def _written_keys(relative: bool) -> list[str]:
-    """Keys that scoring writes from MIN_DOMAINS domains on; `relative` says whether a reference is timed."""
+    """Keys that scoring writes for enough domains; `relative` says whether a reference is timed."""
     return [key for key in score_keys() if relative or key != TIME_RATIO]
