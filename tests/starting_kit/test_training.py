@@ -24,7 +24,7 @@ from flair_baseline.model.utt import UTT
 from flair_baseline.training import loader, loop
 from flair_baseline.training.band_statistics import measure_series, standardise_series
 from flair_baseline.training.failures import explained_failures
-from flair_baseline.training.history import best_row, draw_curves, epochs_since_lowest_loss
+from flair_baseline.training.history import best_row, draw_curves, epochs_since_lowest_loss, write_table
 from flair_baseline.training.interruption import command_that_goes_on
 from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loader import index_training_patches, make_loader
@@ -115,6 +115,13 @@ def test_a_run_leaves_model_state_log_and_curves(run: Path):
     for key, value in provenance["metrics"].items():
         assert ("" if value is None else str(value)) == best[key]
     assert len([key for key in best if key.startswith("val_miou_D")]) == 3
+
+
+def test_the_log_holds_every_digit_and_leaves_nan_empty(tmp_path: Path):
+    rows = [{"epoch": 1, "loss": 0.1 + 0.2, "iou": math.nan}, {"epoch": 2, "loss": 1e-7, "iou": 1 / 3}]
+    write_table(tmp_path / "log.csv", rows)
+    lines = ["epoch,loss,iou", f"1,{0.1 + 0.2!r},", f"2,{1e-7!r},{1 / 3!r}"]
+    assert (tmp_path / "log.csv").read_bytes() == "".join(f"{line}\n" for line in lines).encode()
 
 
 def test_drawing_curves_chooses_no_window_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
