@@ -81,11 +81,6 @@ class Config:
     workers: int = 8  # processes that read data, at most one per core; 0 reads in the main one
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
-    @property
-    def accumulation(self) -> int:
-        """Batches per step, over all ranks."""
-        return self.effective_batch_size // self.batch_size
-
 
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
     """A named configuration of the kit or a YAML file, then `key=value` overrides (values are YAML too).

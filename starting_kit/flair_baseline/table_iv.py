@@ -18,8 +18,9 @@ from flair_baseline.checkpoint import find_weights, read_provenance, read_state
 from flair_baseline.config import Config, make_config, model_options, read_values, to_dict
 from flair_baseline.model.utt import UTT
 from flair_baseline.training.distributed import from_rank_0, rank
-from flair_baseline.training.learner import choose_device
-from flair_baseline.training.loop import MACHINE_KEYS, train
+from flair_baseline.training.loop import train
+from flair_baseline.training.machine import choose_device
+from flair_baseline.training.run_folder import MACHINE_KEYS
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import index_patches
 from flair_scoring.base.errors import DataError, UsageError

@@ -12,11 +12,13 @@ import torch
 
 from flair_baseline.checkpoint import read_state
 from flair_baseline.config import Config, load_config
+from flair_baseline.training.batches import batches_per_step, share_step
 from flair_baseline.training.distributed import joined_ranks
-from flair_baseline.training.learner import batches_per_step, make_learner, share_step
+from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loader import index_training_patches, make_loader
 from flair_baseline.training.loop import take_step
-from flair_baseline.training.validation import class_weights, validate
+from flair_baseline.training.losses import class_weights
+from flair_baseline.training.validation import validate
 from flair_scoring.base.errors import UsageError
 
 TRAIN = Path(__file__).parents[2] / "starting_kit" / "train.py"
@@ -59,7 +61,7 @@ def three_steps(data: Path, batch_size: int = 1) -> tuple[torch.Tensor, torch.Te
     Batch norm is frozen and dropout off: they depend on how a step is cut into batches by design.
     """
     config = small(f"batch_size={batch_size}")
-    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=3)
+    learner = make_learner(config, torch.device("cpu"), steps_per_epoch=2)
     learner.model.eval()
     batches = list(make_loader(index_training_patches(data, config)[0], config, epoch=0))
     count, losses = batches_per_step(config), []
@@ -72,7 +74,7 @@ def three_steps(data: Path, batch_size: int = 1) -> tuple[torch.Tensor, torch.Te
 def validate_untrained(data: Path) -> dict[str, float]:
     """The validation of the weights before the first step, on an odd number of patches."""
     config = small()
-    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=3)
+    learner = make_learner(config, torch.device("cpu"), steps_per_epoch=2)
     return validate(learner.model, index_training_patches(data, config)[1][:5], config)
 
 
@@ -80,7 +82,7 @@ def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: 
     (tmp_path / "probe.py").write_text(PROBE)
     done = torchrun(tmp_path / "probe.py", Path(__file__).parent, flair_tree, tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    before = flatten(make_learner(small(), torch.device("cpu"), batches_per_epoch=3).model)
+    before = flatten(make_learner(small(), torch.device("cpu"), steps_per_epoch=2).model)
     whole, losses = three_steps(flair_tree, batch_size=2)
     metrics = validate_untrained(flair_tree)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
@@ -109,9 +111,9 @@ def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch
     training, _ = index_training_patches(flair_tree, config)
     steps = {}
     for world in (1, 2):
-        monkeypatch.setattr("flair_baseline.training.loader.world_size", lambda world=world: world)
+        monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda world=world: world)
         for rank in range(world):
-            monkeypatch.setattr("flair_baseline.training.loader.rank", lambda rank=rank: rank)
+            monkeypatch.setattr("flair_baseline.training.batches.rank", lambda rank=rank: rank)
             steps[world, rank] = list(make_loader(training, config, epoch=3).batch_sampler)
     both = [batch for pair in zip(steps[2, 0], steps[2, 1], strict=True) for batch in pair]
     assert both == steps[1, 0]
@@ -120,19 +122,19 @@ def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch
 
 @pytest.mark.parametrize(("step", "ranks", "batch"), [(4, 1, 4), (4, 2, 2), (4, 4, 1), (8, 2, 4), (4, 3, 4)])
 def test_a_step_is_shared_by_all_ranks(monkeypatch, step: int, ranks: int, batch: int):
-    monkeypatch.setattr("flair_baseline.training.learner.world_size", lambda: ranks)
+    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: ranks)
     config = small("batch_size=4", f"effective_batch_size={step}")
     assert share_step(config) == replace(config, batch_size=batch)
 
 
 def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatch):
-    monkeypatch.setattr("flair_baseline.training.learner.world_size", lambda: 4)
+    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: 4)
     with pytest.raises(
         UsageError, match="effective_batch_size=2 is no multiple of 4 ranks with batch_size=1"
     ):
         batches_per_step(small())
     training, _ = index_training_patches(flair_tree, small())
-    monkeypatch.setattr("flair_baseline.training.loader.world_size", lambda: 9)
+    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: 9)
     with pytest.raises(UsageError, match="too few for 9 ranks"):
         make_loader(training, small(), epoch=0)
 
@@ -159,7 +161,7 @@ def test_no_parameter_is_without_a_gradient(flair_tree: Path):
     ):
         config = load_config(name, [*SMALL[:-4], "batch_size=2", "effective_batch_size=2", *layers])
         for drop in (False, config.satellite):
-            learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+            learner = make_learner(config, torch.device("cpu"), steps_per_epoch=1)
             batch = next(iter(make_loader(index_training_patches(flair_tree, config)[0], config)))
             take_step(learner, [batch], class_weights(config), drop_satellite=drop)
             learning = [(key, one.grad) for key, one in learner.model.named_parameters() if one.requires_grad]

@@ -3,8 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from flair_baseline.config import Config
-from flair_baseline.training.losses import sum_losses, sum_weights
-from flair_baseline.training.validation import class_weights
+from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
 
 
 def draw(batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

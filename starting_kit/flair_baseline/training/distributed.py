@@ -6,16 +6,14 @@ Without torchrun there is one rank, and every function here does what one rank n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from flair_scoring.base.errors import UsageError
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -54,12 +52,6 @@ def world_size() -> int:
 def local_rank() -> int:
     """Number of this process on its machine: the GPU that it uses."""
     return int(os.environ.get("LOCAL_RANK", 0))
-
-
-def share_of_rank(items: Sequence[T]) -> Sequence[T]:
-    """This rank's run of neighbouring items; every item belongs to exactly one rank."""
-    first, end = (len(items) * (rank() + place) // world_size() for place in (0, 1))
-    return items[first:end]
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

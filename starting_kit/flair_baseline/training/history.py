@@ -45,3 +45,14 @@ def draw_curves(path: Path, rows: Sequence[Row]) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_file(path, picture.getvalue())
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """The first of the rows with the highest validation mIoU, which NaN (no scored class) is not."""
+    return max(rows, key=lambda row: -1.0 if math.isnan(row["val_miou"]) else row["val_miou"])
+
+
+def epochs_since_lowest_loss(rows: Sequence[Row]) -> int:
+    """Epochs since the validation loss was lowest (the EP. of Table IV is that epoch); 0 at the start."""
+    losses = [row["val_loss"] for row in rows]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0

@@ -19,20 +19,19 @@ from flair_baseline.config import Config
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.sentinel import pad_series, prepare_series
 from flair_baseline.training.augmentation import UNCHANGED, draw_transform, transform
-from flair_baseline.training.distributed import rank, world_size
+from flair_baseline.training.batches import cut_batches, draw_batches
+from flair_baseline.training.distributed import rank
 from flair_ingestion.dataset import (
     Patch,
     describe_gaps,
     read_image,
     read_labels,
     read_superpatch,
-    sample_patches,
     scan_split,
 )
-from flair_scoring.base.errors import DataError, UsageError, list_problems
+from flair_scoring.base.errors import DataError, list_problems
 from flair_scoring.nomenclature import FLAIR_12
 
-SAMPLED_PATCHES = 64  # for the statistics of the series
 FLAIR_1_SWAP = ("D077_2021", "D070_2020")  # validation domains: the data card's, and FLAIR #1's in its place
 
 
@@ -157,38 +156,12 @@ def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], lis
     return training, held_out
 
 
-def measure_series(patches: Sequence[Patch], config: Config) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each band's reflectances, float32 (10,), in a sample by the seed.
-
-    Of the aerial bands such statistics are published (unet.py), of Sentinel-2's not.
-    """
-    sample = sample_patches(patches, SAMPLED_PATCHES, config.seed)
-    series = [PatchDataset([patch], config)[0].series for patch in sample]
-    pixels = torch.cat([one.transpose(0, 1).flatten(1) for one in series if one is not None], dim=1).double()
-    return pixels.mean(1).float(), pixels.std(1).float()
-
-
 def make_loader(patches: Sequence[Patch], config: Config, epoch: int | None = None) -> DataLoader:
-    """All batches in the order of `patches`, or for training this rank's, as (seed, epoch) shuffle them.
-
-    In training a last batch that is not full is left out, for batch norm's sake, unless it is the only one,
-    and so are the last batches when there is none left for some rank: all ranks take the same steps.
-    Consecutive batches go to consecutive ranks, so a step has the same patches on any number of them.
-    """
-    order = list(range(len(patches)))
-    if epoch is not None:
-        np.random.default_rng((config.seed, epoch)).shuffle(order)
-    batches = [order[at : at + config.batch_size] for at in range(0, len(order), config.batch_size)]
-    if epoch is not None:
-        if len(batches) > 1 and len(batches[-1]) < config.batch_size:
-            batches.pop()
-        shared = len(batches) // world_size() * world_size()
-        if not shared:
-            raise UsageError(
-                f"{len(patches)} training patches make {len(batches)} batches of {config.batch_size}, "
-                f"too few for {world_size()} ranks; lower batch_size or start fewer ranks"
-            )
-        batches = batches[rank() : shared : world_size()]
+    """This rank's training batches of an `epoch` (see `draw_batches`); without epoch all patches in order."""
+    if epoch is None:
+        batches = cut_batches(list(range(len(patches))), config.batch_size)
+    else:
+        batches = draw_batches(len(patches), config, epoch)
     return DataLoader(
         PatchDataset(patches, config, epoch),
         batch_sampler=batches,

@@ -10,11 +10,10 @@ checkpoint that is kept is the one with the best validation mIoU, the quantity t
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -26,28 +25,30 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from tqdm import tqdm
 
-from flair_baseline.checkpoint import PROVENANCE, STATE, WEIGHTS, read_state, save_model, save_state
+from flair_baseline.checkpoint import PROVENANCE, STATE, save_model, save_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.encoders import check_network
+from flair_baseline.training.band_statistics import measure_series, standardise_series
+from flair_baseline.training.batches import batches_per_step, share_step, steps_per_epoch
 from flair_baseline.training.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
-from flair_baseline.training.history import CURVES, TABLE, Row, draw_curves, write_table
-from flair_baseline.training.learner import (
-    Learner,
-    batches_per_step,
-    choose_device,
-    make_learner,
-    share_step,
-    standardise_series,
+from flair_baseline.training.history import (
+    CURVES,
+    TABLE,
+    Row,
+    best_row,
+    draw_curves,
+    epochs_since_lowest_loss,
+    write_table,
 )
-from flair_baseline.training.loader import Batch, index_training_patches, make_loader, measure_series
-from flair_baseline.training.losses import sum_losses, sum_weights
-from flair_baseline.training.run_folder import claimed
-from flair_baseline.training.validation import autocast, class_weights, validate
+from flair_baseline.training.learner import Learner, make_learner
+from flair_baseline.training.loader import Batch, index_training_patches, make_loader
+from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
+from flair_baseline.training.machine import autocast, be_deterministic, choose_device
+from flair_baseline.training.run_folder import claimed, find_state
+from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import Patch
-from flair_scoring.base.errors import DataError, FlairError, UsageError
+from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.base.interrupts import held_signals
-
-MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
 
 
 def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
@@ -70,7 +71,7 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
     fresh = shared if state is None else replace(shared, encoder_weights=None)  # nothing to download again
-    learner = make_learner(fresh, device, len(make_loader(training, shared, epoch=0)))
+    learner = make_learner(fresh, device, steps_per_epoch(len(training), shared))
     if state is not None:
         restore(learner, state, run)
     elif learner.model.utae is not None:
@@ -90,66 +91,6 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
             draw_curves(run / CURVES, rows)
             save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on disk
     return best_row(rows)
-
-
-@contextmanager
-def explained_failures() -> Iterator[None]:
-    """Inside, what torch raises where the user can help becomes a UsageError or DataError of one sentence."""
-    try:
-        yield
-    except (FlairError, OSError) as error:
-        message = str(error)
-        if not message.startswith("Caught "):
-            raise
-        # of a process that reads data: torch has put the traceback there before the message
-        raise type(error)(message.rpartition(f"{type(error).__name__}: ")[2].strip()) from None
-    except torch.OutOfMemoryError as error:
-        raise UsageError(
-            "the GPU's memory ran out; lower batch_size, which leaves the result nearly the same, or choose "
-            "precision=bf16 or a smaller encoder"
-        ) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UsageError(
-            "a process that reads data was killed: memory, or shared memory (/dev/shm), ran out; lower "
-            "workers or batch_size, or choose workers=0"
-        ) from error
-
-
-def be_deterministic(wanted: bool) -> None:
-    """Let torch use deterministic algorithms only, or any; CUDA must not have computed anything yet.
-
-    torch raises RuntimeError for an operation that has none on CUDA, which encoders of timm may hold.
-    """
-    if wanted:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it starts
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(wanted)
-
-
-def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None:
-    """The state from which RUN continues, None when there is nothing of a run; UsageError as `train`."""
-    if not (run / STATE).exists():
-        if left := [name for name in (WEIGHTS, PROVENANCE, TABLE, CURVES) if (run / name).exists()]:
-            raise UsageError(
-                f"{run}: holds {', '.join(left)} but no {STATE}, so it cannot be continued; choose another "
-                "--output, or remove what is there"
-            )
-        return None
-    if not resume:
-        raise UsageError(f"{run}: holds a run already; continue it with --resume or choose another --output")
-    state = read_state(run)
-    then, now = state["config"], to_dict(config)
-    changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then.get(key)]
-    if changed:
-        differences = ", ".join(f"{key} (then {then.get(key)}, now {now[key]})" for key in changed)
-        length = "a run cannot be lengthened or shortened; " if "epochs" in changed else ""
-        raise UsageError(
-            f"{run}: cannot be resumed with another configuration: {differences}; {length}give the same "
-            "again, or choose another --output"
-        )
-    return state
 
 
 def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
@@ -256,14 +197,3 @@ def require_finite(loss: float, name: str) -> None:
             f"{name} is no longer finite, and nothing of this epoch is saved; begin another run with a lower "
             "learning_rate"
         )
-
-
-def best_row(rows: Sequence[Row]) -> Row:
-    """The first of the rows with the highest validation mIoU, which NaN (no scored class) is not."""
-    return max(rows, key=lambda row: -1.0 if math.isnan(row["val_miou"]) else row["val_miou"])
-
-
-def epochs_since_lowest_loss(rows: Sequence[Row]) -> int:
-    """Epochs since the validation loss was lowest (the EP. of Table IV is that epoch); 0 at the start."""
-    losses = [row["val_loss"] for row in rows]
-    return len(losses) - 1 - losses.index(min(losses)) if losses else 0

@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flair_baseline.config import Config
+
+
+def class_weights(config: Config) -> Tensor:
+    """Class weights of both branches, float32 (2, 13), aerial first."""
+    return torch.tensor([config.aerial_class_weights, config.satellite_class_weights], dtype=torch.float32)
+
 
 def sum_losses(scores: Tensor, satellite_scores: Tensor | None, labels: Tensor, weights: Tensor) -> Tensor:
     """Weighted cross-entropies summed over pixels, float32 (2,); the second 0 without satellite scores.

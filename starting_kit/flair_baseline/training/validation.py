@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -11,23 +10,15 @@ from tqdm import tqdm
 
 from flair_baseline.config import Config
 from flair_baseline.model.utt import UTT, choose_labels
-from flair_baseline.training.distributed import rank, share_of_rank, sum_over_ranks
+from flair_baseline.training.batches import share_of_rank
+from flair_baseline.training.distributed import rank, sum_over_ranks
 from flair_baseline.training.history import Row
 from flair_baseline.training.loader import make_loader
-from flair_baseline.training.losses import sum_losses, sum_weights
+from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
+from flair_baseline.training.machine import autocast
 from flair_ingestion.dataset import Patch
 from flair_scoring import confusion_matrix, iou, mean_iou
 from flair_scoring.nomenclature import FLAIR_12
-
-
-def class_weights(config: Config) -> torch.Tensor:
-    """Class weights of both branches, float32 (2, 13), aerial first."""
-    return torch.tensor([config.aerial_class_weights, config.satellite_class_weights], dtype=torch.float32)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Inside, networks compute in bfloat16 where that is safe, if `precision` is bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @torch.inference_mode()
