@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from schema import (
     COLUMN,
@@ -45,10 +44,8 @@ from flair_scoring.base.bounded_json import parse_json
 from flair_scoring.base.bounded_zip import ZipError, open_zip, read_entry
 from flair_scoring.base.errors import DataError, FlairError, list_names
 from flair_scoring.base.settings import parse_settings
-from flair_scoring.evaluation import Evaluation
-from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.outputs.scores import TIME_RATIO, score_keys
 from flair_scoring.pairing import domain_and_area
-from flair_scoring.writing import make_scores
 
 LOCAL_IMAGE = "local-only/"  # what the name of an image begins with that nobody has published
 YAML = "competition.yaml"
@@ -484,11 +481,8 @@ def _computation_problems(
 
 
 def _written_keys(relative: bool) -> list[str]:
-    """Keys that scoring writes for a submission on MIN_DOMAINS domains; `relative`: a reference is timed."""
-    matrices = np.stack([np.eye(FLAIR_12.other + 1, dtype=np.uint32)] * MIN_DOMAINS)
-    names = tuple(map(str, range(MIN_DOMAINS)))
-    evaluation = Evaluation(FLAIR_12, names, names, names, matrices)
-    return list(make_scores(evaluation, {"inference_seconds": 1.0, "ratio": 1.0 if relative else None}))
+    """Keys that scoring writes from MIN_DOMAINS domains on; `relative` says whether a reference is timed."""
+    return [key for key in score_keys() if relative or key != TIME_RATIO]
 
 
 def _check_secrets(archive: zipfile.ZipFile, competition: dict[str, Any], found: Findings) -> None:

@@ -118,8 +118,7 @@ def evaluate_and_write(args: argparse.Namespace) -> Evaluation:
     for note in evaluation.notes:
         print(f"note: {one_line(note)}", file=sys.stderr)
     if args.output:
-        patches = (evaluation, output.predictions, args.references, args.pictures)
-        pictures = render_patches(*patches) if args.pictures else []
+        pictures = render_patches(evaluation, args.pictures) if args.pictures else []
         write_results(args.output, evaluation, output, args.platform, pictures)
     return evaluation
 

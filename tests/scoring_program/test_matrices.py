@@ -21,7 +21,7 @@ from flair_scoring import Evaluation, evaluate
 from flair_scoring.base.errors import DataError
 from flair_scoring.nomenclature import FLAIR_18
 from flair_scoring.outputs.matrices import encode_matrices, merge, read_domain_matrices, read_matrices
-from flair_scoring.writing import make_scores
+from flair_scoring.outputs.scores import make_scores
 
 IDS = sorted(PLACES)
 FIXTURES = [HealthCheck.function_scoped_fixture]  # each example writes its files anew

@@ -53,7 +53,7 @@ def test_best_and_worst_are_shown_in_the_official_colours(patches: Patches, imag
         patches.labels[id] = np.where(wrong, (labels + 1) % 12, labels).astype(np.uint8)
         write_labels(patches.prediction(id), patches.labels[id])
     found = evaluate(patches.predictions, patches.references)
-    page = "".join(render_patches(found, patches.predictions, patches.references, images, count=1))
+    page = "".join(render_patches(found, images, count=1))
     assert page.index(f"best: {ids[0]} {PLACES[ids[0]].replace('/', ' ')}, 100.0%") < page.index(
         f"worst: {ids[3]} {PLACES[ids[3]].replace('/', ' ')}, 0.0%"
     )
@@ -107,4 +107,4 @@ def test_a_folder_without_images_is_named(patches: Patches, tmp_path: Path) -> N
     found = evaluate(patches.predictions, patches.references)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty: aerial images are missing \(4 problems\)"):
-        render_patches(found, patches.predictions, patches.references, tmp_path / "empty")
+        render_patches(found, tmp_path / "empty")
