@@ -154,8 +154,8 @@ def test_after_a_kill_the_same_command_does_what_is_left(here: Path) -> None:
         text=True,
     )
     assert ranked.returncode == 0, ranked.stderr
-    places = {line.split()[1]: line.split()[0] for line in ranked.stdout.splitlines()[1:4]}
-    assert places.keys() == {"a", "c", "d"}
+    ranks = {line.split()[1]: line.split()[0] for line in ranked.stdout.splitlines()[1:4]}
+    assert ranks.keys() == {"a", "c", "d"}
     assert "failed: loading: RuntimeError: " in ranked.stdout
 
 
