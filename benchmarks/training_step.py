@@ -141,12 +141,12 @@ def official_loss(model: nn.Module, settings: dict[str, Any], batch: Batch, devi
     """Sum of the weighted cross-entropies of both heads, on inputs as its data set makes them."""
     (aerial, series, days, _), labels = batch
     inputs = (aerial / 255, series * 10_000, OFFICIAL_DAY - days)
-    scores = model(settings, *(tensor.to(device) for tensor in inputs), [])
+    logits = model(settings, *(tensor.to(device) for tensor in inputs), [])
     pairs = settings["weights_aerial_satellite"].values()
     losses = [
         F.cross_entropy(branch, labels.long().to(device), torch.tensor(weights).float().to(device))
         for branch, weights in zip(
-            scores, ([pair[1] for pair in pairs], [pair[0] for pair in pairs]), strict=True
+            logits, ([pair[1] for pair in pairs], [pair[0] for pair in pairs]), strict=True
         )
     ]
     return sum(losses, torch.zeros((), device=device))

@@ -14,8 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flair_baseline.packaging import check_target, write_submission
-from flair_ingestion.dataset import Patch, index_patches, read_labels
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_ingestion.dataset import Patch, index_patches, read_labels, require_data
 from flair_scoring.base.errors import DataError, run_command
 from flair_scoring.nomenclature import FLAIR_12
 

@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 
 from flair_baseline.plots import draw_png, prepare_plot
-from flair_ingestion.dataset import SPLITS, Patch, find_roots, scan_split
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_ingestion.dataset import SPLITS, Patch, find_roots, require_data, scan_split
 from flair_scoring.base.errors import DataError, UsageError, list_problems, run_command
 from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12

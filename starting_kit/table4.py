@@ -30,7 +30,7 @@ from flair_baseline.training.distributed import joined_ranks, rank
 from flair_baseline.training.failures import explained_failures
 from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.training.machine import choose_device, keep_freed_memory
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_ingestion.dataset import require_data
 from flair_scoring.base.errors import UsageError, run_command
 from flair_scoring.base.files import write_file
 

@@ -12,10 +12,10 @@ sys.path += [
     str(Path(__file__).parents[1] / name)
     for name in ("bundle", "tests/submissions", "tests/ingestion_program")
 ]
-import audit
 from entries import copy_submission
 from ingest_command import run_ingest
 
+import audit
 from flair_ingestion.sandbox.probe import Row
 
 AUDIT = Path(__file__).parents[1] / "bundle" / "audit.py"

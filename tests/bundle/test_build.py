@@ -13,14 +13,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import build
-import contents
-import filling
 import pytest
 import yaml
 from bundle_files import KIT, read_zip, run_build
-from contents import REFERENCE, input_files, label_files, patches_of_phases
 
+import build
+from flair_bundle import building, contents, filling
+from flair_bundle.contents import REFERENCE, input_files, label_files, patches_of_phases
 from flair_files import DOMAINS
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import DataError, UsageError
@@ -274,12 +273,12 @@ def test_refusals_leave_nothing(options: list[str], sentence: str, tmp_path: Pat
 def test_what_an_organizer_may_get_wrong_in_bundle_yaml(
     change: str | dict[str, Any], sentences: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = yaml.safe_load(build.SOURCE.read_text())
+    sound = yaml.safe_load(building.SOURCE.read_text())
     source = tmp_path / "bundle.yaml"
     source.write_text(change if isinstance(change, str) else yaml.safe_dump(sound | change))
-    monkeypatch.setattr(build, "SOURCE", source)
+    monkeypatch.setattr(building, "SOURCE", source)
     with pytest.raises(DataError) as caught:
-        build.read_competition(None)
+        building.read_competition(None)
     assert str(caught.value).startswith(f"{source}: ")
     for sentence in sentences:
         assert sentence in str(caught.value)
@@ -287,7 +286,7 @@ def test_what_an_organizer_may_get_wrong_in_bundle_yaml(
 
 def test_an_image_without_a_tag_is_refused_before_anything_is_packed() -> None:
     with pytest.raises(DataError, match="docker_image is 'me/kit'; expected NAME:TAG"):
-        build.read_competition("me/kit")
+        building.read_competition("me/kit")
 
 
 def test_pages_that_are_no_text_are_named_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +294,7 @@ def test_pages_that_are_no_text_are_named_together(tmp_path: Path, monkeypatch: 
     (tmp_path / "two.md").write_text("${nobody}")
     monkeypatch.setattr(filling, "PAGES", tmp_path)
     with pytest.raises(DataError, match=r"(?s)one\.md: is not UTF-8.*two\.md: \$\{nobody\} is not known"):
-        filling.fill_pages(build.read_competition(None))
+        filling.fill_pages(building.read_competition(None))
 
 
 def test_rasters_that_would_fail_on_the_platform_are_not_packed(flair_tree: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import yaml
 from bundle_files import KIT, pack, read_zip, run_build
-from check import Findings, _read_competition, check_bundle
 from PIL import Image
 
+from flair_bundle.check import Findings, check_bundle, read_competition
 from flair_scoring.base.errors import DataError
 
 NOW = datetime.datetime(2027, 1, 1)
@@ -582,9 +582,9 @@ def test_a_bundle_that_is_too_large(
     release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = release.write(tmp_path / "bundle.zip")
-    monkeypatch.setattr("check.LARGE_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr("flair_bundle.check.LARGE_BYTES", path.stat().st_size - 1)
     assert "have been seen to hang" in check_bundle(path, NOW)[0][0]
-    monkeypatch.setattr("check.MAX_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr("flair_bundle.check.MAX_BYTES", path.stat().st_size - 1)
     assert "a user may store" in check_bundle(path, NOW)[0][0]
 
 
@@ -688,5 +688,5 @@ def test_near_names_of_the_competition_file() -> None:
             return [f"folder_{number}/competition.yaml" for number in range(40)]
 
     found = Findings([], [])
-    assert _read_competition(Archive(), found) is None  # type: ignore[arg-type]
+    assert read_competition(Archive(), found) is None  # type: ignore[arg-type]
     assert found.problems[0].endswith("folder_9/competition.yaml and 30 more")

@@ -6,7 +6,8 @@ import re
 
 import yaml
 from bundle_files import KIT
-from schema import COMPETITION, PHASE
+
+from flair_bundle.schema import COMPETITION, PHASE
 
 GUIDE = (KIT / "bundle/README.md").read_text()
 PAGES = "\n".join(path.read_text() for path in (KIT / "bundle/pages").glob("*.md"))

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import filling
 import pytest
 from bundle_files import KIT
+
+from flair_bundle import filling
 
 DOCKERFILE = (KIT / "bundle/Dockerfile").read_text()
 BASE = {"torch", "torchvision"}  # in the base image

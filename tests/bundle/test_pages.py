@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import filling
 import pytest
 import yaml
 from bundle_files import KIT
 
+from flair_bundle import filling
 from flair_ingestion.limits import read_limits
 
 COMPETITION = yaml.safe_load((KIT / "bundle.yaml").read_text())

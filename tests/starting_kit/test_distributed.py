@@ -12,7 +12,13 @@ import torch
 
 from flair_baseline.checkpoint import read_state
 from flair_baseline.config import Config, load_config
-from flair_baseline.training.batches import batches_per_step, share_step
+from flair_baseline.training.batches import (
+    batches_per_epoch,
+    batches_per_step,
+    draw_batches,
+    share_step,
+    steps_per_epoch,
+)
 from flair_baseline.training.distributed import joined_ranks
 from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loader import index_training_patches, make_loader
@@ -117,7 +123,7 @@ def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch
             steps[world, rank] = list(make_loader(training, config, epoch=3).batch_sampler)
     both = [batch for pair in zip(steps[2, 0], steps[2, 1], strict=True) for batch in pair]
     assert both == steps[1, 0]
-    assert sorted(place for batch in both for place in batch) == list(range(len(training)))
+    assert sorted(index for batch in both for index in batch) == list(range(len(training)))
 
 
 @pytest.mark.parametrize(("step", "ranks", "batch"), [(4, 1, 4), (4, 2, 2), (4, 4, 1), (8, 2, 4), (4, 3, 4)])
@@ -137,6 +143,26 @@ def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatc
     monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: 9)
     with pytest.raises(UsageError, match="too few for 9 ranks"):
         make_loader(training, small(), epoch=0)
+
+
+@pytest.mark.parametrize(
+    ("patches", "ranks", "batches", "steps"),
+    [(6, 1, 3, 2), (7, 1, 3, 2), (8, 1, 4, 2), (1, 1, 1, 1), (9, 2, 2, 2), (15, 2, 3, 3)],
+)
+def test_full_batches_are_counted_and_drawn_once(monkeypatch, patches, ranks, batches, steps):
+    """Batches of 2 patches, of which 2 make a step: one after the other on one rank, side by side on two."""
+    config = small("batch_size=2", "effective_batch_size=4")
+    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: ranks)
+    assert batches_per_epoch(patches, config) == batches
+    assert steps_per_epoch(patches, config) == steps
+    drawn = []
+    for rank in range(ranks):
+        monkeypatch.setattr("flair_baseline.training.batches.rank", lambda rank=rank: rank)
+        drawn += draw_batches(patches, config, epoch=0)
+    assert [len(batch) for batch in drawn] == [min(patches, 2)] * (batches * ranks)
+    indices = [index for batch in drawn for index in batch]
+    assert len(set(indices)) == len(indices)
+    assert set(indices) <= set(range(patches))
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch):

@@ -218,10 +218,10 @@ def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
 
 
 def test_options_of_ingestion_are_not_taken_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "evaluate.py a.zip --data DATA --reference mine --reference-cache kept --plat"
+    line = "evaluate.py a.zip --data DATA --reference mine --reference-cache kept --plat --require-cage files"
     monkeypatch.setattr(sys, "argv", line.split())
     args, options = evaluate.parse_arguments()
-    assert options == ["--reference", "mine", "--plat"]
+    assert options == ["--reference", "mine", "--plat", "--require-cage", "files"]
     assert args.reference_cache == Path("kept")
 
 

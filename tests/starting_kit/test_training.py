@@ -24,7 +24,7 @@ from flair_baseline.model.utt import UTT
 from flair_baseline.training import loader, loop
 from flair_baseline.training.band_statistics import measure_series, standardise_series
 from flair_baseline.training.failures import explained_failures
-from flair_baseline.training.history import best_row, draw_curves, epochs_since_lowest_loss
+from flair_baseline.training.history import best_row, draw_curves, epochs_since_lowest_loss, write_table
 from flair_baseline.training.interruption import command_that_goes_on
 from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loader import index_training_patches, make_loader
@@ -115,6 +115,13 @@ def test_a_run_leaves_model_state_log_and_curves(run: Path):
     for key, value in provenance["metrics"].items():
         assert ("" if value is None else str(value)) == best[key]
     assert len([key for key in best if key.startswith("val_miou_D")]) == 3
+
+
+def test_the_log_holds_every_digit_and_leaves_nan_empty(tmp_path: Path):
+    rows = [{"epoch": 1, "loss": 0.1 + 0.2, "iou": math.nan}, {"epoch": 2, "loss": 1e-7, "iou": 1 / 3}]
+    write_table(tmp_path / "log.csv", rows)
+    lines = ["epoch,loss,iou", f"1,{0.1 + 0.2!r},", f"2,{1e-7!r},{1 / 3!r}"]
+    assert (tmp_path / "log.csv").read_bytes() == "".join(f"{line}\n" for line in lines).encode()
 
 
 def test_drawing_curves_chooses_no_window_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -504,7 +511,7 @@ def test_augmented_samples_keep_image_labels_and_series_together(flair_tree: Pat
         for batch in make_loader(patches, config, epoch):
             aerial, series, *_ = batch.inputs
             original = plain[image_key(aerial)]
-            moved = [place for place in TURNS if torch.equal(turn(original.inputs[0], place), aerial)]
+            moved = [one for one in TURNS if torch.equal(turn(original.inputs[0], one), aerial)]
             assert len(moved) == 1
             assert torch.equal(turn(original.labels, moved[0]), batch.labels)
             assert torch.equal(turn(original.inputs[1], moved[0]), series)
@@ -515,8 +522,8 @@ def test_augmented_samples_keep_image_labels_and_series_together(flair_tree: Pat
 TURNS = [(mirrored, quarters) for mirrored in (False, True) for quarters in range(4)]
 
 
-def turn(raster: torch.Tensor, place: tuple[bool, int]) -> torch.Tensor:
-    mirrored, quarters = place
+def turn(raster: torch.Tensor, moved: tuple[bool, int]) -> torch.Tensor:
+    mirrored, quarters = moved
     return torch.rot90(raster.flip(-1) if mirrored else raster, quarters, (-2, -1))
 
 
@@ -587,11 +594,11 @@ def test_a_channel_subset_never_sees_the_others(channels, count, flair_tree: Pat
     model = make_learner(config, torch.device("cpu"), steps_per_epoch=1).model.eval()
     batch = next(iter(make_loader(index_patches(flair_tree, "train", labels=True), config)))
     with torch.inference_mode():
-        scores, _ = model(*batch.inputs)
+        logits, _ = model(*batch.inputs)
         for band in range(5):
             aerial = batch.inputs[0].clone()
             aerial[:, band] = 255 - aerial[:, band]
-            assert torch.equal(model(aerial)[0], scores) == (band >= count)
+            assert torch.equal(model(aerial)[0], logits) == (band >= count)
 
 
 def test_both_published_validation_splits(flair_tree: Path, tmp_path: Path):
@@ -658,12 +665,12 @@ def test_a_new_model_begins_as_if_series_were_standardised(flair_tree: Path):
     plain, ready = (make_learner(config, torch.device("cpu"), 1).model.utae.eval() for _ in range(2))
     standardise_series(ready, means, stds)
     batch = next(iter(make_loader(patches, config)))
-    _, raw, days, present = batch.inputs
+    _, raw, days, padding_mask = batch.inputs
     standardised = (raw - means[:, None, None]) / stds[:, None, None]
     with torch.inference_mode():
-        expected, found = plain(standardised, days, present), ready(raw, days, present)
+        expected, found = plain(standardised, days, padding_mask), ready(raw, days, padding_mask)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(plain(raw, days, present), expected, rtol=1e-2, atol=1e-2)
+        assert not torch.allclose(plain(raw, days, padding_mask), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_permuted_dates_keep_the_images_and_lose_their_order(flair_tree: Path):
@@ -684,14 +691,14 @@ def test_samples_are_what_the_files_hold(flair_tree: Path, workers: int):
     patches = index_patches(flair_tree, "val", labels=True)
     plain = ("cloud_filter=false", "monthly_average=false", f"workers={workers}")
     batch = next(iter(make_loader(patches, small("batch_size=4", "effective_batch_size=4", *plain))))
-    aerial, series, days, present = batch.inputs
+    aerial, series, days, padding_mask = batch.inputs
     window = read_superpatch(patches[2], 16)
-    for place, patch in enumerate(patches[:4]):
-        assert np.array_equal(aerial[place].numpy(), read_image(patch))
-        assert np.array_equal(batch.labels[place].numpy(), FLAIR_12.index_of[read_labels(patch)])
+    for index, patch in enumerate(patches[:4]):
+        assert np.array_equal(aerial[index].numpy(), read_image(patch))
+        assert np.array_equal(batch.labels[index].numpy(), FLAIR_12.index_of[read_labels(patch)])
     np.testing.assert_allclose(series[2].numpy(), window.data / 10_000, rtol=1e-6)
     assert np.array_equal(days[2].numpy(), window.dates - int(window.dates[0]) + 19)  # from 20 January on
-    assert present is None  # all series have five dates: nothing is padded
+    assert padding_mask is None  # all series have five dates: nothing is padded
 
 
 def test_a_window_without_any_data_is_a_damaged_file(flair_tree: Path, tmp_path: Path):

@@ -1,10 +1,12 @@
-"""Training of U-T&T: epochs of accumulated steps, each followed by validation and checkpoints.
+"""The training loop: epochs of steps, each epoch followed by its validation and its checkpoint.
 
-What an epoch draws at random follows from (seed, epoch), so a resumed run goes on as if it had never stopped:
+All random numbers of an epoch follow from (seed, epoch), so a resumed run goes on as if it had never stopped:
 bit for bit on the CPU, and on GPUs with deterministic=true.
-Under torchrun the ranks share every step, whose loss is that of all their pixels, and the validation.
-The paper's recipe: SGD at 0.001, lowered when the validation loss stalls for 10 epochs, stopped after 30. The
-checkpoint that is kept is the one with the best validation mIoU, the quantity that the challenge scores.
+Under torchrun the ranks share the patches of every step and of the validation. The loss of a step is that of
+all its pixels, on whichever rank they are.
+The paper's recipe is SGD with a learning rate of 0.001. The rate is lowered when the validation loss has not
+fallen for 10 epochs, and the run ends when it has not for 30. The kept checkpoint is that of the epoch with
+the best validation mIoU, which is the metric of the challenge.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
-from tqdm import tqdm
 
 from flair_baseline.checkpoint import PROVENANCE, STATE, save_model, save_state
 from flair_baseline.config import Config, to_dict
@@ -41,7 +42,7 @@ from flair_baseline.training.history import (
     write_table,
 )
 from flair_baseline.training.learner import Learner, make_learner
-from flair_baseline.training.loader import Batch, index_training_patches, make_loader
+from flair_baseline.training.loader import Batch, index_training_patches, make_loader, show_progress
 from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
 from flair_baseline.training.machine import autocast, be_deterministic, choose_device
 from flair_baseline.training.run_folder import claimed, find_state
@@ -56,7 +57,7 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
 
     RUN gets model.safetensors and model.json (best epoch), last.pt (to resume), log.csv and curves.png.
     UsageError when RUN holds a run and `resume` is not asked for, when that run has another configuration,
-    when another process trains there, and when a loss is no longer finite.
+    when another process trains there, and when a loss is not finite. DataError when DATA or RUN is damaged.
     """
     with claimed(run) if rank() == 0 else nullcontext():
         return _train(config, data, run, resume)
@@ -70,34 +71,44 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
     # on GPUs batch norm takes the statistics of all ranks together
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
-    fresh = shared if state is None else replace(shared, encoder_weights=None)  # nothing to download again
-    learner = make_learner(fresh, device, steps_per_epoch(len(training), shared))
-    if state is not None:
+    steps = steps_per_epoch(len(training), shared)
+    if state is None:
+        learner = make_learner(shared, device, steps)
+        if learner.model.utae is not None:
+            standardise_series(learner.model.utae, *measure_series(training, config))
+    else:  # the state holds all weights: pretrained ones would be downloaded for nothing
+        learner = make_learner(replace(shared, encoder_weights=None), device, steps)
         restore(learner, state, run)
-    elif learner.model.utae is not None:
-        standardise_series(learner.model.utae, *measure_series(training, config))
     rows = learner.rows
     if rank() == 0:
-        place = f"continues after epoch {len(rows)} of {config.epochs}" if rows else "a new run begins"
-        print(f"{run}: {place}", file=sys.stderr)
+        beginning = f"continues after epoch {len(rows)} of {config.epochs}" if rows else "a new run begins"
+        print(f"{run}: {beginning}", file=sys.stderr)
     while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
         metrics = run_epoch(learner, training, held_out, shared)
-        if rank() != 0:
-            continue
-        with held_signals():
-            if best_row(rows) is rows[-1]:
-                save_model(run, learner.model, config, len(rows), metrics)
-            write_table(run / TABLE, rows)
-            draw_curves(run / CURVES, rows)
-            save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on disk
+        if rank() == 0:
+            save_epoch(run, learner, config, metrics)
     return best_row(rows)
+
+
+def save_epoch(run: Path, learner: Learner, config: Config, metrics: Row) -> None:
+    """Write the files of RUN after an epoch with these validation metrics; signals wait until all are there.
+
+    The state is written last: when it names an epoch, the other files of that epoch exist.
+    """
+    rows = learner.rows
+    with held_signals():
+        if best_row(rows) is rows[-1]:
+            save_model(run, learner.model, config, len(rows), metrics)
+        write_table(run / TABLE, rows)
+        draw_curves(run / CURVES, rows)
+        save_state(run, learner.state() | {"config": to_dict(config)})
 
 
 def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
     """Continue from the state in RUN; DataError when it does not fit the network."""
     try:
         learner.restore(state)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # torch's, by part
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(
             f"{run / STATE}: does not fit the network of its configuration; continue with the libraries that "
             f"it was begun with ({run / PROVENANCE} names them), or choose another --output"
@@ -105,7 +116,7 @@ def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
 
 
 def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Patch], config: Config) -> Row:
-    """One epoch and its validation, appended to the learner's rows; returns the validation's metrics."""
+    """Train one epoch and validate; append a row to the learner's rows and return the validation metrics."""
     started, epoch, rate = time.monotonic(), len(learner.rows), learner.learning_rate
     torch.manual_seed(int(np.random.SeedSequence((config.seed, epoch, rank())).generate_state(1)[0]))
     losses = train_epoch(learner, make_loader(training, config, epoch), config)
@@ -127,7 +138,7 @@ def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Pa
 
 
 def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Row:
-    """One pass over the loader in steps of some batches; the mean losses over the pixels of all ranks.
+    """Train on all batches of the loader, in steps; returns the mean losses over the pixels of all ranks.
 
     Whether a step drops the satellite branch follows from (seed, epoch, step) and is the same on all ranks.
     """
@@ -136,8 +147,7 @@ def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Ro
     learner.model.train()
     losses, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     title = f"epoch {len(learner.rows) + 1}/{config.epochs}"
-    hidden = None if rank() == 0 else True  # None: shown on terminals only
-    with tqdm(loader, desc=title, unit="batch", dynamic_ncols=True, leave=False, disable=hidden) as progress:
+    with show_progress(loader, title) as progress:
         batches = iter(progress)
         while step := list(islice(batches, accumulation)):
             drop = bool(draws.random() < config.modality_dropout)
@@ -162,26 +172,28 @@ def take_step(
     precision: str = "fp32",
     drop_satellite: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step on the loss of all `batches` of all ranks together, as if they were one.
+    """One optimizer step on the loss of all `batches` of all ranks together, as if they were one batch.
 
-    With `drop_satellite` only the U-Net is used and learns, as in the paper's modality dropout (in IGN's code
-    the satellite branch still learns from its own scores).
-    Returns what the loss is made of, float64 (2,): the sums of both branches and the weights to divide by.
+    With `drop_satellite` only the U-Net is used and learns, as in the paper's modality dropout. (In IGN's
+    code the satellite branch still learns from its own logits.)
+    Returns the sums of the cross-entropies and of the weights, each float64 (2,), one value per branch. The
+    loss is the sum of the two quotients.
     """
     device = learner.device
     if drop_satellite:
-        weights = weights * torch.tensor([[1.0], [0.0]])  # every parameter keeps a gradient, then of 0
+        weights = weights * torch.tensor([[1.0], [0.0]])  # every parameter keeps a gradient, though it is 0
     totals = sum_over_ranks(torch.stack([sum_weights(batch.labels, weights) for batch in batches]).sum(0))
     divisors, weights = totals.clamp(min=1).float().to(device), weights.to(device)
     sums = torch.zeros(2, device=device)
     learner.optimizer.zero_grad()
-    for place, batch in enumerate(batches, 1):
+    for number, batch in enumerate(batches, 1):
         inputs, labels = batch.to(device)
-        with nullcontext() if place == len(batches) else learner.gradients_stay():
+        with nullcontext() if number == len(batches) else learner.gradients_stay():
             with autocast(device, precision):
-                scores, satellite_scores = learner.network(*inputs, drop_satellite=drop_satellite)
-            losses = sum_losses(scores, satellite_scores, labels, weights)
-            loss = (losses / divisors).sum() * world_size()  # for the mean of the gradients to be their sum
+                logits, satellite_logits = learner.network(*inputs, drop_satellite=drop_satellite)
+            losses = sum_losses(logits, satellite_logits, labels, weights)
+            # DDP takes the mean of the ranks' gradients; the step needs their sum
+            loss = (losses / divisors).sum() * world_size()
             loss.backward()
         sums += losses.detach()
     learner.optimizer.step()
@@ -191,7 +203,7 @@ def take_step(
 
 
 def require_finite(loss: float, name: str) -> None:
-    """UsageError for a loss that is NaN or infinite: nothing good can follow from its weights."""
+    """UsageError for a loss that is NaN or infinite: its weights are useless."""
     if not math.isfinite(loss):
         raise UsageError(
             f"{name} is no longer finite, and nothing of this epoch is saved; begin another run with a lower "

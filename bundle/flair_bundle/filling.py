@@ -22,7 +22,7 @@ from flair_scoring.nomenclature import FLAIR_12, FLAIR_VALUES
 from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS
 from flair_scoring.report.published import read_dataset, read_published
 
-DESK = Path(__file__).resolve().parent
+DESK = Path(__file__).resolve().parents[1]
 PAGES = DESK / "pages"
 PACKAGES = DESK / "packages.txt"
 DOCKERFILE = DESK / "Dockerfile"

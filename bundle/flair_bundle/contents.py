@@ -14,7 +14,7 @@ import yaml
 from flair_ingestion.dataset import Patch, check_patches, index_patches, labels_folder, sample_patches
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 
-KIT = Path(__file__).resolve().parents[1]
+KIT = Path(__file__).resolve().parents[2]
 DESK = KIT / "bundle"
 REFERENCE = KIT / "reference_submission"
 WEIGHTS = REFERENCE / "weights.safetensors"
@@ -22,8 +22,11 @@ PHASES = ("development", "final")  # names of the data of the two tasks
 DEVELOPMENT_PATCHES = 2000  # of the test set, drawn evenly from its domains
 SEED = 2022
 # The organizer's side of the repository, which participants need not have
-_NOT_IN_THE_KIT = ("bundle/", "bundle.yaml", "tests/bundle/", "tests/test_audit.py", ".ci/")
-# But evaluate.py compares imports with the one, and README refers to the other
+_NOT_IN_THE_KIT = (
+    *("bundle/", "bundle.yaml", ".ci/"),
+    *("tests/bundle/", "tests/test_audit.py", "tests/earlier_versions/", "tests/test_earlier_versions.py"),
+)
+# evaluate.py compares imports with packages.txt, and README links to the page
 _IN_THE_KIT = ("bundle/packages.txt", "bundle/pages/submission.md")
 _LEFT_OUT = {"__pycache__", "signing.key", WEIGHTS.name}
 
@@ -102,8 +105,8 @@ def label_files(data: Path, patches: Sequence[Patch]) -> Files:
     return {path.relative_to(root).as_posix(): path for path in paths}
 
 
-def lay_out(files: Files, folder: Path) -> None:
-    """Put `files`, all of them paths, into `folder`, which is replaced; as hard links where that works."""
+def replace_folder(folder: Path, files: Files) -> None:
+    """Remove `folder` and fill it again with `files`, all of them paths; as hard links where that works."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, path in files.items():
         target = folder / name
@@ -127,7 +130,7 @@ def signing_key(path: Path) -> bytes:
 
 
 def untracked_files() -> list[str]:
-    """Files that the starting kit would hold if git tracked them."""
+    """Files of the working tree that the starting kit lacks, because git does not track them."""
     return _list_files("--others", "--exclude-standard")
 
 
