@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flair_scoring.base.errors import FlairError
@@ -19,14 +20,10 @@ from flair_scoring.base.provenance import stamp
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.outputs.ingestion_output import IngestionOutput
-from flair_scoring.ranking.permutation import swap_test
-from flair_scoring.ranking.standings import (
-    Result,
-    pairwise_p_values,
-    pareto_front,
-    rank_results,
-    read_results,
-)
+from flair_scoring.ranking.permutation import permutation_test
+from flair_scoring.ranking.results import Result, read_results
+from flair_scoring.ranking.standings import make_board, pairwise_p_values, pareto_front, rank_results
+from flair_scoring.ranking.table import standings_table
 from flair_scoring.writing import write_results
 
 RANK = Path(__file__).resolve().parents[2] / "scoring_program" / "rank.py"
@@ -113,7 +110,7 @@ def test_orders_by_miou_then_time_and_lists_failures_last(tmp_path: Path) -> Non
         ["reference", "1.000", "21.00", "the", "unit", "of", "time"],
         ["slow", "3.100", "30.00", "over_limit:", "3.10", "x,", "limit", "2.5"],
     ]
-    assert "No tests of differences: no confusion.npz with domains lies beside" in done.stdout
+    assert "No tests of differences: there is no confusion.npz with domains beside" in done.stdout
     page = (tmp_path / "board.html").read_text()
     assert page.index("first") < page.index("second") < page.index("untimed") < page.index("slow")
 
@@ -154,8 +151,8 @@ def test_few_domains_are_not_enough(tmp_path: Path) -> None:
     folders = [write(tmp_path / f"{share}", evaluate_made_up(np.full(5, share))) for share in (0.9, 0.1)]
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
-    assert "The results cannot be told apart with 5 domains" in done.stdout
-    assert "Differences" not in (tmp_path / "board.html").read_text()
+    assert "No tests of differences: they need at least 6 domains, and there are 5." in done.stdout
+    assert "<h2>Differences" not in (tmp_path / "board.html").read_text()
     assert all(one.group is None for one in rank_results(read_results(folders)))
 
 
@@ -167,13 +164,34 @@ def test_csv_and_json_hold_the_whole_table(tmp_path: Path) -> None:
     with (tmp_path / "board.csv").open() as file:
         first, second, failed = csv.DictReader(file)
     assert (first["name"], first["rank"], first["group"], first["p_above"]) == ("one", "1", "1", "")
-    p_value = swap_test(*(np.stack(list(e.domain_matrices.values())) for e in (one, other)))
+    p_value = permutation_test(*(np.stack(list(e.domain_matrices.values())) for e in (one, other)))
     assert float(second["p_above"]) == pytest.approx(p_value)
     assert float(second["miou"]) == pytest.approx(other.miou)
     assert float(second["iou_water"]) == pytest.approx(other.iou[4])
     assert (failed["name"], failed["rank"], failed["reason"]) == ("failed", "", "a, b")
     board = json.loads((tmp_path / "board.json").read_text())
     assert (board["schema"], board["domains"], board["results"][1]["rank"]) == (1, 8, 2)
+
+
+def test_the_standings_are_a_dataframe_with_a_type_for_each_column(tmp_path: Path) -> None:
+    one, other = (evaluate_made_up(share + scatter(8, 3)) for share in (0.8, 0.79))
+    folders = [
+        result(tmp_path / "failed", None, verdict="failed", reason="a, b", inference_seconds=81),
+        write(tmp_path / "other", other),
+        write(tmp_path / "=one", one),
+    ]
+    board = standings_table(make_board(read_results(folders)))
+    assert board["name"].tolist() == ["=one", "other", "failed"]  # as it is: only the csv quotes formulas
+    kinds = {"rank": "Int64", "group": "Int64", "pareto": "boolean", "name": "string", "verdict": "string"}
+    assert {column: str(board[column].dtype) for column in kinds} == kinds
+    assert board["rank"].tolist() == [1, 2, pd.NA]
+    assert board["verdict"].tolist() == [pd.NA, pd.NA, "failed"]
+    numbers = board[["p_leader", "miou", "iou_water", "inference_seconds"]]
+    assert (numbers.dtypes == "float64").all()
+    np.testing.assert_allclose(numbers["miou"], [one.miou, other.miou, np.nan])
+    np.testing.assert_allclose(numbers["inference_seconds"], [np.nan, np.nan, 81])
+    empty = standings_table(make_board(read_results(folders[:1])))
+    assert empty["reason"].tolist() == ["a, b"]
 
 
 def test_published_results_are_those_of_the_paper(tmp_path: Path) -> None:
@@ -445,7 +463,7 @@ def test_a_result_is_excluded_with_a_reason_that_everybody_sees(tmp_path: Path) 
     for wrong, sentence in (
         (
             ["--exclude", "nobody", "--because", "x"],
-            "--exclude: no result of the name nobody; there are cheat,",
+            "--exclude: no result is named nobody; there are cheat,",
         ),
         (["--exclude", "cheat"], "each --exclude NAME needs a --because TEXT"),
     ):
@@ -479,15 +497,15 @@ def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ran
         (None, "who.csv: cannot be read"),
         ("good,Ann", "who.csv: expected the first line result,participant"),
         ("result,participant\ngood\ngood,A\ngood,B", "(2 problems)"),
-        ('result,participant\ngood,"Ann\nother,Ann', "who.csv: is no csv file"),
+        ('result,participant\ngood,"Ann\nother,Ann', "who.csv: is not a csv file"),
         ('result,participant\ngood,"Ann\nother"', "line 2: expected the name of a result and a participant"),
         ("result,participant\ngood,Ann\nother,ann", "Ann and ann differ in capital letters only"),
         ("result,participant\ngood,Ann", "--participants: no line for other; expected one line for each"),
         (
             "result,participant\nelsewhere,Ann",
-            "--participants: no result of the name elsewhere; there are good",
+            "--participants: no result is named elsewhere; there are good",
         ),
-        (b"\xff\xfe", "who.csv: is no text in UTF-8"),
+        (b"\xff\xfe", "who.csv: is not text in UTF-8"),
     ],
 )
 def test_a_list_of_participants_that_is_wrong_is_refused(
@@ -545,9 +563,9 @@ def test_what_has_no_matrices_is_named(tmp_path: Path) -> None:
     (folders[1] / "confusion.npz").unlink()
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
-    assert "no confusion.npz with domains lies beside the scores.json of 1. Nor is it" in done.stdout
+    assert "there is no confusion.npz with domains beside the scores.json of 1." in done.stdout
     alone = rank(folders[0], output=tmp_path / "board.html")
-    assert "No tests of differences: they compare two results at least." in alone.stdout
+    assert "No tests of differences: they need at least two results." in alone.stdout
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ _RECORD_BYTES = 1 << 16  # of what the platform's worker writes
 _TIMING_BYTES = 16 << 20  # about 20 for each request
 _MOST = 1e12  # of any number, in its unit
 _MAX_TEXT = 4000  # characters of the reason that are shown
+_EARLIER_KEYS = {"cage": "sandbox"}  # what kit 0.1.0 first called a key of timing.json -> its name now
 _NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds", "requests")
 
 
@@ -101,6 +102,8 @@ def read_timing(folder: Path) -> dict[str, Any]:
             raise PredictionError(f"{path}: {name} must be a text or null; run ingestion again")
         if timing.get(name):
             timing[name] = one_line(timing[name][:_MAX_TEXT])
+    for earlier in _EARLIER_KEYS.keys() & timing.keys():
+        timing[_EARLIER_KEYS[earlier]] = timing.pop(earlier)
     return timing
 
 

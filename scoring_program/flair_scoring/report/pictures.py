@@ -1,4 +1,4 @@
-"""The best and worst patches of an evaluation as pictures: aerial image, reference, prediction, errors."""
+"""Pictures of the best and the worst patches: aerial image, reference, prediction, errors."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _RIGHT, _WRONG, _OUTSIDE = (225, 225, 225), (214, 39, 40), (120, 120, 120)
 
 
 def render_patches(evaluation: Evaluation, data: Path, count: int = 3) -> list[str]:
-    """HTML of the `count` patches with the highest and lowest share of right pixels among scored classes.
+    """HTML of the `count` best and the `count` worst patches, by their share of right pixels.
 
-    `evaluation` must know the paths of its patches, `pairs`. `data` is a folder with the aerial images
-    IMG_<id>.tif somewhere below it. Raises UsageError or DataError that names images which are missing or
-    cannot be read.
+    Only pixels whose reference is a scored class count. `evaluation` must know the paths of its patches,
+    `pairs`. The aerial images IMG_<id>.tif may lie anywhere below the folder `data`. Raises UsageError that
+    lists missing images, and DataError for a damaged one.
     """
     ids = _extreme_ids(evaluation, count)
     images = find_rasters(list_files(data), IMAGE).paths
@@ -39,13 +39,13 @@ def render_patches(evaluation: Evaluation, data: Path, count: int = 3) -> list[s
         where = " ".join(filter(None, (evaluation.domains[index], evaluation.areas[index])))
         share = _share_right(evaluation.matrices[index : index + 1])[0]
         kind = "best" if rank < len(ids) / 2 else "worst"
-        parts.append(paragraph(f"{kind}: {id} {where}, {share:.1%} of the scored ground is right"))
+        parts.append(paragraph(f"{kind}: {id} {where}, {share:.1%} of the scored pixels are right"))
         parts += _draw(images[id], *evaluation.pairs[index], evaluation.nomenclature)
     return parts
 
 
 def _extreme_ids(evaluation: Evaluation, count: int) -> list[str]:
-    """Best first, then worst; a patch without scored ground is neither."""
+    """Ids of the best patches, then of the worst ones; patches without scored pixels are left out."""
     shares = _share_right(evaluation.matrices)
     order = [index for index in np.argsort(-shares, kind="stable") if not np.isnan(shares[index])]
     count = min(count, len(order) // 2) or len(order)
@@ -54,7 +54,7 @@ def _extreme_ids(evaluation: Evaluation, count: int) -> list[str]:
 
 
 def _share_right(matrices: np.ndarray) -> np.ndarray:
-    """Right pixels over reference pixels of scored classes, float64 (N,); NaN without such pixels."""
+    """Share of right pixels among those of scored classes, float64 (N,); NaN for a patch without any."""
     scored = matrices[:, :-1].astype(np.int64)
     right = np.diagonal(scored, axis1=1, axis2=2).sum(axis=1)
     ground = scored.sum(axis=(1, 2))
@@ -77,7 +77,7 @@ def _draw(
         _encode(aerial, "aerial image", "JPEG"),
         _encode(palette[reference], "reference", "PNG"),
         _encode(palette[prediction], "prediction", "PNG"),
-        _encode(errors, "errors in red, ground that is other in grey", "PNG"),
+        _encode(errors, "errors in red, other in grey", "PNG"),
     ]
 
 
