@@ -38,7 +38,10 @@ def write_submissions(folder: Path, submissions: int, patches: int) -> None:
         classes = np.arange(13)
         matrices[:, classes, classes] = right
         matrices[:, classes, rng.permutation(classes)] += (actual - right).astype(np.uint32)
-        evaluation = Evaluation(FLAIR_12, ids, domains, ("Z1_UU",) * patches, matrices)
+        checksums = np.arange(patches, dtype=np.uint32)  # of the same references for all
+        evaluation = Evaluation(
+            FLAIR_12, ids, domains, ("Z1_UU",) * patches, matrices, reference_checksums=checksums
+        )
         ratio = float(rng.uniform(0.1, 2.5))
         timing = stamp() | {"verdict": "within_limit", "reason": None, "ratio": ratio, "limit_ratio": 2.5}
         result = folder / f"submission_{number:02d}"

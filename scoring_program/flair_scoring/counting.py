@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -30,9 +31,13 @@ _PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
 @dataclass
 class Counts:
-    """Matrices, uint32 (K+1, K+1), of the pairs that could be read; reference pixels of value 0; problems."""
+    """Matrices, uint32 (K+1, K+1), of the pairs that could be read; reference pixels of value 0; problems.
+
+    `reference_checksums` are the CRC-32 of the FLAIR values in the references of these pairs.
+    """
 
     matrices: list[np.ndarray] = field(default_factory=list)
+    reference_checksums: list[int] = field(default_factory=list)
     zeros: int = 0
     reference_problems: list[str] = field(default_factory=list)
     prediction_problems: list[str] = field(default_factory=list)
@@ -40,6 +45,7 @@ class Counts:
     def add(self, other: Counts) -> None:
         """Append the counts of further pairs."""
         self.matrices += other.matrices
+        self.reference_checksums += other.reference_checksums
         self.zeros += other.zeros
         self.reference_problems += other.reference_problems
         self.prediction_problems += other.prediction_problems
@@ -83,11 +89,13 @@ def _count_chunk(pairs: Sequence[tuple[str, str]], nomenclature: Nomenclature) -
             continue
         try:
             read_raster(prediction, out=labels)
+            checksum = zlib.crc32(mask.data)  # before counting, which does not keep the mask
             matrix, zeros = count()
         except ValueError as error:
             counts.prediction_problems.append(f"{prediction}: {error}")
             continue
         counts.matrices.append(matrix.astype(np.uint32))
+        counts.reference_checksums.append(checksum)
         counts.zeros += zeros
     return counts
 

@@ -6,6 +6,7 @@ damaged file and any value that is no class index refuse the whole evaluation, w
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ class Evaluation:
     """Confusion matrices, uint32 (N, K+1, K+1), of N patches in id order, and where the patches lie.
 
     `domains` and `areas` are "" where the reference's path names none. `notes` say what was unusual.
+    `reference_checksums`, uint32 (N,), are the CRC-32 of the FLAIR values of each reference, (512, 512) uint8
+    row by row; None for an evaluation of an older version of the kit.
     """
 
     nomenclature: Nomenclature
@@ -42,6 +45,7 @@ class Evaluation:
     areas: tuple[str, ...]
     matrices: np.ndarray
     notes: tuple[str, ...] = ()
+    reference_checksums: np.ndarray | None = None
 
     @property
     def matrix(self) -> np.ndarray:
@@ -66,6 +70,21 @@ class Evaluation:
             domain: self.matrices[domains == domain].sum(axis=0, dtype=np.int64)
             for domain in sorted(set(self.domains))
         }
+
+    @property
+    def domain_checksums(self) -> dict[str, int]:
+        """CRC-32 of the references of each domain, in domain order; empty without `reference_checksums`.
+
+        It is taken over all patches in id order: of each the 6 digits of its id, then its checksum as 4
+        bytes, lowest first. So other masks, exchanged masks and another set of patches change it.
+        """
+        if self.reference_checksums is None:
+            return {}
+        rows = np.empty(len(self.ids), [("id", "S6"), ("checksum", "<u4")])
+        rows["id"], rows["checksum"] = self.ids, self.reference_checksums
+        order = np.argsort(rows["id"])
+        rows, domains = rows[order], np.array(self.domains)[order]
+        return {domain: zlib.crc32(rows[domains == domain].tobytes()) for domain in sorted(set(self.domains))}
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -106,6 +125,7 @@ def evaluate(
         areas=tuple(area for _, area in folders),
         matrices=np.stack(counts.matrices),
         notes=tuple(_notes(given, wanted, known, counts, nomenclature)),
+        reference_checksums=np.array(counts.reference_checksums, np.uint32),
     )
     if np.isnan(evaluation.miou):
         raise DataError(f"{references}: all pixels are *other*; the mIoU needs at least one scored class")

@@ -7,16 +7,19 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from sample_patches import Patches
 
-from flair_scoring.base.errors import FlairError
+from flair_scoring.base.errors import DataError, FlairError
 from flair_scoring.base.provenance import stamp
-from flair_scoring.evaluation import Evaluation
+from flair_scoring.evaluation import Evaluation, evaluate
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.outputs.ingestion_output import IngestionOutput
 from flair_scoring.ranking.permutation import swap_test
@@ -27,6 +30,7 @@ from flair_scoring.ranking.standings import (
     rank_results,
     read_results,
 )
+from flair_scoring.report.leaderboard import make_board, render_text
 from flair_scoring.writing import write_results
 
 RANK = Path(__file__).resolve().parents[2] / "scoring_program" / "rank.py"
@@ -58,7 +62,10 @@ def evaluate_made_up(accuracy: np.ndarray, ground: int = 0) -> Evaluation:
     names = tuple(f"D{place:03d}_2020" for place in range(len(accuracy)))
     ids = tuple(f"{place:06d}" for place in range(len(accuracy)))
     areas = ("Z1_UU",) * len(accuracy)
-    return Evaluation(FLAIR_12, ids, names, areas, np.array(matrices, np.uint32))
+    checksums = np.arange(len(accuracy), dtype=np.uint32) + 1000 * ground
+    return Evaluation(
+        FLAIR_12, ids, names, areas, np.array(matrices, np.uint32), reference_checksums=checksums
+    )
 
 
 def write(folder: Path, evaluation: Evaluation, per_domain: bool = False) -> Path:
@@ -344,6 +351,85 @@ def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     )
     (fewer / "confusion.npz").write_bytes(b"PK")
     assert "confusion.npz: not a whole" in rank(good, fewer, output=tmp_path / "board.html").stderr
+
+
+def exchange(one: Path, other: Path) -> None:
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+@pytest.mark.parametrize("platform", [(False, False), (True, False), (True, True)])
+def test_exchanged_masks_are_another_version_of_the_references(
+    patches: Patches, tmp_path: Path, platform: tuple[bool, bool]
+) -> None:
+    write(tmp_path / "a", evaluate(patches.predictions, patches.references, jobs=1), platform[0])
+    exchange(patches.reference("077413"), patches.reference("077414"))  # both in D015_2020
+    write(tmp_path / "b", evaluate(patches.predictions, patches.references, jobs=1), platform[1])
+    with pytest.raises(DataError) as caught:
+        rank_results(read_results([tmp_path / "a", tmp_path / "b"]))
+    assert "scored on 2 versions of the references" in str(caught.value)
+    assert "version 1: a" in str(caught.value)
+    assert "version 2, which differs in D015_2020: b" in str(caught.value)
+
+
+def test_other_patches_with_the_same_mask_are_another_version(patches: Patches, tmp_path: Path) -> None:
+    for kind in (patches.reference, patches.prediction):
+        kind("077414").write_bytes(kind("077413").read_bytes())
+    for name in ("077413", "077414"):
+        found = evaluate(patches.predictions, patches.references, ids=[name], jobs=1)
+        write(tmp_path / name, found)
+    with pytest.raises(DataError, match="version 2, which differs in D015_2020: 077414"):
+        rank_results(read_results([tmp_path / "077413", tmp_path / "077414"]))
+
+
+def test_masks_in_another_compression_are_the_same_version(patches: Patches, tmp_path: Path) -> None:
+    write(tmp_path / "a", evaluate(patches.predictions, patches.references, jobs=1))
+    for id, mask in patches.masks.items():
+        before = patches.reference(id).read_bytes()
+        Image.fromarray(mask).save(patches.reference(id), compression="packbits")
+        assert patches.reference(id).read_bytes() != before
+    write(tmp_path / "b", evaluate(patches.predictions, patches.references, jobs=1), per_domain=True)
+    assert len(rank_results(read_results([tmp_path / "a", tmp_path / "b"]))) == 2
+
+
+def without_checksums(folder: Path) -> Path:
+    """The result folder, with confusion.npz as older kits wrote it."""
+    arrays = dict(np.load(folder / "confusion.npz").items())
+    arrays.pop("reference_checksums", None)
+    np.savez(folder / "confusion.npz", **arrays)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "old", [("a",), ("a", "b"), ("a", "b", "c")], ids=lambda names: f"{len(names)} of 3 results"
+)
+def test_results_of_older_kits_are_compared_by_class_totals(tmp_path: Path, old: Sequence[str]) -> None:
+    folders = [write(tmp_path / name, evaluate_made_up(np.full(6, 0.5), ground=0)) for name in "abc"]
+    complete = render_text(make_board(read_results(folders)))
+    assert "checksums" not in complete
+    for name in old:
+        without_checksums(tmp_path / name)
+    text = render_text(make_board(read_results(folders)))
+    assert text.startswith(complete)
+    assert f"The confusion.npz of {', '.join(old)} holds no checksums of the references" in text
+    write(tmp_path / "elsewhere", evaluate_made_up(np.full(6, 0.4), ground=1))
+    with pytest.raises(DataError, match="scored on 2 versions of the references"):
+        rank_results(read_results([*folders, without_checksums(tmp_path / "elsewhere")]))
+
+
+def test_class_totals_alone_do_not_tell_which_version_it_was(tmp_path: Path) -> None:
+    found = evaluate_made_up(np.full(6, 0.5))
+    write(tmp_path / "a", found)
+    assert found.reference_checksums is not None
+    found.reference_checksums[2] += 1
+    write(tmp_path / "b", found)
+    without_checksums(write(tmp_path / "old", found))
+    with pytest.raises(DataError) as caught:
+        rank_results(read_results([tmp_path / name for name in ("a", "b", "old")]))
+    assert "version 1: a" in str(caught.value)
+    assert "version 2, which differs in D002_2020: b" in str(caught.value)
+    assert "without checksums, by class totals version 1 or 2: old" in str(caught.value)
 
 
 def test_a_terminal_without_accents_gets_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from flair_scoring.raster import PATCH_SIZE
 
 NAME = "confusion.npz"
 _TEXTS = ("ids", "domains", "areas", "notes")
+_CHECKSUMS = "reference_checksums"
 _MAX_BYTES = 128 << 20  # packed or not; all of FLAIR, 77,762 patches, takes 113 MB with the most classes
 _MAX_ARRAYS = 32
 _MAX_DOMAINS = 500  # France has 96 departments; the test of differences takes 0.5 MB for each
@@ -33,8 +34,10 @@ def encode_matrices(evaluation: Evaluation, per_domain: bool = False) -> bytes:
     """npz with `ids`, `domains`, `areas`, `matrices` uint32 (N, K+1, K+1), one per patch, `notes`, the stamp.
 
     With `per_domain` only `domains`, `matrices` int64 (D, K+1, K+1) and the stamp: the rows of a patch's
-    matrix would tell participants how many pixels of each class its hidden mask has.
+    matrix would tell participants how many pixels of each class its hidden mask has. Both hold
+    `reference_checksums` too, uint32 (N,) or (D,), if the evaluation has them: see Evaluation.
     """
+    checksums = evaluation.reference_checksums
     if per_domain:
         domains = evaluation.domain_matrices
         arrays: dict[str, Any] = {
@@ -44,6 +47,9 @@ def encode_matrices(evaluation: Evaluation, per_domain: bool = False) -> bytes:
     else:
         arrays = {name: np.array(getattr(evaluation, name), dtype=str) for name in _TEXTS}
         arrays["matrices"] = evaluation.matrices
+    if checksums is not None:
+        of_domains = list(evaluation.domain_checksums.values())
+        arrays[_CHECKSUMS] = np.array(of_domains, np.uint32) if per_domain else checksums
     buffer = io.BytesIO()
     arrays |= {name: np.array(value) for name, value in stamp(evaluation.nomenclature.name).items()}
     np.savez_compressed(buffer, **arrays)
@@ -58,11 +64,15 @@ def read_matrices(path: Path) -> Evaluation:
     return _make_evaluation(arrays, path)
 
 
-def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
-    """Sum over each domain, int64 (K+1, K+1) by domain, of either kind of file; DataError for any other."""
+def read_domain_matrices(path: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Of either kind of file, by domain: its matrix, int64 (K+1, K+1), and the checksum of its references.
+
+    There are no checksums in files of older versions of the kit. Raises DataError for any other file.
+    """
     arrays = _read(path)
     if "ids" in arrays:
-        return _make_evaluation(arrays, path).domain_matrices
+        evaluation = _make_evaluation(arrays, path)
+        return evaluation.domain_matrices, evaluation.domain_checksums
     domains, matrices = arrays.get("domains", np.empty(0)), arrays.get("matrices", np.empty(0))
     nomenclature = NOMENCLATURES.get(str(arrays.get("nomenclature")))
     side = nomenclature.other + 1 if nomenclature else 0
@@ -76,7 +86,20 @@ def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
         or not _are_patches(matrices.sum(axis=(1, 2)))
     ):
         raise DataError(f"{path}: domains and matrices do not fit together; score its predictions again")
-    return {domains[place].item(): matrices[place] for place in np.argsort(domains)}
+    checksums = _find_checksums(arrays, path)
+    names, order = domains.tolist(), np.argsort(domains)
+    return (
+        {names[place]: matrices[place] for place in order},
+        {} if checksums is None else {names[place]: int(checksums[place]) for place in order},
+    )
+
+
+def _find_checksums(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray | None:
+    """One checksum for each matrix, uint32; None if an older kit wrote the file. DataError for others."""
+    checksums, count = arrays.get(_CHECKSUMS), len(arrays["matrices"])
+    if checksums is None or (checksums.dtype == np.uint32 and checksums.shape == (count,)):
+        return checksums
+    raise DataError(f"{path}: {_CHECKSUMS} and matrices do not fit together; score its predictions again")
 
 
 def _are_places(names: np.ndarray, form: re.Pattern[str]) -> bool:
@@ -95,7 +118,12 @@ def _make_evaluation(arrays: dict[str, np.ndarray], path: Path) -> Evaluation:
         raise DataError(f"{path}: ids and matrices do not fit together; score its predictions again")
     texts = {name: tuple(arrays[name].tolist()) for name in _TEXTS}
     nomenclature = NOMENCLATURES[str(arrays["nomenclature"])]
-    return Evaluation(nomenclature=nomenclature, matrices=arrays["matrices"], **texts)
+    return Evaluation(
+        nomenclature=nomenclature,
+        matrices=arrays["matrices"],
+        reference_checksums=_find_checksums(arrays, path),
+        **texts,
+    )
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -144,8 +172,9 @@ def _decode_array(content: bytes) -> np.ndarray:
 def merge(paths: Sequence[Path]) -> Evaluation:
     """One evaluation from shards of it over other patches each: the same as scored at once.
 
-    A path is a confusion.npz or the folder of one. Raises DataError with all problems: folders without a
-    confusion.npz, files that are damaged, of several nomenclatures, or share patches.
+    A path is a confusion.npz or the folder of one. The evaluation has checksums of the references if all
+    shards have them. Raises DataError with all problems: folders without a confusion.npz, files that are
+    damaged, of several nomenclatures, or share patches.
     """
     shards: dict[Path, Evaluation] = {}
     problems = []
@@ -201,6 +230,7 @@ def _concatenate(shards: dict[Path, Evaluation]) -> Evaluation:
     order = sorted(range(len(ids)), key=ids.__getitem__)
     domains = [domain for part in parts for domain in part.domains]
     areas = [area for part in parts for area in part.areas]
+    checksums = [part.reference_checksums for part in parts if part.reference_checksums is not None]
     return Evaluation(
         nomenclature=parts[0].nomenclature,
         ids=tuple(ids[place] for place in order),
@@ -211,4 +241,5 @@ def _concatenate(shards: dict[Path, Evaluation]) -> Evaluation:
             f"Files that were scored apart and put together: {len(parts)}.",
             *(f"{path}: {note}" for path, part in shards.items() for note in part.notes),
         ),
+        reference_checksums=np.concatenate(checksums)[order] if len(checksums) == len(parts) else None,
     )

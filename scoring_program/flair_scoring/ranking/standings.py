@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ _SCORES_BYTES = 1 << 16
 # The keys of scores.json: times with the most they can be, and names of what lies between 0 and 1
 _TIMES = {"time_ratio": 1e12, "inference_seconds": 1e12}
 _SHARE = re.compile(r"miou|miou_low|miou_high|overall_accuracy|iou_[a-z0-9_]{1,60}", re.ASCII)
+# Of each domain the reference pixels of each class, and the checksum of the references, None if not known
+_Ground = dict[str, tuple[list[int], int | None]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Result:
     """One result folder: scores.json (empty if there is no score), timing.json (empty if not timed).
 
     `domains` is the confusion matrix of each domain, empty without confusion.npz or without domains.
-    `left_out` is the reason why it is listed and not ranked.
+    `left_out` is the reason why it is listed and not ranked. `checksums` are those of the references of each
+    domain, empty without domains and where an older version of the kit has scored.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Result:
     timing: dict[str, Any]
     domains: dict[str, np.ndarray]
     left_out: str | None = None
+    checksums: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,11 @@ def without_domains(results: Sequence[Result]) -> list[str]:
     return [result.name for result in results if not result.domains]
 
 
+def without_checksums(results: Sequence[Result]) -> list[str]:
+    """Names of the results with matrices of domains, but without checksums of their references."""
+    return [result.name for result in results if result.domains and not result.checksums]
+
+
 def _read_or_fail(folder: Path, name: str) -> Result | FlairError:
     try:
         return _read(folder, name)
@@ -184,10 +193,13 @@ def _read(folder: Path, name: str) -> Result:
             )
         return Result(name, {}, timing, {})
     scores = _read_scores(folder / SCORES)
-    domains = read_domain_matrices(folder / MATRICES) if (folder / MATRICES).is_file() else {}
+    file = folder / MATRICES
+    domains, checksums = read_domain_matrices(file) if file.is_file() else ({}, {})
     if domains and not abs(mean_iou(np.sum(list(domains.values()), axis=0)) - scores["miou"]) <= _ROUNDING:
         raise DataError(f"{folder}: {MATRICES} and {SCORES} are of different runs; score again")
-    return Result(name, scores, timing, {} if "" in domains else domains)
+    if "" in domains:
+        return Result(name, scores, timing, {})
+    return Result(name, scores, timing, domains, checksums=checksums)
 
 
 def _read_scores(path: Path) -> dict[str, float]:
@@ -234,29 +246,55 @@ def _require_same_classes(results: Sequence[Result]) -> None:
 
 
 def _require_same_ground(results: Sequence[Result]) -> None:
-    """Every domain must have as many reference pixels of each class in all results."""
-    versions: list[tuple[dict[str, list[int]], list[str]]] = []
-    for result in results:
-        ground = _reference_pixels(result)
-        names = next((names for known, names in versions if known == ground), None)
-        if names is None:
+    """All must have been scored on the same references.
+
+    Every domain must have as many reference pixels of each class in all results, and the same checksum in
+    those that have one. A result without checksums may fit several versions.
+    """
+    versions: list[tuple[_Ground, list[str]]] = []
+    unsure: dict[tuple[int, ...], list[str]] = {}  # names by the versions that they fit
+    for result in sorted(results, key=lambda result: not result.checksums):  # those with checksums first
+        ground = _reference_ground(result)
+        fitting = [number for number, (known, _) in enumerate(versions) if not _differing(known, ground)]
+        if not fitting:
             versions.append((ground, [result.name]))
+        elif not result.checksums and _has_checksums(versions[fitting[0]][0]):
+            unsure.setdefault(tuple(fitting), []).append(result.name)
         else:
-            names.append(result.name)
+            versions[fitting[0]][1].append(result.name)
     if len(versions) < 2:
         return
     (first, names), *others = versions
     problems = [f"version 1: {list_names(names)}"]
     for number, (ground, names) in enumerate(others, 2):
-        every = sorted(first.keys() | ground.keys())
-        changed = list_names([domain for domain in every if first.get(domain) != ground.get(domain)])
+        changed = list_names(_differing(first, ground))
         problems.append(f"version {number}, which differs in {changed}: {list_names(names)}")
+    for numbers, names in unsure.items():
+        of = " or ".join(str(number + 1) for number in numbers)
+        problems.append(f"without checksums, by class totals version {of}: {list_names(names)}")
     title = f"scored on {len(versions)} versions of the references; score all again on one of them"
     raise DataError(list_problems(title, problems))
 
 
-def _reference_pixels(result: Result) -> dict[str, list[int]]:
-    return {domain: matrix.sum(axis=1).tolist() for domain, matrix in result.domains.items()}
+def _reference_ground(result: Result) -> _Ground:
+    return {
+        domain: (matrix.sum(axis=1).tolist(), result.checksums.get(domain))
+        for domain, matrix in result.domains.items()
+    }
+
+
+def _has_checksums(ground: _Ground) -> bool:
+    return any(checksum is not None for _, checksum in ground.values())
+
+
+def _differing(one: _Ground, other: _Ground) -> list[str]:
+    """The domains whose class totals differ or, where both are known, checksums; those that only one has."""
+    changed = []
+    for domain in sorted(one.keys() | other.keys()):
+        (totals, checksum), (others, another) = one.get(domain, ([], None)), other.get(domain, ([], None))
+        if totals != others or (checksum != another and None not in (checksum, another)):
+            changed.append(domain)
+    return changed
 
 
 def _order(result: Result, common: Basis | None) -> tuple[float, float, float, str]:

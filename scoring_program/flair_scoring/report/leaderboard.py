@@ -23,6 +23,7 @@ from flair_scoring.ranking.standings import (
     pareto_front,
     rank_results,
     sort_results,
+    without_checksums,
     without_domains,
 )
 from flair_scoring.ranking.time_basis import Basis, describe_difference, time_basis
@@ -243,8 +244,24 @@ def _plain(value: Any) -> Any:
 
 
 def _explain(board: Board) -> str:
-    """How to read the table: interval, groups and p-values, or why there are none."""
+    """How to read the table, and what is not sure about the references."""
     ranked = [standing.result for standing in board.standings]
+    return " ".join([_explain_tests(ranked), *_explain_references(ranked)])
+
+
+def _explain_references(ranked: Sequence[Result]) -> list[str]:
+    """Whose references could not be compared exactly with those of the other results."""
+    unsure = without_checksums(ranked)
+    if not unsure or len(ranked) - len(without_domains(ranked)) < 2:
+        return []
+    return [
+        f"The confusion.npz of {list_names(unsure)} holds no checksums of the references: only the pixels of "
+        "each class in each domain were compared there. Score them again to compare the references exactly."
+    ]
+
+
+def _explain_tests(ranked: Sequence[Result]) -> str:
+    """Interval, groups and p-values of the table, or why there are none."""
     domains = count_domains(ranked)
     if len(ranked) < 2:
         return "No tests of differences: they compare two results at least."
