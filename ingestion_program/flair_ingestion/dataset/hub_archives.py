@@ -101,9 +101,10 @@ def lay_out(folder: Path, out: Path) -> int:
     archives = find_archives(folder)
     if not archives:
         _explain_other_downloads(folder)
-        if whole := sorted(path.name for path in folder.glob("flair_*.zip")):
+        if found := sorted(path.name for path in folder.glob("flair_*.zip")):
             raise DataError(
-                f"{folder}: {', '.join(whole)}: IGN's own, which need no laying out; unpack each archive there"
+                f"{folder}: {', '.join(found)}: IGN's own, which need no laying out; unpack each archive "
+                "there"
             )
         raise DataError(f"{folder}: no archives of domains (D015_2020.zip …) in it or below it")
     sidecars = _find_sidecars(folder, archives)
