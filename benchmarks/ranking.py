@@ -1,4 +1,4 @@
-"""rank.py on 50 submissions with a matrix for each of the 16,050 test patches: seconds and memory."""
+"""Time and memory of rank.py for 50 submissions with a matrix for each of the 16,050 test patches."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ DOMAINS = 10
 
 
 def write_submissions(folder: Path, submissions: int, patches: int) -> None:
-    """Result folders of submissions that are the worse the higher their number, with noise by domain."""
+    """Write result folders; a higher number is a worse submission, with noise by domain."""
     rng = np.random.default_rng(2022)
     actual = rng.multinomial(512 * 512, rng.dirichlet(np.full(13, 0.3), patches).mean(axis=0), patches)
-    places = np.arange(patches) * DOMAINS // patches
+    domain_of = np.arange(patches) * DOMAINS // patches
     ids = tuple(f"{77413 + number:06d}" for number in range(patches))
-    domains = tuple(f"D{place:03d}_2020" for place in places)
+    domains = tuple(f"D{index:03d}_2020" for index in domain_of)
     for number in tqdm(range(submissions), "writing", unit=" submissions", disable=None, leave=False):
-        skill = 0.8 - 0.002 * number + rng.normal(0, 0.01, DOMAINS)[places]
+        skill = 0.8 - 0.002 * number + rng.normal(0, 0.01, DOMAINS)[domain_of]
         right = (actual * skill[:, None]).astype(np.int64)
         matrices = np.zeros((patches, 13, 13), np.uint32)
         classes = np.arange(13)
@@ -77,7 +77,9 @@ def main() -> None:
             f"{len(groups)} groups",
             f"page of {page.stat().st_size / 1000:.0f} kB",
         ]
-    append_record(" ".join(["python benchmarks/ranking.py", *sys.argv[1:]]), figures, ("numpy", "scipy"))
+    append_record(
+        " ".join(["python benchmarks/ranking.py", *sys.argv[1:]]), figures, ("numpy", "scipy", "pandas")
+    )
 
 
 if __name__ == "__main__":

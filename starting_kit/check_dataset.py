@@ -96,13 +96,12 @@ def class_shares(counts: dict[str, np.ndarray]) -> pd.DataFrame:
     """Share of each class in the labelled pixels, in %: a row for each class, a column for each split."""
     import pandas as pd
 
+    classes = FLAIR_12.classes_with_other
     shares = {
-        split: [
-            100 * count[FLAIR_12.index_of == index].sum() / count.sum() for index in range(FLAIR_12.other + 1)
-        ]
+        split: [100 * count[FLAIR_12.index_of == index].sum() / count.sum() for index in range(len(classes))]
         for split, count in counts.items()
     }
-    return pd.DataFrame(shares, index=[*FLAIR_12.classes, "other"]).rename_axis(columns="class, % of pixels")
+    return pd.DataFrame(shares, index=list(classes)).rename_axis(columns="class, % of pixels")
 
 
 def nodata_shares(counts: dict[str, Nodata]) -> pd.DataFrame:

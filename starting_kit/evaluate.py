@@ -8,7 +8,7 @@ the same conditions is kept. A submission that is named itself is always evaluat
 from __future__ import annotations
 
 import argparse
-import ctypes
+import functools
 import hashlib
 import json
 import math
@@ -38,6 +38,8 @@ from flair_scoring.base.errors import (
     run_command,
 )
 from flair_scoring.base.files import write_file
+from flair_scoring.base.locks import lock
+from flair_scoring.base.processes import end_with_parent
 from flair_scoring.base.provenance import stamp
 from flair_scoring.base.terminal import one_line
 from flair_scoring.outputs.ingestion_output import read_timing
@@ -51,7 +53,6 @@ _RECORD_BYTES = 1 << 16
 _PROGRAMS = (INGEST.parent, SCORE.parent, KIT / "reference_submission")
 _ABOUT_THE_SUBMISSION = (0, 3, 4)  # exit codes
 _ABOUT_ALL = (2, 130, 143)  # the next submission would meet the same problem, or the user wants to stop
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -180,12 +181,8 @@ def evaluate_submission(
 
 def run_program(command: list[str]) -> int:
     """Its exit code, 128 and more after a signal. It ends with this process, cleaning up after itself."""
-    libc = ctypes.CDLL(None)
-
-    def end_with_parent() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-    with subprocess.Popen([sys.executable, "-B", *command], preexec_fn=end_with_parent) as process:
+    end = functools.partial(end_with_parent, os.getpid(), signal.SIGTERM)
+    with subprocess.Popen([sys.executable, "-B", *command], preexec_fn=end) as process:
         try:
             code = process.wait()
         except BaseException:
@@ -201,23 +198,19 @@ def claim(output: Path, wait: bool) -> Iterator[bool]:
 
     With `wait` it will be, later.
     """
-    import fcntl  # not on Windows, where `main` says so
-
     output.parent.mkdir(parents=True, exist_ok=True)
-    lock = output.with_name(f".{output.name}.lock")
+    path = output.with_name(f".{output.name}.lock")
     while True:
-        with lock.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
+        with path.open("a") as file:
+            if not lock(file.fileno(), wait):
                 yield False
                 return
-            if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 continue  # removed by its owner while this run waited
             try:
                 yield True
             finally:
-                lock.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             return
 
 

@@ -21,7 +21,7 @@ def summarise(pixels: dict[str, np.ndarray]) -> str:
     """Table of the patches and of the share of each class per split, from pixels per FLAIR value."""
     lines = ["".ljust(24) + "".join(f"{split:>8}" for split in pixels)]
     lines.append("patches".ljust(24) + "".join(f"{count.sum() // 512**2:8d}" for count in pixels.values()))
-    for index, name in enumerate((*FLAIR_12.classes, "other")):
+    for index, name in enumerate(FLAIR_12.classes_with_other):
         shares = [count[FLAIR_12.index_of == index].sum() / count.sum() for count in pixels.values()]
         lines.append(name.ljust(24) + "".join(f"{share:8.1%}" for share in shares))
     return "\n".join(lines)

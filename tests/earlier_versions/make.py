@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import yaml
+
 from flair_scoring.base.provenance import KIT_VERSION
 
 KIT = Path(__file__).resolve().parents[2]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sample_patches import PLACES, Patches, random_mask
 from sklearn.metrics import confusion_matrix as sklearn_matrix
+from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
 from flair_scoring import evaluate
 from flair_scoring.base.errors import DataError, PredictionError, UsageError
@@ -117,8 +118,38 @@ def test_each_patch_has_scikit_learns_matrix_and_its_place(patches: Patches) -> 
     np.testing.assert_array_equal(
         found.domain_matrices["D015_2020"], sklearn_sum(patches, ["077413", "077414"])
     )
+    assert found.pairs == tuple((str(patches.reference(id)), str(patches.prediction(id))) for id in found.ids)
     assert found.interval is not None
     assert found.notes == ()
+
+
+@pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18], ids=lambda one: one.name)
+def test_the_table_of_classes_is_scikit_learns(patches: Patches, nomenclature: Nomenclature) -> None:
+    for mask in patches.masks.values():
+        mask[mask == 9] = 10  # no vineyard …
+    for id, labels in patches.labels.items():
+        labels[labels == 8] = 9  # … in either
+        write_labels(patches.reference(id), patches.masks[id])
+        write_labels(patches.prediction(id), labels)
+    table = evaluate(patches.predictions, patches.references, nomenclature).per_class()
+    assert tuple(table.index) == nomenclature.classes_with_other
+    scored = nomenclature.num_classes
+    truth = nomenclature.index_of[np.ravel([patches.masks[id] for id in PLACES])]
+    predicted = np.ravel([patches.labels[id] for id in PLACES])
+    labels = range(scored + 1)
+    options = {"labels": labels, "average": None, "zero_division": np.nan}
+    expected = precision_recall_fscore_support(truth, predicted, **options)
+    ious = jaccard_score(truth, predicted, labels=labels, average=None, zero_division=0)
+    ious[np.isnan(expected[2])] = np.nan
+    for name, values in zip(("precision", "recall", "f1", "iou"), [*expected[:3], ious], strict=True):
+        np.testing.assert_allclose(table[name][:scored], values[:scored], atol=1e-12, err_msg=name)
+        assert np.isnan(table[name]["other"])
+    assert np.isnan(table["iou"]["vineyard"])
+    assert table["reference_pixels"].tolist() == expected[3].tolist()
+    assert table["predicted_pixels"].tolist() == np.bincount(predicted, minlength=scored + 1).tolist()
+    right = np.bincount(truth[truth == predicted], minlength=scored + 1)
+    assert table["correct_pixels"].tolist() == right.tolist()
+    assert table["iou"].mean() == evaluate(patches.predictions, patches.references, nomenclature).miou
 
 
 def test_flat_nested_and_longer_names_are_the_same(patches: Patches, tmp_path: Path) -> None:
@@ -143,7 +174,7 @@ def test_flat_nested_and_longer_names_are_the_same(patches: Patches, tmp_path: P
     ids=["flair-18", "cosia-16"],
 )
 def test_other_nomenclatures(patches: Patches, nomenclature: Nomenclature, index_of: dict[int, int]) -> None:
-    classes = nomenclature.other
+    classes = nomenclature.num_classes
     truth = np.vectorize(lambda value: index_of.get(value, classes))(patches.masks["077413"])
     prediction = np.roll(truth, 9, axis=1)
     write_labels(patches.prediction("077413"), prediction.astype(np.uint8))
@@ -180,7 +211,7 @@ def test_the_value_0_counts_as_other_and_is_reported(patches: Patches) -> None:
 def test_predictions_in_annotation_values_are_noted(
     patches: Patches, zeros: int, nomenclature: Nomenclature
 ) -> None:
-    known = np.arange(1, nomenclature.other + 1, dtype=np.uint8)
+    known = np.arange(1, nomenclature.num_classes + 1, dtype=np.uint8)
     for id, mask in patches.masks.items():
         mask[:] = known[mask % len(known)]
         write_labels(patches.reference(id), mask)
@@ -200,7 +231,7 @@ def test_predictions_in_annotation_values_are_noted(
 @pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18], ids=lambda one: one.name)
 def test_references_in_class_indices_are_noted(patches: Patches, nomenclature: Nomenclature) -> None:
     for id, labels in patches.labels.items():
-        labels[:] %= nomenclature.other
+        labels[:] %= nomenclature.num_classes
         write_labels(patches.reference(id), labels)
         write_labels(patches.prediction(id), labels)
     found = evaluate(patches.predictions, patches.references, nomenclature)

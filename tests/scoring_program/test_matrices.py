@@ -22,7 +22,7 @@ from flair_scoring import Evaluation, evaluate
 from flair_scoring.base.errors import DataError
 from flair_scoring.nomenclature import FLAIR_18
 from flair_scoring.outputs.matrices import encode_matrices, merge, read_domain_matrices, read_matrices
-from flair_scoring.writing import make_scores
+from flair_scoring.outputs.scores import make_scores
 
 IDS = sorted(PLACES)
 FIXTURES = [HealthCheck.function_scoped_fixture]  # each example writes its files anew
@@ -45,7 +45,7 @@ def test_any_partition_in_any_order_adds_up(
 ) -> None:
     groups = [[id for id, shard in zip(IDS, shards, strict=True) if shard == group] for group in set(shards)]
     order.shuffle(groups)  # type: ignore[attr-defined]
-    paths = [write_shard(tmp_path / f"{place}.npz", patches, ids) for place, ids in enumerate(groups) if ids]
+    paths = [write_shard(tmp_path / f"{index}.npz", patches, ids) for index, ids in enumerate(groups) if ids]
     merged = merge(paths)
     for name in ("ids", "domains", "areas", "nomenclature", "interval"):
         assert getattr(merged, name) == getattr(whole, name)

@@ -1,0 +1,173 @@
+"""A leaderboard as text, csv and json, and the sentences that explain its table."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+
+from flair_scoring.base.errors import list_names
+from flair_scoring.base.provenance import stamp
+from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS
+from flair_scoring.ranking.references import without_checksums
+from flair_scoring.ranking.results import Result
+from flair_scoring.ranking.standings import Board, Standing, count_domains, is_comparable, without_domains
+from flair_scoring.ranking.table import TEXTS, make_records, standings_table
+from flair_scoring.ranking.time_basis import describe_difference, time_basis
+from flair_scoring.report.published import read_published
+
+HEAD = (
+    *("rank", "name", "mIoU", "95 % interval", "group", "p leader", "p above"),
+    *("time ratio", "inference s", "verdict"),
+)
+
+
+def render_board_text(board: Board) -> str:
+    """The table for the terminal, one line per result, and how to read it."""
+    rows = [list(HEAD), *make_rows(board)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if title in ("name", "verdict") else cell.rjust(width)
+            for title, cell, width in zip(HEAD, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, "", explain_table(board), *explain_times(board)])
+
+
+def render_board_csv(board: Board) -> str:
+    """The csv file of `standings_table`; missing values are empty."""
+    table = standings_table(board)
+    for column in set(TEXTS) & set(table):
+        table[column] = table[column].map(_quote_formula, na_action="ignore")
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def render_board_json(board: Board) -> str:
+    """The json file: the records of `make_records`, how to read them, and the published results."""
+    content = {
+        **stamp(),
+        "domains": count_domains([standing.result for standing in board.standings]),
+        "method": explain_table(board),
+        "timed_otherwise": explain_times(board),
+        "results": make_records(board),
+        "published": [vars(row) for row in read_published()],
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def make_rows(board: Board) -> list[list[str]]:
+    """The rows of the table, with the columns of HEAD.
+
+    First the ranked results, then the reference with its time, the results without a score, and those that
+    are left out.
+    """
+    rows = [_row(standing, board) for standing in board.standings]
+    own = [result.timing for result in board.results if time_basis(result.timing) == board.basis]
+    times = [timing["reference_seconds"] for timing in own if timing.get("reference_seconds") is not None]
+    if times and board.basis:
+        median = f"{statistics.median(times):.2f}"
+        rows.append(["", "reference", *[""] * 5, "1.000", median, "the unit of time"])
+    for result in board.results:
+        if not result.scores:
+            timing = result.timing
+            reason = f"{timing.get('verdict')}: {timing.get('reason') or 'no score; score.py says why'}"
+            rows.append(["", result.name, *[""] * 5, *_times(result, board), result.left_out or reason])
+    for result in board.results:
+        if result.scores and result.left_out:
+            miou = f"{result.scores['miou']:.4f}"
+            rows.append(["", result.name, miou, *[""] * 4, *_times(result, board), result.left_out])
+    return rows
+
+
+def _row(standing: Standing, board: Board) -> list[str]:
+    scores, timing = standing.result.scores, standing.result.timing
+    return [
+        str(standing.rank),
+        standing.result.name,
+        f"{scores['miou']:.4f}",
+        f"{scores['miou_low']:.4f} to {scores['miou_high']:.4f}" if "miou_low" in scores else "",
+        _number(standing.group, 0),
+        _number(standing.p_leader, 3),
+        _number(standing.p_above, 3),
+        *_times(standing.result, board),
+        str(timing.get("verdict", "not timed")),
+    ]
+
+
+def _times(result: Result, board: Board) -> list[str]:
+    ratio = _number(result.timing.get("ratio"), 3)
+    mark = "*" if is_comparable(result, board) is False else ""
+    return [ratio and ratio + mark, _number(result.timing.get("inference_seconds"), 2)]
+
+
+def explain_times(board: Board) -> list[str]:
+    """A sentence on the marked time ratios; none if no ratio is marked."""
+    marked = [
+        f"{result.name} ({describe_difference(basis, board.basis)})"
+        for result in board.results
+        if board.basis and (basis := time_basis(result.timing)) and basis != board.basis
+    ]
+    if not marked or not board.basis:
+        return []
+    unmarked = sum(time_basis(result.timing) == board.basis for result in board.results)
+    device = board.basis[0]
+    return [
+        f"* Timed on another basis than the {unmarked} without a mark (device {device}), so the time ratios "
+        f"cannot be compared: {list_names(marked)}."
+    ]
+
+
+def explain_table(board: Board) -> str:
+    """How to read the table, and whose references could not be compared exactly."""
+    ranked = [standing.result for standing in board.standings]
+    return " ".join([_explain_tests(ranked), *_explain_references(ranked)])
+
+
+def _explain_references(ranked: Sequence[Result]) -> list[str]:
+    """A sentence on the results without checksums of the references; none if all are compared exactly."""
+    unsure = without_checksums(ranked)
+    if not unsure or len(ranked) - len(without_domains(ranked)) < 2:
+        return []
+    return [
+        f"The confusion.npz of {list_names(unsure)} holds no checksums of the references, so only the pixels "
+        "of each class in each domain were compared. Score these results again to compare the references "
+        "exactly."
+    ]
+
+
+def _explain_tests(ranked: Sequence[Result]) -> str:
+    """How to read interval, groups and p-values, or why there are none."""
+    domains = count_domains(ranked)
+    if len(ranked) < 2:
+        return "No tests of differences: they need at least two results."
+    if missing := without_domains(ranked):
+        return (
+            "No tests of differences: there is no confusion.npz with domains beside the scores.json of "
+            f"{list_names(missing)}. So it is not known either on which references these were scored."
+        )
+    if domains < MIN_DOMAINS:
+        return (
+            f"No tests of differences: they need at least {MIN_DOMAINS} domains, and there are {domains}. "
+            "With so few, even a result that is the best in all domains may be so by chance."
+        )
+    return (
+        f"Interval: 95 % interval of the mIoU for new domains (jackknife over {domains} domains). p leader: "
+        "p-value of the hypothesis that this result is as good as the best one, from a permutation test of "
+        f"all results together. Group 1 has the results with p leader >= {ALPHA:g}; the test finds no "
+        f"difference between them and the best one. In about {ALPHA:.0%} of all contests, chance makes the "
+        "group leave out a result that is really as good as the best one; this holds for any number of "
+        "results. Later groups are found in the same way among the results that are left; they describe the "
+        "list and are no test. p above: p-value of the difference between this result and the next better "
+        "one, from a permutation test of this pair, not corrected for the number of results."
+    )
+
+
+def _quote_formula(text: str) -> str:
+    """The text, with a quote before it where a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
