@@ -105,7 +105,16 @@ def test_the_scores_are_those_of_evaluate_py_but_for_the_time(
     folder, _ = rehearsed
     command = [sys.executable, KIT / "starting_kit/evaluate.py", folder / "mine.zip", "--data", flair_tree]
     options = ["--output", folder / "home", "--limit-ratio", "0", "--device", "cpu"]
-    done = subprocess.run(map(str, command + options), capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        map(str, command + options),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={
+            **os.environ,
+            "TMPDIR": str(folder),
+        },  # of its own: the lock of the device lies there
+    )
     assert done.returncode == 0, done.stderr
     here, home = (
         json.loads((folder / path / "mine/scores.json").read_text()) for path in ("out/Development", "home")
