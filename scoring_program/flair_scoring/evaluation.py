@@ -6,6 +6,7 @@ damaged file and any value that is no class index refuse the whole evaluation; t
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,9 @@ class Evaluation:
         areas: The area of each patch, such as "Z12_UN"; "" if the path of its reference names none.
         matrices: Confusion matrices, uint32 (N, K+1, K+1): rows are the reference, columns the prediction.
         notes: Sentences about what was unusual.
-        pairs: The paths of reference and prediction of each patch; empty where the matrices were read from a
+        reference_checksums: uint32 (N,), the CRC-32 of the FLAIR values in each reference, row by row. None
+            in the evaluation of an older version of the kit.
+        pairs: The paths of reference and prediction of each patch. Empty if the matrices were read from a
             file, which holds no paths.
 
     Example:
@@ -64,6 +67,7 @@ class Evaluation:
     areas: tuple[str, ...]
     matrices: np.ndarray
     notes: tuple[str, ...] = ()
+    reference_checksums: np.ndarray | None = None
     pairs: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -89,6 +93,22 @@ class Evaluation:
             domain: self.matrices[domains == domain].sum(axis=0, dtype=np.int64)
             for domain in sorted(set(self.domains))
         }
+
+    @property
+    def domain_checksums(self) -> dict[str, int]:
+        """One CRC-32 for the references of each domain, in domain order; empty without `reference_checksums`.
+
+        It covers the patches of the domain in the order of their ids: the 6 digits of the id, then the
+        checksum of the reference as 4 bytes, lowest byte first. It changes if a reference changes, if two
+        references are exchanged, or if a patch is added or missing.
+        """
+        if self.reference_checksums is None:
+            return {}
+        rows = np.empty(len(self.ids), [("id", "S6"), ("checksum", "<u4")])
+        rows["id"], rows["checksum"] = self.ids, self.reference_checksums
+        order = np.argsort(rows["id"])
+        rows, domains = rows[order], np.array(self.domains)[order]
+        return {domain: zlib.crc32(rows[domains == domain].tobytes()) for domain in sorted(set(self.domains))}
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -183,6 +203,7 @@ def evaluate(
         matrices=np.stack(counts.matrices),
         notes=tuple(_notes(given, wanted, known, counts, nomenclature)),
         pairs=tuple(pairs),
+        reference_checksums=np.array(counts.reference_checksums, np.uint32),
     )
     if np.isnan(evaluation.miou):
         raise DataError(f"{references}: all pixels are *other*; the mIoU needs at least one scored class")

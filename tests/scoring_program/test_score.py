@@ -136,7 +136,7 @@ def test_shards_scored_apart_add_up(patches: Patches, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert read_scores(tmp_path / "merged") == read_scores(tmp_path / "whole")
     whole, merged = (np.load(tmp_path / name / "confusion.npz") for name in ("whole", "merged"))
-    for name in ("ids", "domains", "areas", "matrices"):
+    for name in ("ids", "domains", "areas", "matrices", "reference_checksums"):
         np.testing.assert_array_equal(merged[name], whole[name])
     assert "note: Files that were scored apart and put together: 2." in done.stderr
 
@@ -402,7 +402,8 @@ def test_the_platform_gets_all_columns_and_no_matrix_of_a_patch(platform: Path) 
     matrices = np.load(platform / "output/confusion.npz")
     assert list(matrices["domains"]) == ["D015_2020", "D022_2021", "D061_2020"]
     assert matrices["matrices"].shape == (3, 13, 13)
-    assert set(matrices) == {"domains", "matrices", *stamp()}
+    assert matrices["reference_checksums"].shape == (3,)
+    assert set(matrices) == {"domains", "matrices", "reference_checksums", *stamp()}
     report = (platform / "output/detailed_results.html").read_text()
     assert not any(id in report for id in PLACES)
 

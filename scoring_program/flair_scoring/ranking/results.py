@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Result:
     `scores` is scores.json, empty if there is no score. `timing` is timing.json, empty if there is none.
     `domains` has the confusion matrix of each domain, int64 (K+1, K+1); it is empty without confusion.npz, or
     if the patches have no domains. `left_out` is the reason why the result is listed and not ranked.
+    `checksums` has the checksum of the references of each domain; it is empty without domains, or if an older
+    version of the kit has scored.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Result:
     timing: dict[str, Any]
     domains: dict[str, np.ndarray]
     left_out: str | None = None
+    checksums: dict[str, int] = field(default_factory=dict)
 
 
 def read_results(folders: Sequence[Path]) -> list[Result]:
@@ -63,7 +66,7 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
         >>> folder.mkdir()
         >>> _ = (folder / "scores.json").write_text(json.dumps({"miou": 0.61}))
         >>> read_results([folder])
-        [Result(name='mine', scores={'miou': 0.61}, timing={}, domains={}, left_out=None)]
+        [Result(name='mine', scores={'miou': 0.61}, timing={}, domains={}, left_out=None, checksums={})]
     """
     if twice := [str(folder) for folder, count in Counter(map(Path.resolve, folders)).items() if count > 1]:
         raise UsageError(f"given twice: {list_names(twice)}; name each result once")
@@ -98,10 +101,13 @@ def _read(folder: Path, name: str) -> Result:
             )
         return Result(name, {}, timing, {})
     scores = read_scores(folder / SCORES)
-    domains = read_domain_matrices(folder / MATRICES) if (folder / MATRICES).is_file() else {}
+    file = folder / MATRICES
+    domains, checksums = read_domain_matrices(file) if file.is_file() else ({}, {})
     if domains and not abs(mean_iou(np.sum(list(domains.values()), axis=0)) - scores["miou"]) <= _ROUNDING:
         raise DataError(f"{folder}: {MATRICES} and {SCORES} are of different runs; score again")
-    return Result(name, scores, timing, {} if "" in domains else domains)
+    if "" in domains:
+        return Result(name, scores, timing, {})
+    return Result(name, scores, timing, domains, checksums=checksums)
 
 
 def _require_same_classes(results: Sequence[Result]) -> None:

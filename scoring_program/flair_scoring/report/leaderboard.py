@@ -10,7 +10,7 @@ from flair_scoring.ranking.results import Result
 from flair_scoring.ranking.standings import Board, is_comparable, pairwise_p_values, pareto_front
 from flair_scoring.report.charts import interval_plot, scatter_plot
 from flair_scoring.report.html import Markup, paragraph, render_page, table
-from flair_scoring.report.leaderboard_tables import HEAD, explain_tests, explain_times, make_rows
+from flair_scoring.report.leaderboard_tables import HEAD, explain_table, explain_times, make_rows
 from flair_scoring.report.published import read_published
 
 _SORT = """
@@ -47,7 +47,7 @@ def render_board_page(board: Board) -> str:
         "FLAIR #2: leaderboard",
         paragraph("Ranked by the mIoU over the scored classes. Click on a heading to sort.", "soft"),
         table(HEAD, rows, "sortable"),
-        paragraph(explain_tests(board), "soft"),
+        paragraph(explain_table(board), "soft"),
         *(paragraph(sentence, "soft") for sentence in explain_times(board)),
         *_interval_section(scored),
         *_difference_section(scored),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 
 from flair_scoring.base.errors import list_names
 from flair_scoring.base.provenance import stamp
 from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS
+from flair_scoring.ranking.references import without_checksums
 from flair_scoring.ranking.results import Result
 from flair_scoring.ranking.standings import Board, Standing, count_domains, is_comparable, without_domains
 from flair_scoring.ranking.table import TEXTS, make_records, standings_table
@@ -31,7 +33,7 @@ def render_board_text(board: Board) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "", explain_tests(board), *explain_times(board)])
+    return "\n".join([*lines, "", explain_table(board), *explain_times(board)])
 
 
 def render_board_csv(board: Board) -> str:
@@ -47,7 +49,7 @@ def render_board_json(board: Board) -> str:
     content = {
         **stamp(),
         "domains": count_domains([standing.result for standing in board.standings]),
-        "method": explain_tests(board),
+        "method": explain_table(board),
         "timed_otherwise": explain_times(board),
         "results": make_records(board),
         "published": [vars(row) for row in read_published()],
@@ -117,9 +119,26 @@ def explain_times(board: Board) -> list[str]:
     ]
 
 
-def explain_tests(board: Board) -> str:
-    """How to read interval, groups and p-values, or why there are none."""
+def explain_table(board: Board) -> str:
+    """How to read the table, and whose references could not be compared exactly."""
     ranked = [standing.result for standing in board.standings]
+    return " ".join([_explain_tests(ranked), *_explain_references(ranked)])
+
+
+def _explain_references(ranked: Sequence[Result]) -> list[str]:
+    """A sentence on the results without checksums of the references; none if all are compared exactly."""
+    unsure = without_checksums(ranked)
+    if not unsure or len(ranked) - len(without_domains(ranked)) < 2:
+        return []
+    return [
+        f"The confusion.npz of {list_names(unsure)} holds no checksums of the references, so only the pixels "
+        "of each class in each domain were compared. Score these results again to compare the references "
+        "exactly."
+    ]
+
+
+def _explain_tests(ranked: Sequence[Result]) -> str:
+    """How to read interval, groups and p-values, or why there are none."""
     domains = count_domains(ranked)
     if len(ranked) < 2:
         return "No tests of differences: they need at least two results."
