@@ -24,7 +24,8 @@ MAX_DEPTH = 32  # of folders in folders
 _NAME_BYTES, _PATH_BYTES = 255, 1000
 MAX_RATIO = 100  # unpacked to packed size of a zip, beyond _BOMB_BYTES; trained weights reach 1.1
 _BOMB_BYTES = 64 << 20
-_METADATA = ("metadata", "metadata.yaml")  # the files that the platform reads
+_METADATA = "metadata.yaml"  # which the platform reads
+_RECORD = "metadata"  # the platform reads it, too, and some versions copy it over a record of their own
 _METADATA_BYTES = 1 << 16
 _JUNK = {"__MACOSX", ".DS_Store", "__pycache__"}
 _RESULT = re.compile(
@@ -251,8 +252,13 @@ def _no_model(entries: list[_Entry]) -> str:
 
 
 def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str) -> list[str]:
-    problems = []
-    places = {prefix + name for name in _METADATA for prefix in ("", root)}
+    problems = [
+        f"{place!r} has the name of the record that the platform writes; rename it, or write a description "
+        f"into {_METADATA}"
+        for place in sorted({_RECORD, root + _RECORD})
+        if any(f"{entry.name}/".startswith(f"{place}/") for entry in entries)
+    ]
+    places = {_METADATA, root + _METADATA}
     for entry in (entry for entry in entries if entry.name in places and not entry.refusal):
         name = entry.name
         content = read_start(archive.pieces(entry.stored), _METADATA_BYTES + 1)
