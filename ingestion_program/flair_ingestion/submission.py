@@ -24,7 +24,8 @@ MAX_DEPTH = 32  # levels of folders
 _NAME_BYTES, _PATH_BYTES = 255, 1000
 MAX_RATIO = 100  # of unpacked to packed size of a zip; trained weights reach 1.1
 _BOMB_BYTES = 64 << 20  # a zip that unpacks to less may have any ratio
-_METADATA = ("metadata", "metadata.yaml")  # files that the platform reads
+_METADATA = "metadata.yaml"  # the platform reads it
+_RECORD = "metadata"  # the platform reads it, too, and some versions copy it over a record of their own
 _METADATA_BYTES = 1 << 16
 _JUNK = {"__MACOSX", ".DS_Store", "__pycache__"}
 _RESULT = re.compile(
@@ -258,8 +259,13 @@ def _no_model(entries: list[_Entry]) -> str:
 
 
 def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str) -> list[str]:
-    problems = []
-    paths = {prefix + name for name in _METADATA for prefix in ("", root)}
+    problems = [
+        f"{path!r} has the name of the record that the platform writes; rename it, or write a description "
+        f"into {_METADATA}"
+        for path in sorted({_RECORD, root + _RECORD})
+        if any(f"{entry.name}/".startswith(f"{path}/") for entry in entries)
+    ]
+    paths = {_METADATA, root + _METADATA}
     for entry in (entry for entry in entries if entry.name in paths and not entry.refusal):
         name = entry.name
         content = read_start(archive.pieces(entry.stored), _METADATA_BYTES + 1)

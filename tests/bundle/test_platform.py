@@ -37,7 +37,7 @@ ALWAYS = {"honest_batch_7", "raises_in_init", "label_256", "patches_clocks", "at
 # Where scoring's reason is not the sentence that ingestion prints
 REASONS = {
     "raises_in_init": "ingestion failed: loading: RuntimeError: ",
-    "metadata_command": "the submission ran in a container of its own; remove the command",
+    "metadata_command": "of a container of the submission's own; remove the command",
 }
 CASES = [
     pytest.param(entry, id=entry.name, marks=[] if entry.name in ALWAYS else pytest.mark.long)
@@ -81,6 +81,8 @@ def test_each_submission_gets_a_score_or_a_reason(
     submission = pack_folder(copy_submission(entry.name, tmp_path / "copies"))
     outcome = Worker(tmp_path / "worker").run(change_limits(files, entry.limits), task, submission)
     assert outcome.ingestion
+    if outcome.own and namespaces_work():  # it names /app
+        assert outcome.own.returncode == 0, outcome.own.stderr
     timing = json.loads(outcome.predicted.get("timing.json", b"{}"))
     if entry.level != "none" and LEVELS.index(timing["sandbox"]) < LEVELS.index(entry.level):
         assert "CHEATED" in outcome.ingestion.stderr  # what this kernel cannot prevent is told
@@ -216,7 +218,46 @@ def test_a_program_of_the_submissions_own_earns_nothing(
     outcome = Worker(tmp_path).run(change_limits(files), task, pack(OWN | FORGED))
     assert outcome.own
     assert outcome.own.returncode == 0, outcome.own.stderr
-    assert "the submission ran in a container of its own" in refused(outcome)
+    assert "exitCode 0 and elapsedTime" in (told := refused(outcome))
+    assert "of a container of the submission's own; remove the command from its metadata file" in told
+
+
+# It knows all inputs before the clock starts, and hides the command that let it run
+EARLY = b"""
+import pathlib
+answers = [path.name for path in pathlib.Path("/app/input_data").rglob("IMG_*.tif")]
+pathlib.Path("answers.txt").write_text("\\n".join(answers))
+pathlib.Path("metadata.yaml").write_text("description: a submission")
+pathlib.Path("metadata").unlink(missing_ok=True)
+"""
+RECORD = b"{exitCode: null, elapsedTime: 9.5, ingestionExitCode: 0, ingestionElapsedTime: 9.5}"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not namespaces_work(), reason="its program names /app")
+@pytest.mark.parametrize(
+    ("copies", "brought", "sentence"),
+    [
+        (NEVER, {}, "of a container of the submission's own; remove the command"),
+        (AT_SCORING, {"metadata": RECORD}, "metadata.yaml: has a command, so the submission had a container"),
+    ],
+)
+def test_a_program_that_hides_its_own_command_earns_nothing(
+    files: Bundle, task: dict[str, Any], tmp_path: Path, copies: str, brought: Bundle, sentence: str
+) -> None:
+    """Ingestion sees an honest submission then and signs its result."""
+    submission = {
+        "metadata.yaml": b"command: python3 early.py",
+        "early.py": EARLY,
+        "model.py": MODEL,
+        **brought,
+    }
+    outcome = Worker(tmp_path, copies=copies).run(change_limits(files), task, pack(submission))
+    assert outcome.own
+    assert outcome.own.returncode == 0, outcome.own.stderr
+    assert outcome.ingestion
+    assert outcome.ingestion.returncode == 0, outcome.ingestion.stderr
+    assert sentence in refused(outcome)
 
 
 def test_ingestion_that_cannot_start_earns_nothing(

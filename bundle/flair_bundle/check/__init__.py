@@ -15,10 +15,12 @@ from typing import Any
 from flair_bundle.check.competition import (
     YAML,
     check_phases,
+    check_queues,
     check_solutions,
     check_texts,
     logo_problems,
     read_competition,
+    unstorable_texts,
 )
 from flair_bundle.check.findings import Findings, by_index
 from flair_bundle.check.leaderboard import check_leaderboards
@@ -69,9 +71,11 @@ def _check_competition(
     archive: zipfile.ZipFile, competition: dict[str, Any], now: datetime.datetime, found: Findings
 ) -> None:
     found.problems += check_mapping(YAML, competition, COMPETITION, COMPETITION_REQUIRED)
+    found.problems += unstorable_texts("", competition)
     if "fact_sheet" in competition:
         found.problems += check_fact_sheet(competition["fact_sheet"])
     check_texts(archive, competition, found)
+    check_queues(competition, found)
     if isinstance(image := competition.get("image"), str):
         found.problems += logo_problems(archive, image)
     if str(competition.get("docker_image")).startswith(LOCAL_IMAGE):
