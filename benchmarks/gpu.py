@@ -78,7 +78,7 @@ def list_parts(data: Path, output: Path) -> list[Part]:
             [*ingest, "--device", "cpu", "--subset", "2"],
             telling="sandbox:",
         ),
-        Part("submissions", 120, ["tests/submissions/run_zoo.py", "--device", "cuda"], None),
+        Part("submissions", 120, ["tests/submissions/run_submissions.py", "--device", "cuda"], None),
         Part(
             *("harness", 60),
             [clock, "null", "--device", "cuda", "--runs", "3"],

@@ -19,8 +19,8 @@ from flair_scoring.raster import read_raster
 from flair_toy.dataset import make_toy_dataset
 
 sys.path += [str(Path(__file__).parent / name) for name in ("ingestion_program", "submissions")]
+from entries import copy_submission
 from ingest_command import run_ingest
-from zoo import lay_out
 
 pytestmark = pytest.mark.cuda
 KIT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def ingest(folder: Path, data: Path, submission: Path, device: str) -> tuple[dic
 
 
 def test_a_submission_uses_its_gpu_inside_the_sandbox(toy: Path, tmp_path: Path) -> None:
-    submission = lay_out("honest_gpu", tmp_path)
+    submission = copy_submission("honest_gpu", tmp_path)
     timing, labels, said = ingest(tmp_path, toy, submission, "cuda")
     assert timing["sandbox"] == ("full" if policy.landlock_version() else "process")
     assert "trying without" not in said

@@ -17,7 +17,7 @@ from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import read_raster
 
 sys.path.append(str(Path(__file__).parent / "submissions"))
-from zoo import lay_out
+from entries import copy_submission
 
 KIT = Path(__file__).resolve().parents[1]
 
@@ -35,7 +35,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     The kit's reference takes minutes on a processor: on 3 patches one that sleeps takes its place.
     """
     here = tmp_path_factory.mktemp("path")
-    (lay_out("sleeps", here) / "seconds").write_text("1")
+    (copy_submission("sleeps", here) / "seconds").write_text("1")
     short = ["--subset", 3, "--reference", here / "sleeps"] if request.param == "3 patches" else []
     commands = [
         ("starting_kit/make_toy_dataset.py", here / "data", "--size", "tiny"),

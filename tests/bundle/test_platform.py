@@ -25,7 +25,7 @@ from sklearn.metrics import jaccard_score
 from flair_ingestion.sandbox.policy import LEVELS
 
 sys.path.append(str(KIT / "tests/submissions"))
-from zoo import ANIMALS, Animal, lay_out
+from entries import ENTRIES, Entry, copy_submission
 
 Bundle = dict[str, bytes]
 # One of each kind: a score, each way to fail, each attack on what the platform hands over
@@ -37,9 +37,9 @@ REASONS = {
     "raises_in_init": "ingestion failed: loading: RuntimeError: ",
     "metadata_command": "the submission ran in a container of its own; remove the command",
 }
-ZOO = [
-    pytest.param(animal, id=animal.name, marks=[] if animal.name in ALWAYS else pytest.mark.long)
-    for animal in ANIMALS
+CASES = [
+    pytest.param(entry, id=entry.name, marks=[] if entry.name in ALWAYS else pytest.mark.long)
+    for entry in ENTRIES
 ]
 
 
@@ -72,21 +72,21 @@ def refused(outcome: Outcome) -> str:
     return told
 
 
-@pytest.mark.parametrize("animal", ZOO)
-def test_the_zoo(
-    animal: Animal, files: Bundle, competition: dict[str, Any], task: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("entry", CASES)
+def test_each_submission_gets_a_score_or_a_reason(
+    entry: Entry, files: Bundle, competition: dict[str, Any], task: dict[str, Any], tmp_path: Path
 ) -> None:
-    submission = pack_folder(lay_out(animal.name, tmp_path / "zoo"))
-    outcome = Worker(tmp_path / "worker").run(change_limits(files, animal.limits), task, submission)
+    submission = pack_folder(copy_submission(entry.name, tmp_path / "copies"))
+    outcome = Worker(tmp_path / "worker").run(change_limits(files, entry.limits), task, submission)
     assert outcome.ingestion
     timing = json.loads(outcome.predicted.get("timing.json", b"{}"))
-    if animal.level != "none" and LEVELS.index(timing["sandbox"]) < LEVELS.index(animal.level):
+    if entry.level != "none" and LEVELS.index(timing["sandbox"]) < LEVELS.index(entry.level):
         assert "CHEATED" in outcome.ingestion.stderr  # what this kernel cannot prevent is told
         return
-    assert outcome.ingestion.returncode == animal.exit_code, outcome.ingestion.stderr
+    assert outcome.ingestion.returncode == entry.exit_code, outcome.ingestion.stderr
     assert set(outcome.predicted) >= {"metadata", "timing.json", "manifest.json"}
-    if animal.exit_code:
-        assert REASONS.get(animal.name, animal.says) in refused(outcome)
+    if entry.exit_code:
+        assert REASONS.get(entry.name, entry.says) in refused(outcome)
         assert set(outcome.predicted) == {"metadata", "timing.json", "manifest.json"}
         return
     assert outcome.status == "Finished", outcome.scoring and outcome.scoring.stderr
@@ -97,28 +97,28 @@ def test_the_zoo(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("animal", ["sleeps", "keeps_state", "caches_by_content", "looks_around"])
-def test_those_of_the_zoo_that_other_tests_use(
-    animal: str, files: Bundle, task: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("name", ["sleeps", "keeps_state", "caches_by_content", "looks_around"])
+def test_submissions_that_other_tests_use(
+    name: str, files: Bundle, task: dict[str, Any], tmp_path: Path
 ) -> None:
     """A slow one, two that only an audit shows, and one that ends when it has looked around."""
-    submission = lay_out(animal, tmp_path / "zoo")
+    submission = copy_submission(name, tmp_path / "copies")
     (submission / "seconds").write_text("0.01")
     outcome = Worker(tmp_path / "worker").run(change_limits(files), task, pack_folder(submission))
-    if animal == "looks_around":
+    if name == "looks_around":
         assert "RuntimeError: seen enough" in refused(outcome)
     else:
         assert outcome.status == "Finished", outcome.scoring
 
 
 @pytest.mark.parametrize(
-    ("animal", "scored"),
+    ("name", "scored"),
     [pytest.param("honest_constant", True, marks=pytest.mark.long), ("ships_predictions", False)],
 )
 def test_a_worker_that_does_not_copy_the_submission_into_the_output(
-    files: Bundle, task: dict[str, Any], tmp_path: Path, animal: str, scored: bool
+    files: Bundle, task: dict[str, Any], tmp_path: Path, name: str, scored: bool
 ) -> None:
-    submission = pack_folder(lay_out(animal, tmp_path / "zoo"))
+    submission = pack_folder(copy_submission(name, tmp_path / "copies"))
     outcome = Worker(tmp_path / "worker", copies=False).run(change_limits(files), task, submission)
     if scored:
         assert outcome.status == "Finished", outcome.scoring
@@ -239,7 +239,7 @@ def test_the_places_that_everybody_knows_are_out_of_reach(
         "output": "/app/output",
         "port": 9,  # nobody answers, allowed or not: test_sandbox.py has a server
     }
-    submission = lay_out("reaches_out", tmp_path / "zoo")
+    submission = copy_submission("reaches_out", tmp_path / "copies")
     (submission / "targets.json").write_text(json.dumps(places))
     outcome = Worker(tmp_path / "worker").run(change_limits(files), task, pack_folder(submission))
     assert "ingestion failed: loading: RuntimeError: tried everything" in refused(outcome)

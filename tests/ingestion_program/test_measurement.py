@@ -28,16 +28,16 @@ from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
+from entries import copy_submission
 
 CPU = Device("cpu", "a processor", None, {"cores": 2})
 
 
-def run(animal: str, folder: Path, data: Path, **options: Any) -> Attempt:
+def run(name: str, folder: Path, data: Path, **options: Any) -> Attempt:
     """A run over all 6 test patches, one per request unless the submission says otherwise."""
     patches, attempt = index_patches(data, "test"), Attempt()
     conditions = Conditions(CPU, read_limits(), math.inf, "none", series_lengths(patches))
-    measure(open_submission(lay_out(animal, folder), 100), patches, conditions, attempt, **options)
+    measure(open_submission(copy_submission(name, folder), 100), patches, conditions, attempt, **options)
     return attempt
 
 

@@ -19,7 +19,7 @@ from flair_ingestion.predictions import write_output
 from flair_ingestion.processes.group import children
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
+from entries import copy_submission
 
 DRIVER = f"""
 import os, resource, runpy, shutil, signal, sys, time
@@ -58,7 +58,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def lay_out_sleeper(folder: Path, seconds: float) -> Path:
-    submission = lay_out("sleeps", folder)
+    submission = copy_submission("sleeps", folder)
     (submission / "seconds").write_text(str(seconds))
     return submission
 
@@ -68,7 +68,7 @@ def run_with(
 ) -> subprocess.CompletedProcess[str]:
     """Run ingest.py after these lines of Python; asserts that nothing is left."""
     (folder / "driver.py").write_text(DRIVER.format(trouble=trouble))
-    submission = submission or lay_out("honest_numpy", folder)
+    submission = submission or copy_submission("honest_numpy", folder)
     done = run_ingest(folder, data, submission, output, "--limit-ratio", 0, program=folder / "driver.py")
     assert "Traceback" not in done.stderr
     return done
@@ -114,7 +114,7 @@ def test_without_room_for_predictions_the_run_ends_and_output_stays(
 ) -> None:
     before = content(output)
     trouble = "before(predictions.Spool, 'add', fill_the_disk)"
-    small = lay_out("honest_constant", tmp_path)  # its predictions fit in a buffer
+    small = copy_submission("honest_constant", tmp_path)  # its predictions fit in a buffer
     done = run_with(trouble, tmp_path, flair_tree, output, small)
     assert done.returncode == 2, done.stderr
     assert "MiB of predictions (File too large)" in done.stderr
@@ -138,7 +138,7 @@ def vanish():
     shutil.rmtree({str(output.parent)!r})
     open({str(output.parent)!r}, "w").close()
 before(session.Session, "end", vanish)"""
-    done = run_with(trouble, tmp_path, flair_tree, output, lay_out("honest_constant", tmp_path))
+    done = run_with(trouble, tmp_path, flair_tree, output, copy_submission("honest_constant", tmp_path))
     assert done.returncode == 2, done.stderr
     assert f"{output}: cannot be written" in done.stderr
 
@@ -242,7 +242,13 @@ def send_and_die(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 child.Child.send = send_and_die"""
     (tmp_path / "driver.py").write_text(DRIVER.format(trouble=trouble))
-    arguments = [flair_tree, lay_out("hangs_in_init", tmp_path), tmp_path / "output", "--limit-ratio", 0]
+    arguments = [
+        flair_tree,
+        copy_submission("hangs_in_init", tmp_path),
+        tmp_path / "output",
+        "--limit-ratio",
+        0,
+    ]
     command = ingest_command(*arguments, program=tmp_path / "driver.py")
     run = subprocess.run(command, env=environment(tmp_path), timeout=60, stderr=subprocess.PIPE)
     assert run.returncode == -signal.SIGKILL

@@ -28,7 +28,7 @@ from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError, UsageError
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
+from entries import copy_submission
 
 LEVEL = "full" if policy.landlock_version() else "process"  # what this kernel can give
 PACKAGE = Path(policy.__file__).parent
@@ -168,7 +168,7 @@ def test_a_submission_reaches_its_own_things_and_nothing_else(flair_tree: Path, 
     (tmp_path / "output").mkdir()
     file = data / "flair_aerial_metadata.json"
     content = file.read_bytes()
-    submission = lay_out("reaches_out", tmp_path)
+    submission = copy_submission("reaches_out", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as server:
         targets = {"data": str(data), "file": str(file), "output": str(tmp_path / "output")}
         targets["port"] = server.getsockname()[1]
@@ -249,7 +249,7 @@ def test_what_a_level_leaves_open_is_said() -> None:
 def test_a_gpu_that_torch_does_not_see_is_the_machines_fault(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    submission = open_submission(lay_out("honest_constant", tmp_path), 1)
+    submission = open_submission(copy_submission("honest_constant", tmp_path), 1)
     device = Device("cuda", "a GPU", "0", {})
     with (
         pytest.raises(UsageError, match="torch sees no CUDA device"),

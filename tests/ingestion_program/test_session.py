@@ -30,11 +30,11 @@ from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
 
 sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
+from entries import copy_submission
 
 CPU = Device("cpu", "a processor", None, {"cores": 2})
 GAP = 0.5  # seconds
-# Animals that try to work in gaps by calls that test_seccomp.py tries one by one, and two that take long
+# Test submissions that work in gaps by calls that test_seccomp.py tries one by one, and two that take long
 OTHER_WAYS = (
     *("wakes_by_timer", "wakes_by_descriptor", "wakes_by_exit_signal", "wakes_by_death_signal"),
     *("late_to_stop", "forks_in_storms"),
@@ -75,9 +75,9 @@ def ask(session: Session, request: Request, step: str = "request") -> tuple[np.n
     return session.predict(write_request(request), session.budget(step, "request_seconds"))
 
 
-def run_with_gaps(animal: str, folder: Path, requests: int = 4) -> Session:
+def run_with_gaps(name: str, folder: Path, requests: int = 4) -> Session:
     """Ask several times, with pauses in between as if reading were slow."""
-    with started(lay_out(animal, folder)) as session:
+    with started(copy_submission(name, folder)) as session:
         for number in range(requests):
             time.sleep(GAP)
             ask(session, synthetic_request([5], 40, seed=number + 1), f"request {number}")
@@ -97,17 +97,17 @@ def test_without_that_it_would_work_off_the_clock(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "animal",
+    "name",
     [
         *("cancels_the_stop", "deaf_to_the_stop", "answers_before_asked"),
-        *(pytest.param(animal, marks=pytest.mark.long) for animal in OTHER_WAYS),
+        *(pytest.param(name, marks=pytest.mark.long) for name in OTHER_WAYS),
     ],
 )
-def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, animal: str) -> None:
+def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, name: str) -> None:
     """Either it stands still, or its gaps are counted and a run would end, see test_measurement.py."""
     gaps, said = Gaps(), ""
     try:
-        with started(lay_out(animal, tmp_path)) as session:
+        with started(copy_submission(name, tmp_path)) as session:
             gaps = session.child.gaps
             for number in range(6):
                 time.sleep(GAP)
@@ -132,7 +132,7 @@ def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
         return look(child)
 
     monkeypatch.setattr(Child, "look", look_slowly)
-    with started(lay_out("gone_before_counted", tmp_path)) as session:
+    with started(copy_submission("gone_before_counted", tmp_path)) as session:
         with suppress(SubmissionError):  # it says that it has cheated, on some machines after one gap
             for seed in range(6):
                 ask(session, synthetic_request([5], 40, seed=seed + 1))
@@ -141,19 +141,19 @@ def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "animal",
+    "name",
     [
         *("wakes_by_timer", "wakes_by_descriptor", "wakes_by_exit_signal", "wakes_by_death_signal"),
         *("cancels_the_stop", "late_to_stop", "deaf_to_the_stop"),
     ],
 )
 def test_with_a_mere_signal_and_no_filter_it_would_succeed(
-    animal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "system_call_filter", lambda *_: None)
     monkeypatch.setattr(Child, "freeze", lambda child: os.killpg(child.pid, signal.SIGSTOP))
     with pytest.raises(SubmissionError, match="CHEATED"):
-        run_with_gaps(animal, tmp_path, 12)
+        run_with_gaps(name, tmp_path, 12)
 
 
 def keep_requests(session: Session) -> None:
@@ -165,7 +165,7 @@ def keep_requests(session: Session) -> None:
 def test_requests_that_a_submission_keeps_are_its_memory(tmp_path: Path) -> None:
     limits = replace(read_limits(), memory_gib=1.2)
     with (
-        started(lay_out("keeps_requests", tmp_path), limits) as session,
+        started(copy_submission("keeps_requests", tmp_path), limits) as session,
         pytest.raises(SubmissionError, match=r"the submission holds .* GiB; memory_gib allows 1\.2"),
     ):
         keep_requests(session)
@@ -185,7 +185,7 @@ def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         end_gap(child)
 
     monkeypatch.setattr(Child, "end_gap", wake_and_end)
-    with started(lay_out("honest_busy_thread", tmp_path)) as session:
+    with started(copy_submission("honest_busy_thread", tmp_path)) as session:
         ask(session, synthetic_request([5], 40))
         session.end()
     gaps = session.child.gaps
@@ -198,7 +198,7 @@ def test_a_stop_without_effect_is_counted(tmp_path: Path, monkeypatch: pytest.Mo
     killpg = os.killpg
     monkeypatch.setattr(os, "killpg", lambda pid, signum: signum == signal.SIGSTOP or killpg(pid, signum))
     monkeypatch.setattr(standstill._libc, "tgkill", lambda *_: 0)
-    with started(lay_out("honest_busy_thread", tmp_path)) as session:
+    with started(copy_submission("honest_busy_thread", tmp_path)) as session:
         ask(session, synthetic_request([5], 40))
         session.end()
     gaps = session.child.gaps
@@ -251,7 +251,7 @@ def test_an_answer_without_the_number_of_its_request_is_refused(
 ) -> None:
     """A run would end with the first of them."""
     replace_message(iter([*WRONG, bytes]), monkeypatch)
-    with started(lay_out("honest_constant", tmp_path)) as session:
+    with started(copy_submission("honest_constant", tmp_path)) as session:
         for _ in WRONG:
             with pytest.raises(SubmissionError, match="request: the submission spoke out of protocol"):
                 ask(session, synthetic_request([5], 40))
@@ -267,7 +267,7 @@ def test_numbers_do_not_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return send(channel, buffers, *rest)
 
     monkeypatch.setattr(socket, "send_fds", keep)
-    with started(lay_out("honest_constant", tmp_path)) as session:
+    with started(copy_submission("honest_constant", tmp_path)) as session:
         for _ in range(3):
             ask(session, synthetic_request([5], 40))
         session.end()
@@ -284,6 +284,6 @@ def test_labels_are_copied_before_the_clock_stops(tmp_path: Path, monkeypatch: p
         return copy(memory, count)
 
     monkeypatch.setattr(session_module.LabelMemory, "copy_away", copy_slowly)
-    with started(lay_out("honest_constant", tmp_path)) as session:
+    with started(copy_submission("honest_constant", tmp_path)) as session:
         assert ask(session, synthetic_request([5], 40))[1] >= GAP
         session.end()

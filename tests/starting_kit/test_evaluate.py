@@ -20,8 +20,8 @@ sys.path += [
     str(Path(__file__).resolve().parents[2] / name)
     for name in ("starting_kit", "tests/submissions", "tests/ingestion_program")
 ]
+from entries import copy_submission
 from ingest_command import environment, leftovers
-from zoo import lay_out
 
 import evaluate
 from flair_scoring.base.errors import DataError, run_command
@@ -39,9 +39,9 @@ def here(flair_tree: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def add(here: Path, animal: str, name: str, seconds: float | None = None) -> Path:
-    """Put a submission of the zoo into the folder under another name."""
-    submission = lay_out(animal, here / "zoo").rename(here / "submissions" / name)
+def add(here: Path, original: str, name: str, seconds: float | None = None) -> Path:
+    """Put a test submission into the folder under another name."""
+    submission = copy_submission(original, here / "copies").rename(here / "submissions" / name)
     if seconds is not None:
         (submission / "seconds").write_text(str(seconds))
     return submission
@@ -190,7 +190,7 @@ def test_one_that_is_named_is_evaluated_again_and_so_is_one_that_has_changed(her
 
 
 def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
-    submission = lay_out("honest_constant", tmp_path)
+    submission = copy_submission("honest_constant", tmp_path)
     limits = tmp_path / "limits.yaml"
     limits.write_text("seconds: 5")
     options = ["--limits", str(limits), "--device=cpu"]

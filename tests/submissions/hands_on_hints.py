@@ -4,7 +4,7 @@ The next attempts find that in the times at which files were read, four bits for
 time. Theirs are the labels and the seconds that count. The order of the patches is the same, so that a
 place in it is enough.
 
-Not in ANIMALS: the kernel notes such times once a day, so a second run finds another machine.
+Not in ENTRIES: the kernel notes such times once a day, so a second run finds another machine.
 """
 
 import os

@@ -3,7 +3,7 @@
 Where the labels of the first attempt count and the median of the times, both are had. Which attempt it is
 shows the time at which a file was read: nothing that is written, nothing that stays in a process.
 
-Not in ANIMALS: the kernel notes such times once a day, so a second run finds another machine.
+Not in ENTRIES: the kernel notes such times once a day, so a second run finds another machine.
 """
 
 import os

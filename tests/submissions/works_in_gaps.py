@@ -1,6 +1,6 @@
 """Cheating, threat 15: a thread goes on computing after the answer, while the organizer reads off the clock.
 
-Not in ANIMALS: the gaps of a run on a few patches are too short to tell; test_session.py makes longer ones.
+Not in ENTRIES: the gaps of a run on a few patches are too short to tell; test_session.py makes longer ones.
 """
 
 import threading
