@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from entries import copy_submission
+from ingest_command import run_ingest
 
 from flair_ingestion.sandbox import policy
 from flair_scoring.raster import read_raster
 from flair_toy.dataset import make_toy_dataset
-
-sys.path += [str(Path(__file__).parent / name) for name in ("ingestion_program", "submissions")]
-from entries import copy_submission
-from ingest_command import run_ingest
 
 pytestmark = pytest.mark.cuda
 KIT = Path(__file__).parents[1]

@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from flair_ingestion.sandbox import runner, seccomp
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu
 import refusals
+from flair_ingestion.sandbox import runner, seccomp
 from gpu import FINE, NOT_RUN, PATIENCE, Part, run_parts
 from roofline import Layer, Peaks, ideal_seconds, list_layers
 

@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import yaml
-
 from flair_scoring.provenance import KIT_VERSION
 
 KIT = Path(__file__).resolve().parents[2]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import evaluate
 from flair_baseline.imports import missing_imports, read_packages
 from flair_ingestion.submission import open_submission, read_sources
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "starting_kit"))
-import evaluate
 
 KIT = Path(__file__).resolve().parents[2]
 PACKAGES = read_packages(KIT / "bundle/packages.txt")
