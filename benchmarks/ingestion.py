@@ -20,17 +20,18 @@ from typing import Any
 from tqdm import tqdm
 
 from flair_ingestion import measurement
+from flair_ingestion.clock import clock
 from flair_ingestion.dataset import Patch, index_patches, sample_patches
 from flair_ingestion.devices.device import Device, choose_device, exclusive_use, require_idle
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
 from flair_ingestion.predictions import Spool
-from flair_ingestion.processes.group import thread_states
+from flair_ingestion.processes.process_tree import thread_states
 from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers
 from flair_ingestion.reference import NULL_SUBMISSION, open_reference
 from flair_ingestion.sandbox import child as child_module
 from flair_ingestion.sandbox import policy
-from flair_ingestion.sandbox.child import Budget, Child, clock
+from flair_ingestion.sandbox.child import Budget, Child
 from flair_ingestion.session import Session
 from flair_ingestion.shared_memory import read_request, write_request
 from flair_ingestion.submission import Submission, open_submission, unpack

@@ -16,9 +16,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from flair_ingestion.clock import clock
 from flair_ingestion.devices.device import choose_device
 from flair_ingestion.limits import read_limits
-from flair_ingestion.sandbox.child import clock
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError, run_command

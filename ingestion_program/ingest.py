@@ -19,6 +19,7 @@ from flair_ingestion.sandbox.system import require_linux  # noqa: E402
 
 require_linux()
 
+from flair_ingestion.clock import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, index_patches, sample_patches  # noqa: E402
 from flair_ingestion.devices.device import choose_device, exclusive_use, require_idle  # noqa: E402
 from flair_ingestion.limits import read_limits  # noqa: E402
@@ -26,7 +27,6 @@ from flair_ingestion.measurement import Conditions, series_lengths  # noqa: E402
 from flair_ingestion.predictions import Predictions, check_output, write_output  # noqa: E402
 from flair_ingestion.reference import SEED, open_reference  # noqa: E402
 from flair_ingestion.run import Plan, run_ingestion  # noqa: E402
-from flair_ingestion.sandbox.child import clock  # noqa: E402
 from flair_ingestion.sandbox.policy import LEVELS, describe_level, require_hidden  # noqa: E402
 from flair_scoring.base.errors import UsageError, run_command  # noqa: E402
 

@@ -14,7 +14,7 @@ import torch
 
 import gpu
 import refusals
-from flair_ingestion.sandbox import runner, seccomp
+from flair_ingestion.sandbox import entering, seccomp
 from gpu import FINE, NOT_RUN, PATIENCE, Part, run_parts
 from roofline import Layer, Peaks, ideal_seconds, list_layers
 
@@ -117,7 +117,7 @@ def test_a_trace_tells_what_the_sandbox_refuses_with_its_path_or_arguments() -> 
     """Also in processes that a program starts. Nobody may write into that file, whoever he is."""
     call_filter = seccomp.system_call_filter(None)
     assert call_filter
-    line = [sys.executable, "-I", "-c", FILTERED, runner.__file__, call_filter.hex()]
+    line = [sys.executable, "-I", "-c", FILTERED, entering.__file__, call_filter.hex()]
     with refusals.start_tracer() as tracer:
         child = subprocess.Popen(line, stdin=subprocess.PIPE)
         assert refusals.begin_tracing(tracer, child.pid)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from flair_ingestion.clock import clock
 from flair_ingestion.dataset import Patch, read_dates
 from flair_ingestion.devices.device import Device
 from flair_ingestion.devices.gpu_states import GpuState, GpuWatch, watch_gpu
 from flair_ingestion.limits import Limits, TimeLimit, stop_seconds
 from flair_ingestion.processes.standstill import ALLOWED_GAPS, ALLOWED_SHARE, Gaps
 from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers
-from flair_ingestion.sandbox.child import Budget, clock
+from flair_ingestion.sandbox.child import Budget
 from flair_ingestion.scheduling import Scheduling, current_scheduling, restore_scheduling
 from flair_ingestion.session import Session
 from flair_ingestion.submission import Submission

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flair_ingestion.clock import clock
 from flair_ingestion.dataset import Patch
 from flair_ingestion.devices.device import require_idle
 from flair_ingestion.devices.gpu_states import describe_difference
@@ -25,7 +26,6 @@ from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.order import draw_order
 from flair_ingestion.predictions import Predictions, Spool
 from flair_ingestion.reference import time_drift, time_reference
-from flair_ingestion.sandbox.child import clock
 from flair_ingestion.submission import Submission, open_submission
 from flair_ingestion.timing import Record, describe
 from flair_scoring.base.errors import PredictionError, SubmissionError, TimeLimitError, UsageError

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from flair_ingestion.clock import clock
 from flair_ingestion.devices.device import Device, all_gpu_nodes, create_gpu_nodes, gpu_nodes
 from flair_ingestion.limits import Limits
 from flair_ingestion.sandbox import policy
-from flair_ingestion.sandbox.child import Budget, Child, clock
+from flair_ingestion.sandbox.child import Budget, Child
 from flair_ingestion.sandbox.runner import DONE, GO, NUMBER_BYTES
 from flair_ingestion.sandbox.scratch import private_folder
 from flair_ingestion.shared_memory import (

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from flair_ingestion.sandbox import runner, seccomp
+from flair_ingestion.sandbox import entering, seccomp
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -19,7 +19,7 @@ def install(only_signalled: int | None = None) -> None:
     program = seccomp.system_call_filter(only_signalled)
     assert program
     assert libc.prctl(38, 1, 0, 0, 0) == 0
-    runner.install_filter(libc, program)
+    entering.install_filter(libc, program)
 
 
 def outcome(action: Callable[[], object], filtered: bool) -> str:
@@ -60,7 +60,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         "import ctypes, os, runpy\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
         "assert libc.prctl(38, 1, 0, 0, 0) == 0\n"
-        f"runner = runpy.run_path({runner.__file__!r})\n"
-        f"runner['install_filter'](libc, bytes.fromhex({program.hex()!r}))\n"
+        f"entering = runpy.run_path({entering.__file__!r})\n"
+        f"entering['install_filter'](libc, bytes.fromhex({program.hex()!r}))\n"
     )
     return subprocess.run([sys.executable, "-c", prologue + code], capture_output=True, text=True)

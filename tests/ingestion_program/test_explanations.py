@@ -15,7 +15,7 @@ from ingest_command import INGEST
 
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
-from flair_ingestion.sandbox import runner
+from flair_ingestion.sandbox import explanations, runner
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 
@@ -63,7 +63,7 @@ class Model:
             try:
                 exec(compile(code, str(folder / "model.py"), "exec"), {"folder": folder})
             except BaseException as error:
-                told[name] = runner.describe_error(error, str(folder))
+                told[name] = runner.explanations.describe_error(error, str(folder))
         Path(tempfile.gettempdir(), "told.json").write_text(json.dumps(told))
 
     def predict(self, batch): ...
@@ -138,7 +138,7 @@ def test_a_file_that_the_submission_lacks_is_named(tmp_path: Path, name: str, se
     (tmp_path / "weights.bin").touch()
     with pytest.raises(FileNotFoundError) as caught:
         Path(name.format(folder=tmp_path)).read_bytes()
-    told = runner.explain_mistake(caught.value, str(tmp_path))
+    told = explanations.explain_mistake(caught.value, str(tmp_path))
     assert told is None if sentence is None else told and told.startswith(sentence)
 
 

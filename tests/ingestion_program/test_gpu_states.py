@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from nvidia_driver import Driver
 
+from flair_ingestion.clock import clock
 from flair_ingestion.devices import gpu_states
 from flair_ingestion.devices.gpu_states import GpuState, GpuWatch, describe_difference, summarise, watch_gpu
 from flair_ingestion.devices.nvidia import State
-from flair_ingestion.processes.group import children
-from flair_ingestion.sandbox.child import clock
+from flair_ingestion.processes.process_tree import children
 
 
 def wait_for_looks(watch: GpuWatch, begin: float, clock_mhz: float) -> GpuState:

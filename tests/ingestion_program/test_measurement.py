@@ -21,7 +21,7 @@ from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
 from flair_ingestion.processes import standstill
-from flair_ingestion.processes.group import Family, family
+from flair_ingestion.processes.process_tree import ProcessStates, family
 from flair_ingestion.processes.standstill import Gaps, Stop, stop_group, was_active
 from flair_ingestion.reading import Readers, start_readers
 from flair_ingestion.scheduling import current_scheduling, restore_scheduling
@@ -70,7 +70,7 @@ def test_processor_time_counts_from_the_moment_the_clock_has_stopped(monkeypatch
     """A process is deaf to the signal for its group and works on while the parent looks."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
 
-    def look() -> list[Family]:
+    def look() -> list[ProcessStates]:
         before = time.clock_gettime(~process.pid << 3 | 2)
         while not process.poll() and time.clock_gettime(~process.pid << 3 | 2) < before + 0.03:
             if family(process.pid)[0].states[process.pid] == "T":

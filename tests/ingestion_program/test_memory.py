@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from holders import as_ordinary_user, holder, wait_for_state
 
-from flair_ingestion.processes import group, holdings, threads
+from flair_ingestion.processes import holdings, memory, process_tree, threads
 
 MIB = 128  # what a process holds here beyond what an idle one does
 QUICK, EXACT = 1e6, 0.0  # for held_mib: what is enough for it
@@ -24,12 +24,12 @@ SHARED = f"m = mmap.mmap(-1, {MIB} << 20)\nfor i in range(0, len(m), 4096): m[i]
 
 def held_mib(root: int, enough: float, known: Mapping[int, float] | None = None) -> float:
     """What a process and all below it hold."""
-    family = group.descendants(os.getpid())
+    family = process_tree.descendants(os.getpid())
     below = {root}
     for process in family:
         if process.parent in below:
             below.add(process.pid)
-    return group.held_mib([process for process in family if process.pid in below], enough, known or {})
+    return memory.held_mib([process for process in family if process.pid in below], enough, known or {})
 
 
 def more_mib(code: str, enough: float) -> float:
@@ -124,20 +124,20 @@ def test_resident_memory_and_its_peak_are_read_through_a_living_thread(end: str)
     with holder(f"{FILL}\ndel x\nx = b'x' * ({MIB // 2} << 20)\n{end}") as busy:
         if end:
             wait_for_state(busy.pid, busy.pid, "Z")
-        (process,) = [process for process in group.list_processes() if process.pid == busy.pid]
+        (process,) = [process for process in process_tree.list_processes() if process.pid == busy.pid]
         assert process.threads == (2 if end else 1)
         assert MIB / 2 < process.resident_mib < MIB
-        assert MIB < group.peak_mib(busy.pid) < MIB + 64
+        assert MIB < memory.peak_mib(busy.pid) < MIB + 64
 
 
 def test_what_has_ended_holds_nothing() -> None:
     with holder(f"{FILL}\nif os.fork() == 0: os._exit(0)") as busy:
-        below = [process for process in group.list_processes() if process.parent == busy.pid]
+        below = [process for process in process_tree.list_processes() if process.parent == busy.pid]
         wait_for_state(below[0].pid, below[0].pid, "Z")
-        assert group.held_mib(below, QUICK) == group.held_mib(below, EXACT) == 0
-        assert group.peak_mib(below[0].pid) == 0
-    assert group.held_mib(below, QUICK) == group.held_mib(below, EXACT) == 0
-    assert group.peak_mib(below[0].pid) == 0
+        assert memory.held_mib(below, QUICK) == memory.held_mib(below, EXACT) == 0
+        assert memory.peak_mib(below[0].pid) == 0
+    assert memory.held_mib(below, QUICK) == memory.held_mib(below, EXACT) == 0
+    assert memory.peak_mib(below[0].pid) == 0
 
 
 def hide_memory() -> list[float]:
@@ -147,8 +147,8 @@ def hide_memory() -> list[float]:
         program.chmod(0o111)
         with subprocess.Popen([program, "1000"]) as hidden:
             try:
-                family = [process for process in group.list_processes() if process.pid == hidden.pid]
-                return [group.held_mib(family, enough) for enough in (QUICK, EXACT)]
+                family = [process for process in process_tree.list_processes() if process.pid == hidden.pid]
+                return [memory.held_mib(family, enough) for enough in (QUICK, EXACT)]
             finally:
                 hidden.kill()
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from holders import holder, wait_for_state
 
-from flair_ingestion.processes import group, look
-from flair_ingestion.processes.group import family, processor_seconds, thread_states
+from flair_ingestion.processes import look, process_tree
 from flair_ingestion.processes.look import UNSEEN, KeptFiles
+from flair_ingestion.processes.process_tree import family, processor_seconds, thread_states
 from flair_ingestion.processes.threads import thread_ids
 
 SUBREAPER = 36
@@ -72,15 +72,17 @@ def adopting() -> Iterator[None]:
     """This process gets the orphans of its tests, and ends them."""
     libc = ctypes.CDLL(None)
     libc.prctl(SUBREAPER, 1, 0, 0, 0)
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     yield
-    group.end_descendants(spared)
+    process_tree.end_descendants(spared)
     libc.prctl(SUBREAPER, 0, 0, 0, 0)
 
 
 def listed(spared: set[int]) -> Counter[int]:
     """How many threads there are by process below this one, from the whole of /proc."""
-    return Counter({process.pid: process.threads for process in group.descendants(os.getpid(), spared)})
+    return Counter(
+        {process.pid: process.threads for process in process_tree.descendants(os.getpid(), spared)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,9 +94,9 @@ def test_a_family_is_seen_as_a_whole_once_it_stands_still(
 ) -> None:
     if way == "no lists":
         monkeypatch.setattr(look, "lists_children", lambda: False)
-        monkeypatch.setattr(group, "lists_children", lambda: False)
+        monkeypatch.setattr(process_tree, "lists_children", lambda: False)
     code, expected = FAMILIES[name]
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     starter = threading.get_native_id() if "starter" in way else None
     with KeptFiles(6 if "few" in way else None) as files, holder(code, os.getpid()) as root:
         deadline = time.monotonic() + 10
@@ -108,7 +110,7 @@ def test_a_family_is_seen_as_a_whole_once_it_stands_still(
             states = "".join(sorted(thread_states(seen).values()))
         assert states == expected
         assert Counter({one.pid: len(one.states) for one in seen}) == listed(spared)
-    group.end_descendants(spared)
+    process_tree.end_descendants(spared)
     assert family(root.pid, spared) == []
 
 
@@ -130,7 +132,7 @@ def test_a_process_does_not_hide_by_the_end_of_its_parent_during_a_look() -> Non
     """Its parent is a thread; the main one gets it, after its own children have been read."""
     code = f"{FORKS}def fork():\n    if os.fork() == 0: os.write(writing, b'x'); signal.pause()\n"
     code += f"    sys.stdin.read()\nthreading.Thread(target=fork).start()\n{FORKED}"
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     with holder(code, stdin=subprocess.PIPE) as root:
         (tid,) = set(thread_ids(root.pid)) - {root.pid}
 
@@ -150,9 +152,9 @@ def test_a_process_does_not_hide_by_the_end_of_its_parent_during_a_look() -> Non
 def test_an_orphan_that_comes_to_us_during_a_look_is_seen() -> None:
     code = f"{FORKS}if os.fork() == 0:\n    if os.fork() == 0: os.write(writing, b'x'); time.sleep(1000)\n"
     code += f"    signal.pause()\n{FORKED}"
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     with holder(code) as root:
-        (middle,) = group.children(root.pid)
+        (middle,) = process_tree.children(root.pid)
 
         def end_middle() -> None:
             os.kill(middle, signal.SIGKILL)
@@ -174,7 +176,7 @@ def test_a_list_of_threads_that_the_kernel_has_cut_is_read_again(monkeypatch: py
 def test_what_we_run_ourselves_is_spared_with_all_below_it() -> None:
     forks = "if os.fork() == 0: signal.pause()"
     with holder(forks) as ours:
-        spared = group.children(os.getpid())
+        spared = process_tree.children(os.getpid())
         assert ours.pid in spared
         with holder(forks) as root:
             assert len(family(root.pid, spared)) == 2
@@ -182,7 +184,7 @@ def test_what_we_run_ourselves_is_spared_with_all_below_it() -> None:
 
 
 def test_kept_files_of_a_thread_that_has_ended_are_not_taken_for_another_one_with_its_number() -> None:
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     with holder("") as gone, KeptFiles() as files:
         family(gone.pid, spared, files)
         kept = files._kept.pop(gone.pid)
@@ -209,7 +211,7 @@ def test_a_family_that_changes_all_the_time_can_be_looked_at(kept: bool) -> None
         "for _ in range(3): follow()\nprint(flush=True)\n"
         "while True:\n    if os.fork() == 0: os._exit(0)\n    os.wait()"
     )
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     with holder(code) as root, KeptFiles() as files:
         for _ in range(100):
             seen = family(root.pid, spared, files if kept else None)

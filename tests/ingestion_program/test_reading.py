@@ -14,7 +14,7 @@ import pytest
 
 from flair_ingestion import reading
 from flair_ingestion.dataset import Patch, index_patches, read_image
-from flair_ingestion.processes.group import children
+from flair_ingestion.processes.process_tree import children
 from flair_ingestion.reading import AHEAD, Readers, read_here, start_readers
 from flair_ingestion.sandbox.runner import map_request, read_batch
 from flair_ingestion.shared_memory import SealedRequest

@@ -17,7 +17,7 @@ from entries import copy_submission
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
 from flair_ingestion.predictions import write_output
-from flair_ingestion.processes.group import children
+from flair_ingestion.processes.process_tree import children
 
 DRIVER = f"""
 import os, resource, runpy, shutil, signal, sys, time
@@ -286,7 +286,7 @@ MANY_RUNS = """
 import json, math, os, sys, tempfile, threading
 from pathlib import Path
 from flair_ingestion.sandbox import child
-from flair_ingestion.processes import group
+from flair_ingestion.processes import process_tree
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
@@ -312,7 +312,7 @@ for number in range(runs):
         assert kind in ("dies", "hangs"), error
     assert attempt.completed is (kind in ("answers", "stays")), kind
     memory = int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) / 1024
-    files, below = len(os.listdir("/proc/self/fd")), len(group.descendants(os.getpid()))
+    files, below = len(os.listdir("/proc/self/fd")), len(process_tree.descendants(os.getpid()))
     found.append([files, below, threading.active_count(), len(os.listdir(tempfile.gettempdir())), memory])
 print(json.dumps(found))
 """

@@ -22,14 +22,14 @@ from ingest_command import run_ingest
 from copies import copy_folder
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
-from flair_ingestion.processes import group
+from flair_ingestion.processes import process_tree
 from flair_ingestion.sandbox import attempts, child, policy, probe
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError, UsageError
 
 LEVEL = "full" if policy.landlock_version() else "process"  # what this kernel can give
-PACKAGE = Path(policy.__file__).parent
+PACKAGE = Path(policy.__file__).parents[1]
 NOBODY = 65534
 
 
@@ -73,7 +73,8 @@ def reachable_python(identity: dict[str, Any]) -> str:
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_the_probe_finds_that_the_sandbox_holds_whoever_runs_it(name: str, public_copy: Path) -> None:
     identity = IDENTITIES[name]
-    command = [reachable_python(identity), "-B", str(public_copy / PACKAGE.name / "runner.py"), "--probe"]
+    runner = public_copy / PACKAGE.name / "sandbox" / "runner.py"
+    command = [reachable_python(identity), "-B", str(runner), "--probe"]
     temporary = public_copy / "tmp" / ("a long path, " * 8)  # longer than the address of a socket may be
     temporary.mkdir(exist_ok=True)
     temporary.chmod(0o777)
@@ -129,7 +130,7 @@ def test_the_probe_fails_where_a_promise_is_broken(
     assert ended.value.code == 2
     told = capsys.readouterr()
     assert [line.split()[0] for line in told.out.splitlines() if "WRONG" in line] == ["fly", "walk"]
-    assert "2 of 3 are not as level 'files' promises" in told.err
+    assert "2 of 3 attempts did not end as level 'files' promises" in told.err
 
 
 def test_a_probe_without_an_answer_ends_with_a_sentence(
@@ -157,7 +158,7 @@ def test_too_many_processes_or_threads_are_the_submissions_fault(
             started.watch("test")
     finally:
         started.close()
-    assert started.pid not in {process.pid for process in group.list_processes()}
+    assert started.pid not in {process.pid for process in process_tree.list_processes()}
 
 
 def test_a_submission_reaches_its_own_things_and_nothing_else(flair_tree: Path, tmp_path: Path) -> None:

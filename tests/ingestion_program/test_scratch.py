@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from holders import as_ordinary_user, holder
 
-from flair_ingestion.processes.group import children
+from flair_ingestion.processes.process_tree import children
 from flair_ingestion.processes.threads import read
 from flair_ingestion.sandbox import scratch
 from flair_ingestion.sandbox.scratch import Holding, ScratchWatch, free_mib, private_folder, scratch_holding

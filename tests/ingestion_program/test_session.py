@@ -20,7 +20,7 @@ from flair_ingestion import session as session_module
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import Limits, read_limits
 from flair_ingestion.processes import standstill
-from flair_ingestion.processes.group import processor_seconds
+from flair_ingestion.processes.process_tree import processor_seconds
 from flair_ingestion.processes.standstill import Gaps
 from flair_ingestion.sandbox import policy
 from flair_ingestion.sandbox.child import Child

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import IO
 
+from flair_ingestion.clock import clock
 from flair_ingestion.devices.nvidia import State, read_state
 from flair_ingestion.sandbox import policy
-from flair_ingestion.sandbox.child import clock
 
 MAX_CLOCK_DIFFERENCE = 0.05  # between reference and submission, as a fraction; more is told
 _INTERVAL = 0.5  # seconds
@@ -44,7 +44,7 @@ class GpuWatch:
         self._seen = seen
 
     def between(self, begin: float, end: float) -> GpuState | None:
-        """How the GPU ran between two times on `child.clock`; None if it was not looked at."""
+        """How the GPU ran between two times on `clock`; None if it was not looked at."""
         size = os.fstat(self._seen.fileno()).st_size
         text = os.pread(
             self._seen.fileno(), size, 0

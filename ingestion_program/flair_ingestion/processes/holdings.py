@@ -17,9 +17,9 @@ from flair_ingestion.processes.threads import (
     distinct,
     has_memory,
     living_thread,
-    place,
     read,
     refuse_hidden,
+    thread_folder,
     thread_ids,
 )
 
@@ -81,7 +81,7 @@ def look_into(pid: int, device: int | None = None) -> Holdings | None:
             return None
         tid, status = living
         found = Holdings(tid, status, list(_open_files(pid, tid)), list(_mappings(pid, tid, device)))
-        if has_memory(read(f"{place(pid, tid)}/status")):
+        if has_memory(read(f"{thread_folder(pid, tid)}/status")):
             return found
     raise HiddenError(pid)
 
@@ -92,17 +92,17 @@ def _open_files(pid: int, tid: int) -> Iterator[os.stat_result]:
     Threads may have descriptors of their own. Where they share them, those of `tid`, which lives, are read.
     """
     for thread in distinct(dict.fromkeys([tid, *thread_ids(pid)]), DESCRIPTORS):
-        yield from _nameless(f"{place(pid, thread)}/fd", None)
-    yield from _nameless(place(pid, tid), ["exe"])
+        yield from _nameless(f"{thread_folder(pid, thread)}/fd", None)
+    yield from _nameless(thread_folder(pid, tid), ["exe"])
 
 
 def _mappings(pid: int, tid: int, device: int | None) -> Iterator[Mapping]:
     """The nameless files in the memory of a process, all or those of one device."""
     wanted = b" (deleted)" if device is None else b" %02x:%02x " % (os.major(device), os.minor(device))
     try:
-        maps = read(f"{place(pid, tid)}/maps")
+        maps = read(f"{thread_folder(pid, tid)}/maps")
     except PermissionError:
-        refuse_hidden(place(pid, tid))
+        refuse_hidden(thread_folder(pid, tid))
         return
     for line in maps.split(b"\n"):
         if wanted in line:

@@ -10,7 +10,7 @@ import os
 import resource
 from types import TracebackType
 
-from flair_ingestion.processes.threads import GONE, place, thread_ids
+from flair_ingestion.processes.threads import GONE, thread_folder, thread_ids
 
 UNSEEN = "?"  # the state of a thread or process that changes faster than it can be read, or that hides
 _TRIES = 5
@@ -51,7 +51,7 @@ class KeptFiles:
             except ProcessLookupError:  # this thread is gone, but another one may have its number
                 self._forget(tid)
         try:
-            self._kept[tid] = _open(place(pid, tid))
+            self._kept[tid] = _open(thread_folder(pid, tid))
             return _contents(self._kept[tid])
         except GONE:
             return None
@@ -73,7 +73,7 @@ class KeptFiles:
 @functools.cache
 def lists_children() -> bool:
     """Whether this kernel lists the children of each thread."""
-    return os.path.exists(f"{place(os.getpid(), os.getpid())}/children")
+    return os.path.exists(f"{thread_folder(os.getpid(), os.getpid())}/children")
 
 
 def look_at(pid: int, files: KeptFiles) -> tuple[dict[int, str], set[int]]:

@@ -15,9 +15,9 @@ from flair_ingestion.processes.threads import (
     HiddenError,
     distinct,
     living_thread,
-    place,
     read,
     refuse_hidden,
+    thread_folder,
 )
 
 _NOTHING_KNOWN: Mapping[int, float] = MappingProxyType({})
@@ -99,7 +99,7 @@ def _exact_mib(held: Mapping[int, Holdings], files: float) -> float:
     private = shared = 0.0
     for pid, one in held.items():
         if one.tid in apart:
-            sums = _proportional(place(pid, one.tid))
+            sums = _proportional(thread_folder(pid, one.tid))
             of_files = _sum_mib(sums, "Pss_Shmem")
             own = _sum_mib(sums, "Pss", "SwapPss") + _sum_mib(one.status, "VmPTE") - of_files
             private += own if sums else _sum_mib(one.status, *_OWN)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from flair_ingestion.processes.group import Family, processor_seconds
+from flair_ingestion.processes.process_tree import ProcessStates, processor_seconds
 
 CONFIRM_SECONDS = 1.0  # within which every thread must be seen to stand still
 # Processor seconds that stopping may take, all threads together: a fixed part, a part for each thread, and a
@@ -30,7 +30,7 @@ _WAITING = "D"  # in the kernel, for a disk or a driver; such a thread stops bef
 _PAUSES = (0.0001, 0.02)  # seconds between two looks: the first, the longest
 _libc = ctypes.CDLL(None, use_errno=True)
 
-Look = Callable[[], Sequence[Family]]
+Look = Callable[[], Sequence[ProcessStates]]
 
 
 @dataclass
@@ -114,13 +114,13 @@ def was_active(stop: Stop, pids: Iterable[int]) -> bool | None:
     return stop.used > stop.allowed or any(now[pid] != stop.seconds.get(pid) for pid in now)
 
 
-def _allowed_seconds(family: Iterable[Family]) -> float:
+def _allowed_seconds(family: Iterable[ProcessStates]) -> float:
     """Even a thread that does nothing takes microseconds to stop, and one that computes takes longer."""
     threads = min(sum(len(process.states) for process in family), _COUNTED_THREADS)
     return STOPPING_SECONDS + threads * _PER_THREAD + len(os.sched_getaffinity(0)) * _PER_PROCESSOR
 
 
-def _moving_threads(family: Iterable[Family]) -> list[tuple[int, int, str]]:
+def _moving_threads(family: Iterable[ProcessStates]) -> list[tuple[int, int, str]]:
     """Thread, process and state of all that do not stand still."""
     return [
         (tid, process.pid, state)

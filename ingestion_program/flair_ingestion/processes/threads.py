@@ -40,7 +40,7 @@ def thread_ids(pid: int) -> list[int]:
         return []
 
 
-def place(pid: int, tid: int) -> str:
+def thread_folder(pid: int, tid: int) -> str:
     """Where /proc shows one thread of a process."""
     return f"/proc/{pid}/task/{tid}"
 
@@ -58,7 +58,7 @@ def living_thread(pid: int) -> tuple[int, bytes] | None:
             others = [tid for tid in thread_ids(pid) if tid != pid]
             dying = not others
             for tid in others:
-                status = read(f"{place(pid, tid)}/status")
+                status = read(f"{thread_folder(pid, tid)}/status")
                 if has_memory(status):
                     return tid, status
                 dying |= bool(status)

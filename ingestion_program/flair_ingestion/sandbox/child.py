@@ -12,14 +12,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flair_ingestion.processes import group
+from flair_ingestion.clock import clock
+from flair_ingestion.processes import memory, process_tree
 from flair_ingestion.processes.holdings import BLOCK_MIB
 from flair_ingestion.processes.look import KeptFiles
 from flair_ingestion.processes.standstill import Gaps, Stop, stop_group, was_active
@@ -34,11 +34,6 @@ MAX_PROCESSES, MAX_THREADS = 256, 4096  # of one submission; a library may start
 _WATCH_SECONDS, _WATCH_SHARE, _WATCH_SELDOM = 1.0, 4, 10.0
 _DEATH_SECONDS = 2.0  # for the exit code, once the channel has closed
 _LOG_BYTES, _LOG_LINES = 1 << 14, 20
-
-
-def clock() -> float:
-    """Seconds on a clock that nobody can set."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ class Child:
         self._stop: Stop | None = None
         self._known: list[int] = []
         self._handed: dict[int, float] = {}
-        self._spared = group.children(os.getpid())
+        self._spared = process_tree.children(os.getpid())
         self._files, self._starter = KeptFiles(), threading.get_native_id()
         self._scratch = ScratchWatch(folder, scratch_gib * 1024)
         self._watched, self._interval = clock(), _WATCH_SECONDS
@@ -105,9 +100,9 @@ class Child:
                     os.kill(pid, signal.SIGCONT)
         self._stop = None
 
-    def look(self) -> list[group.Family]:
+    def look(self) -> list[process_tree.ProcessStates]:
         """All its processes with the states of their threads."""
-        return group.family(self.pid, self._spared, self._files, self._starter)
+        return process_tree.family(self.pid, self._spared, self._files, self._starter)
 
     def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
         """Send one message; a dead child is noticed when its answer is awaited.
@@ -185,20 +180,20 @@ class Child:
 
     def sees_memory(self) -> bool:
         """Whether this machine lets us see what the child holds."""
-        return math.isfinite(group.held_mib(self.look(), 0.0))
+        return math.isfinite(memory.held_mib(self.look(), 0.0))
 
     def _watch(self, step: str) -> None:
         if self._process.poll() is not None:
             raise self._death(step)
-        family = group.descendants(os.getpid(), self._spared)
+        family = process_tree.descendants(os.getpid(), self._spared)
         threads = sum(process.threads for process in family)
         if len(family) > MAX_PROCESSES or threads > MAX_THREADS:
             raise SubmissionError(
                 f"{step}: the submission runs {len(family)} processes with {threads} threads; "
                 f"at most {MAX_PROCESSES} and {MAX_THREADS} are allowed"
             )
-        held = group.held_mib(family, self.memory_gib * 1024, self._handed)
-        self.peak_mib = max(self.peak_mib, held if math.isfinite(held) else 0.0, group.peak_mib(self.pid))
+        held = memory.held_mib(family, self.memory_gib * 1024, self._handed)
+        self.peak_mib = max(self.peak_mib, held if math.isfinite(held) else 0.0, memory.peak_mib(self.pid))
         if held > self.memory_gib * 1024:
             much = f"{held / 1024:.1f} GiB" if held < math.inf else "memory that it hides"
             raise SubmissionError(
@@ -213,8 +208,8 @@ class Child:
 
     def close(self) -> None:
         """End every process of the submission and wait until it is gone."""
-        self.peak_mib = max(self.peak_mib, group.peak_mib(self.pid))
-        group.end_descendants(self._spared)
+        self.peak_mib = max(self.peak_mib, memory.peak_mib(self.pid))
+        process_tree.end_descendants(self._spared)
         self._files.close()
         self._process.poll()
         self._control.close()

@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flair_ingestion.processes.look import KeptFiles, lists_children, look_at
-from flair_ingestion.processes.memory import held_mib as held_mib
-from flair_ingestion.processes.memory import peak_mib as peak_mib
 from flair_ingestion.processes.memory import resident_mib
 from flair_ingestion.processes.threads import read, thread_ids
 
@@ -35,7 +33,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ProcessStates:
     """One process of a family, and the state of each of its threads: a letter of proc(5), or look.UNSEEN."""
 
     pid: int
@@ -70,7 +68,7 @@ def descendants(pid: int, spared: Set[int] = frozenset()) -> list[Process]:
 
 def family(
     pid: int, spared: Set[int] = frozenset(), files: KeptFiles | None = None, starter: int | None = None
-) -> list[Family]:
+) -> list[ProcessStates]:
     """A child of ours and all processes below it, and below us, but not the trees of `spared`.
 
     Faster with `files`, kept from one call to the next, and with `starter`, the thread of ours that has
@@ -78,7 +76,7 @@ def family(
     Orphans come to us while others are looked at, so our own children are read last.
     """
     files = files or KeptFiles(0)
-    found: dict[int, Family] = {}
+    found: dict[int, ProcessStates] = {}
     seen = set(spared)
     pending = {pid}
     while pending := pending - seen:
@@ -87,13 +85,13 @@ def family(
             seen.add(process)
             states, below = look_at(process, files)
             if states:
-                found[process] = Family(process, states)
+                found[process] = ProcessStates(process, states)
             pending |= below - seen
         pending = _below_us(spared, files, starter)
     return list(found.values())
 
 
-def thread_states(family: Iterable[Family]) -> dict[int, str]:
+def thread_states(family: Iterable[ProcessStates]) -> dict[int, str]:
     """The state of every thread, as `family` has seen it."""
     return {tid: state for process in family for tid, state in process.states.items()}
 
