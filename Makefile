@@ -5,7 +5,7 @@ DEMO := runs/demo
 SEED := 2022
 WHEELS_PYTHON ?= 3.12
 PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 any
-WHEELS := segmentation-models-pytorch|imagecodecs|nvidia-ml-py|safetensors|timm|huggingface-hub
+WHEELS := segmentation-models-pytorch|imagecodecs|nvidia-ml-py|safetensors|timm|huggingface-hub|pandas|python-dateutil|tifffile
 # Two processes, each computing with one core: two that want all of them wait for each other
 PYTEST_OPTIONS := -n 2 --dist loadfile
 test test-all test-lowest: export OMP_NUM_THREADS := 1

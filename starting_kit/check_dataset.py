@@ -83,7 +83,7 @@ def _count_patch(patch: Patch) -> np.ndarray:
 def frequencies(counts: dict[str, np.ndarray]) -> str:
     """Table of the share of each class in the labelled pixels of each split, in %, with notes on value 0."""
     lines = [f"{'class, % of pixels':22}" + "".join(f"{split:>8}" for split in counts)]
-    for index, name in enumerate((*FLAIR_12.classes, "other")):
+    for index, name in enumerate(FLAIR_12.classes_with_other):
         shares = [100 * count[FLAIR_12.index_of == index].sum() / count.sum() for count in counts.values()]
         lines.append(f"{name:22}" + "".join(f"{share:8.2f}" for share in shares))
     zeros = {split: count[0] for split, count in counts.items() if count[0]}

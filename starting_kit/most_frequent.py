@@ -38,10 +38,10 @@ class Model:
 
 def count_classes(patches: Sequence[Patch]) -> np.ndarray:
     """Labelled pixels of each scored class, int64 (12,); *other* is not scored and left out."""
-    counts = np.zeros(FLAIR_12.other + 1, dtype=np.int64)
+    counts = np.zeros(len(FLAIR_12.classes_with_other), dtype=np.int64)
     for patch in tqdm(patches, unit="patch", desc="labels", dynamic_ncols=True, disable=None):
         counts += np.bincount(FLAIR_12.index_of[read_labels(patch)].ravel(), minlength=len(counts))
-    return counts[: FLAIR_12.other]
+    return counts[: FLAIR_12.num_classes]
 
 
 def main() -> None:

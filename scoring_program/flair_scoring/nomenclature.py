@@ -1,7 +1,7 @@
-"""Land-cover classes: names, colours and the mapping of FLAIR annotation values to class indices.
+"""Land-cover classes: their names and colours, and the class index of each FLAIR annotation value.
 
-Sources: datapaper Table III (values, names, the merge of 13..19 into *other*), the official notebook (names
-of the values above 12, colours), FLAIR-HUB's README (CoSIA's order).
+Sources: Table III of the data paper (values, names, the merge of 13..19 into *other*), the official notebook
+(colours, and the names of the values above 12), FLAIR-HUB's README (the order of CoSIA's classes).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from flair_scoring.base.errors import UsageError
 
-# FLAIR annotation value -> name, colour (value 0 does not occur in valid annotations and counts as other)
+# FLAIR annotation value -> name, colour. Valid annotations hold no 0; a pixel of value 0 counts as other.
 FLAIR_VALUES: dict[int, tuple[str, str]] = {
     1: ("building", "#db0e9a"),
     2: ("pervious surface", "#938e7b"),
@@ -42,9 +42,23 @@ _COSIA_ORDER = (1, 18, 13, 3, 2, 4, 5, 14, 10, 11, 12, 9, 7, 6, 8, 15)
 
 @dataclass(frozen=True)
 class Nomenclature:
-    """K scored classes with the indices 0..K-1, and *other* with the index K.
+    """K scored classes with the indices 0..K-1, and *other*, which is not scored, with the index K.
 
-    `index_of` is uint8 (20,): FLAIR annotation value 0..19 -> class index 0..K.
+    Args:
+        name: What `--nomenclature` and the files of the kit call it, such as "flair-12".
+        classes: Names of the K scored classes, in the order of their indices.
+        colours: Their official colours, such as "#db0e9a".
+        index_of: uint8 (20,). At the place of a FLAIR annotation value 0..19: its class index 0..K.
+
+    Example:
+        >>> import numpy as np
+        >>> from flair_scoring import FLAIR_12
+        >>> FLAIR_12.num_classes, FLAIR_12.classes_with_other[4], FLAIR_12.classes_with_other[-1]
+        (12, 'water', 'other')
+        >>> mask = np.array([[5, 19], [1, 13]], np.uint8)  # annotation values
+        >>> FLAIR_12.index_of[mask]
+        array([[ 4, 12],
+               [ 0, 12]], dtype=uint8)
     """
 
     name: str
@@ -53,17 +67,37 @@ class Nomenclature:
     index_of: np.ndarray
 
     @property
-    def other(self) -> int:
-        """Index of *other*, and so the number K of scored classes, without *other*: 12 for flair-12."""
+    def num_classes(self) -> int:
+        """Number K of scored classes: 12 for flair-12. *other* is not among them."""
         return len(self.classes)
 
     @property
+    def other(self) -> int:
+        """Index of *other*, the highest one. Indices begin at 0, so it equals `num_classes`."""
+        return self.num_classes
+
+    @property
+    def classes_with_other(self) -> tuple[str, ...]:
+        """Names by class index 0..K, the last one "other"; a confusion matrix has a row for each of them."""
+        return (*self.classes, "other")
+
+    @property
+    def colours_with_other(self) -> tuple[str, ...]:
+        """Colours by class index 0..K; *other* is black."""
+        return (*self.colours, FLAIR_VALUES[MAX_FLAIR_VALUE][1])
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Shape of a confusion matrix, (K+1, K+1): its last row and column are *other*."""
+        return self.num_classes + 1, self.num_classes + 1
+
+    @property
     def keys(self) -> tuple[str, ...]:
-        """Keys of the per-class columns of scores.json, `iou_<class>`."""
+        """Keys of the scored classes in scores.json, `iou_<class>`."""
         return tuple("iou_" + name.replace(" ", "_") for name in self.classes)
 
 
-def _nomenclature(name: str, values: tuple[int, ...]) -> Nomenclature:
+def _make_nomenclature(name: str, values: tuple[int, ...]) -> Nomenclature:
     index_of = np.full(MAX_FLAIR_VALUE + 1, len(values), dtype=np.uint8)
     index_of[list(values)] = np.arange(len(values))
     index_of.flags.writeable = False
@@ -71,14 +105,14 @@ def _nomenclature(name: str, values: tuple[int, ...]) -> Nomenclature:
     return Nomenclature(name, names, colours, index_of)
 
 
-FLAIR_12 = _nomenclature("flair-12", tuple(range(1, 13)))
-FLAIR_18 = _nomenclature("flair-18", tuple(range(1, 19)))
-COSIA_16 = _nomenclature("cosia-16", _COSIA_ORDER)
+FLAIR_12 = _make_nomenclature("flair-12", tuple(range(1, 13)))
+FLAIR_18 = _make_nomenclature("flair-18", tuple(range(1, 19)))
+COSIA_16 = _make_nomenclature("cosia-16", _COSIA_ORDER)
 NOMENCLATURES = {n.name: n for n in (FLAIR_12, FLAIR_18, COSIA_16)}
 
 
 def get_nomenclature(name: str) -> Nomenclature:
-    """The nomenclature of that name; raises UsageError that lists the known ones."""
+    """The nomenclature of that name. Raises UsageError, which lists the known names, if there is none."""
     if name not in NOMENCLATURES:
         raise UsageError(f"unknown nomenclature {name!r}; choose one of {', '.join(NOMENCLATURES)}")
     return NOMENCLATURES[name]

@@ -208,8 +208,10 @@ def _find_impossible(config: Config) -> list[str]:
     ]
     for key in ("aerial_class_weights", "satellite_class_weights"):
         weights = getattr(config, key)
-        if len(weights) != FLAIR_12.other + 1 or min(weights) < 0 or max(weights) == 0:
-            problems.append(f"{key}: expected {FLAIR_12.other + 1} numbers from 0 on, not all 0")
+        if len(weights) != len(FLAIR_12.classes_with_other) or min(weights) < 0 or max(weights) == 0:
+            problems.append(
+                f"{key}: expected {len(FLAIR_12.classes_with_other)} numbers from 0 on, not all 0"
+            )
     if not 0 <= config.modality_dropout < 1:
         problems.append(f"modality_dropout: {config.modality_dropout} is not from 0 to below 1")
     if not config.learning_rate > 0:

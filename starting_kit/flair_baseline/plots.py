@@ -81,7 +81,7 @@ def _draw_patch(portrait: Portrait, axes: np.ndarray) -> None:
     axes[2].set_title("height")
     _draw_labels(axes[3], portrait.labels, "labels")
     _draw_labels(axes[4], portrait.prediction, "prediction")
-    names, colours = (*FLAIR_12.classes, "other"), (*FLAIR_12.colours, "#000000")
+    names, colours = FLAIR_12.classes_with_other, FLAIR_12.colours_with_other
     swatches = [Swatch(color=colour, label=name) for name, colour in zip(names, colours, strict=True)]
     axes[4].legend(handles=swatches, loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize="small")
     for one in axes:
@@ -93,8 +93,8 @@ def _draw_labels(axis: Axes, labels: np.ndarray | None, title: str) -> None:
     if labels is None:
         axis.set_box_aspect(1)
         return
-    colours = ListedColormap([*FLAIR_12.colours, "#000000"])
-    edges = np.arange(FLAIR_12.other + 2) - 0.5
+    colours = ListedColormap(FLAIR_12.colours_with_other)
+    edges = np.arange(len(FLAIR_12.classes_with_other) + 1) - 0.5
     axis.imshow(labels, cmap=colours, norm=BoundaryNorm(edges, colours.N), interpolation="nearest")
 
 

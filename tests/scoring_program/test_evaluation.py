@@ -143,7 +143,7 @@ def test_flat_nested_and_longer_names_are_the_same(patches: Patches, tmp_path: P
     ids=["flair-18", "cosia-16"],
 )
 def test_other_nomenclatures(patches: Patches, nomenclature: Nomenclature, index_of: dict[int, int]) -> None:
-    classes = nomenclature.other
+    classes = nomenclature.num_classes
     truth = np.vectorize(lambda value: index_of.get(value, classes))(patches.masks["077413"])
     prediction = np.roll(truth, 9, axis=1)
     write_labels(patches.prediction("077413"), prediction.astype(np.uint8))
@@ -180,7 +180,7 @@ def test_the_value_0_counts_as_other_and_is_reported(patches: Patches) -> None:
 def test_predictions_in_annotation_values_are_noted(
     patches: Patches, zeros: int, nomenclature: Nomenclature
 ) -> None:
-    known = np.arange(1, nomenclature.other + 1, dtype=np.uint8)
+    known = np.arange(1, nomenclature.num_classes + 1, dtype=np.uint8)
     for id, mask in patches.masks.items():
         mask[:] = known[mask % len(known)]
         write_labels(patches.reference(id), mask)
@@ -200,7 +200,7 @@ def test_predictions_in_annotation_values_are_noted(
 @pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18], ids=lambda one: one.name)
 def test_references_in_class_indices_are_noted(patches: Patches, nomenclature: Nomenclature) -> None:
     for id, labels in patches.labels.items():
-        labels[:] %= nomenclature.other
+        labels[:] %= nomenclature.num_classes
         write_labels(patches.reference(id), labels)
         write_labels(patches.prediction(id), labels)
     found = evaluate(patches.predictions, patches.references, nomenclature)

@@ -19,10 +19,11 @@ from entries import copy_submission
 from ingest_command import environment, leftovers
 
 import evaluate
+from flair_baseline import evaluation
 from flair_scoring.base.errors import DataError, run_command
 
 KIT = Path(__file__).resolve().parents[2]
-ENDED = evaluate.End(0, "mIoU 0.5000")
+ENDED = evaluation.End(0, "mIoU 0.5000")
 OPTIONS = ["--device", "cpu", "--limit-ratio", "0"]
 
 
@@ -191,8 +192,8 @@ def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
     options = ["--limits", str(limits), "--device=cpu"]
 
     def conditions(**changes: object) -> str | None:
-        usual = {"submission": submission, "data": tmp_path, "split": "test", "ingest_options": options}
-        return evaluate.hash_conditions(**(usual | changes))  # type: ignore[arg-type]
+        usual = {"submission": submission, "data": tmp_path, "split": "test", "options": options}
+        return evaluation.hash_conditions(**(usual | changes))  # type: ignore[arg-type]
 
     first = conditions()
     assert first
@@ -200,7 +201,7 @@ def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
     others = [
         conditions(split="val"),
         conditions(data=tmp_path / "other"),
-        conditions(ingest_options=[*options, "--subset", "3"]),
+        conditions(options=[*options, "--subset", "3"]),
     ]
     limits.write_text("seconds: 6")
     others.append(conditions())
@@ -221,10 +222,10 @@ def test_options_of_ingestion_are_not_taken_for_its_own(monkeypatch: pytest.Monk
 
 def test_an_incomplete_result_is_not_kept(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text('{"conditions": "same", "exit_code": 3}')
-    assert evaluate.read_end(tmp_path, "same") is None
+    assert evaluation.read_end(tmp_path, "same") is None
     (tmp_path / "timing.json").write_text('{"schema": 1, "verdict": "failed", "reason": "it fails"}')
-    assert evaluate.read_end(tmp_path, "same") == evaluate.End(3, "it fails")
-    assert evaluate.read_end(tmp_path, "others") is None
+    assert evaluation.read_end(tmp_path, "same") == evaluation.End(3, "it fails")
+    assert evaluation.read_end(tmp_path, "others") is None
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)], ids=["Ctrl-C", "SIGTERM"])
@@ -250,7 +251,7 @@ def test_an_interruption_tells_the_command_that_goes_on(
         raise stop
 
     monkeypatch.chdir(here)
-    monkeypatch.setattr(evaluate, "evaluate_submission", interrupt)
+    monkeypatch.setattr(evaluation, "evaluate_submission", interrupt)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *named, "--data", "data", "--output", "my results"])
     monkeypatch.setattr(sys, "orig_argv", ["python", *sys.argv])
     with pytest.raises(SystemExit) as end:
@@ -261,8 +262,8 @@ def test_an_interruption_tells_the_command_that_goes_on(
 
 
 def test_a_program_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
-    code = evaluate.run_program(["-c", "import os; os.kill(os.getpid(), 9)"])
-    assert evaluate.describe_result(tmp_path, code) == (
+    code = evaluation.run_program(["-c", "import os; os.kill(os.getpid(), 9)"])
+    assert evaluation.describe_result(tmp_path, code) == (
         "killed by SIGKILL; perhaps the machine ran out of memory"
     )
 

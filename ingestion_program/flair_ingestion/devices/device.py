@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from typing import Any
 
 from flair_ingestion.devices import nvidia
 from flair_scoring.base.errors import UsageError
+from flair_scoring.base.locks import lock, unlock
 
 _BUSY_PERCENT = 10  # utilisation by others that makes a timing worthless
 _BUSY_CHECKS = 5  # one per second: the load of a run that has just ended must fade first
@@ -142,17 +142,15 @@ def exclusive_use(device: Device) -> Iterator[None]:
     name = re.sub(r"\W", "-", device.visible_gpu or device.kind)
     descriptor = _open_lock(f"{name}.lock")
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(descriptor, wait=False):
             told = (
                 f"waiting: another run is timed on {device.name or device.kind}; this one goes on by itself"
             )
             print(told, file=sys.stderr)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor, wait=True)
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # also where a forked process still has the file open
+        unlock(descriptor)  # also where a forked process still has the file open
         os.close(descriptor)
 
 

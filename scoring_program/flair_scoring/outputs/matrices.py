@@ -65,9 +65,9 @@ def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
         return _make_evaluation(arrays, path).domain_matrices
     domains, matrices = arrays.get("domains", np.empty(0)), arrays.get("matrices", np.empty(0))
     nomenclature = NOMENCLATURES.get(str(arrays.get("nomenclature")))
-    side = nomenclature.other + 1 if nomenclature else 0
+    shape = nomenclature.matrix_shape if nomenclature else (0, 0)
     if (
-        matrices.shape != (domains.size, side, side)
+        matrices.shape != (domains.size, *shape)
         or matrices.dtype != np.int64
         or domains.ndim != 1
         or not _are_places(domains, DOMAIN)
@@ -175,11 +175,11 @@ def _is_whole(arrays: dict[str, np.ndarray]) -> bool:
     """All arrays are there and agree: an id, a domain, an area and 512 x 512 pixels for every matrix."""
     try:
         matrices = arrays["matrices"]
-        patches, side = len(matrices), NOMENCLATURES[str(arrays["nomenclature"])].other + 1
+        patches, shape = len(matrices), NOMENCLATURES[str(arrays["nomenclature"])].matrix_shape
         ids = arrays["ids"].tolist()
         return (
             matrices.dtype == np.uint32
-            and matrices.shape == (patches, side, side)
+            and matrices.shape == (patches, *shape)
             and bool((matrices.sum(axis=(1, 2)) == PATCH_SIZE**2).all())
             and all(arrays[name].shape == (patches,) for name in ("ids", "domains", "areas"))
             and all(arrays[name].dtype.kind == "U" for name in _TEXTS)

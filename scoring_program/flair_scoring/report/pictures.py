@@ -98,11 +98,11 @@ def _encode(pixels: np.ndarray, caption: str, kind: str) -> Markup:
 
 def _palette(nomenclature: Nomenclature) -> np.ndarray:
     """Official colours by class index, *other* black, uint8 (K + 1, 3)."""
-    colours = [bytes.fromhex(colour.removeprefix("#")) for colour in (*nomenclature.colours, "#000000")]
+    colours = [bytes.fromhex(colour.removeprefix("#")) for colour in nomenclature.colours_with_other]
     return np.array([list(colour) for colour in colours], np.uint8)
 
 
 def _legend(nomenclature: Nomenclature) -> str:
-    pairs = zip((*nomenclature.classes, "other"), (*nomenclature.colours, "#000000"), strict=True)
+    pairs = zip(nomenclature.classes_with_other, nomenclature.colours_with_other, strict=True)
     items = "".join(f'<span><i style="background:{colour}"></i> {name}</span>' for name, colour in pairs)
     return f'<p class="legend">{items}</p>'

@@ -86,7 +86,7 @@ def _baseline() -> Published:
 
 
 def _confusion_table(evaluation: Evaluation) -> str:
-    names = [*evaluation.nomenclature.classes, "other"]
+    names = evaluation.nomenclature.classes_with_other
     matrix = evaluation.matrix
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     rows = [
@@ -99,7 +99,7 @@ def _confusion_table(evaluation: Evaluation) -> str:
 def _describe_confusion(evaluation: Evaluation, count: int = 5) -> Iterator[str]:
     """The most frequent confusions, in words."""
     matrix = evaluation.matrix
-    names = [*evaluation.nomenclature.classes, "other"]
+    names = evaluation.nomenclature.classes_with_other
     errors = np.where(np.eye(len(names), dtype=bool), 0, matrix)
     for place in np.argsort(-errors, axis=None, kind="stable")[:count]:
         actual, predicted = np.unravel_index(place, errors.shape)

@@ -42,9 +42,8 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_cla
     weights = class_weights(config)
     sums, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     places = {domain: place for place, domain in enumerate(sorted({patch.domain for patch in patches}))}
-    classes = FLAIR_12.other + 1
-    matrices = np.zeros((len(places), classes, classes), np.int64)
-    satellite_matrix = np.zeros((classes, classes), np.int64)
+    matrices = np.zeros((len(places), *FLAIR_12.matrix_shape), np.int64)
+    satellite_matrix = np.zeros(FLAIR_12.matrix_shape, np.int64)
     own = share_of_rank(patches)
     domains = iter([patch.domain for patch in own])
     model.eval()
@@ -57,12 +56,12 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_cla
         sums += sum_losses(scores, satellite_scores, labels, weights.to(device)).cpu()
         totals += sum_weights(batch.labels, weights)
         for reference, prediction in zip(batch.labels.numpy(), _predict(scores, labels), strict=True):
-            matrices[places[next(domains)]] += confusion_matrix(reference, prediction, FLAIR_12.other)
+            matrices[places[next(domains)]] += confusion_matrix(reference, prediction)
         if satellite_scores is not None:
             for reference, prediction in zip(
                 batch.labels.numpy(), _predict(satellite_scores, labels), strict=True
             ):
-                satellite_matrix += confusion_matrix(reference, prediction, FLAIR_12.other)
+                satellite_matrix += confusion_matrix(reference, prediction)
     for part in (sums, totals, torch.from_numpy(matrices), torch.from_numpy(satellite_matrix)):
         sum_over_ranks(part)
     matrix = matrices.sum(axis=0)
