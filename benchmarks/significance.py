@@ -32,8 +32,8 @@ from flair_scoring.ranking.permutation import (
     ALPHA,
     leader_group_p_values,
     pairwise_differences,
+    permutation_test,
     sign_patterns,
-    swap_test,
 )
 from record import append_record
 
@@ -240,7 +240,7 @@ def describe_cell(cell: Cell, counts: Counts) -> str:
 
 
 def check_pairs(test_sets: int) -> list[str]:
-    """Interval and swap test on two equally good submissions; the linear test beside the exact one."""
+    """Interval and permutation test on two equally good submissions; the linear test beside the exact one."""
     rng, cell = np.random.default_rng(2022), CELLS[0]
     population = population_miou(1.0, 0.0)
     covered, widths, alarms, scores, apart = 0, [], 0, [], []
@@ -251,7 +251,7 @@ def check_pairs(test_sets: int) -> list[str]:
         covered += interval[0] <= population <= interval[1]
         widths.append(interval[1] - interval[0])
         scores.append(mean_iou(first.sum(axis=0)))
-        p_value = swap_test(first, second)
+        p_value = permutation_test(first, second)
         alarms += p_value < ALPHA
         order = np.argsort([-mean_iou(one.sum(axis=0)) for one in matrices])
         apart.append(abs(leader_group_p_values(matrices[order])[1] - p_value))
@@ -260,8 +260,9 @@ def check_pairs(test_sets: int) -> list[str]:
         f"mIoU: population {population:.4f}, test sets {np.mean(scores):.4f} +- {np.std(scores):.4f}",
         f"95 % interval: holds that of the population in {rate(covered, test_sets)}, "
         f"width {np.mean(widths):.4f}",
-        f"swap test at {ALPHA:.0%}: calls equally good submissions different in {rate(alarms, test_sets)}",
-        f"p-value of a group of two and of the swap test: apart by {max(apart):.4f} at most",
+        f"permutation test at {ALPHA:.0%}: calls equally good submissions different in "
+        f"{rate(alarms, test_sets)}",
+        f"p-value of a group of two and of the permutation test: apart by {max(apart):.4f} at most",
     ]
 
 

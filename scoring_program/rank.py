@@ -13,9 +13,11 @@ from flair_scoring.base.errors import run_command
 from flair_scoring.base.files import remove_files, write_file
 from flair_scoring.outputs.ingestion_output import TIMING
 from flair_scoring.outputs.matrices import NAME as MATRICES
+from flair_scoring.ranking.results import read_results
 from flair_scoring.ranking.selection import exclude, keep_one_each, read_participants
-from flair_scoring.ranking.standings import read_results
-from flair_scoring.report.leaderboard import make_board, render_csv, render_json, render_page_of, render_text
+from flair_scoring.ranking.standings import make_board
+from flair_scoring.report.leaderboard import render_board_page
+from flair_scoring.report.leaderboard_tables import render_board_csv, render_board_json, render_board_text
 from flair_scoring.writing import PAGE, SCORES
 
 
@@ -71,10 +73,10 @@ def main() -> None:
     if args.participants:
         results = keep_one_each(results, read_participants(args.participants), args.keep == "latest")
     board = make_board(results)
-    contents = [render_csv(board), render_json(board), render_page_of(board)]
+    contents = [render_board_csv(board), render_board_json(board), render_board_page(board)]
     for page, content in zip(pages, contents, strict=True):
         write_file(page, content)
-    print(render_text(board))
+    print(render_board_text(board))
 
 
 if __name__ == "__main__":

@@ -35,9 +35,11 @@ from flair_scoring.outputs.ingestion_output import IngestionOutput, open_platfor
 from flair_scoring.outputs.manifest import verify_manifest, write_manifest
 from flair_scoring.outputs.matrices import encode_matrices, read_domain_matrices, read_matrices
 from flair_scoring.pairing import read_ids
-from flair_scoring.ranking.standings import read_results
+from flair_scoring.ranking.results import read_results
+from flair_scoring.ranking.standings import make_board
 from flair_scoring.raster import RasterError, check_raster, read_raster
-from flair_scoring.report.leaderboard import make_board, render_csv, render_json, render_page_of, render_text
+from flair_scoring.report.leaderboard import render_board_page
+from flair_scoring.report.leaderboard_tables import render_board_csv, render_board_json, render_board_text
 from flair_scoring.report.result import render_report
 from flair_scoring.writing import write_results
 from mutation import mutants
@@ -125,9 +127,9 @@ def times(folder: Path) -> list[bytes]:
 
 def rank(path: Path) -> None:
     board = make_board(read_results([path.parent, path.parent / "other"]))
-    text = render_text(board)
+    text = render_board_text(board)
     assert all(map(str.isprintable, text.split("\n"))), text
-    for render in (render_csv, render_json, render_page_of):
+    for render in (render_board_csv, render_board_json, render_board_page):
         render(board)
     render_report(evaluation(), read_timing(path.parent))
 

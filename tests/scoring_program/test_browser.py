@@ -16,8 +16,9 @@ from sample_patches import Patches
 
 from flair_scoring import evaluate
 from flair_scoring.base.provenance import stamp
-from flair_scoring.ranking.standings import Result
-from flair_scoring.report.leaderboard import make_board, render_page_of
+from flair_scoring.ranking.results import Result
+from flair_scoring.ranking.standings import make_board
+from flair_scoring.report.leaderboard import render_board_page
 from flair_scoring.report.result import render_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -80,7 +81,7 @@ def page(request: pytest.FixtureRequest, patches: Patches, tmp_path: Path) -> Pa
         }
         scores = {"miou": 0.6 - place / 10, "miou_low": 0.4, "miou_high": 0.7, "iou_water": 0.5}
         results.append(Result(name, scores, timing, domains))
-    path.write_text(render_page_of(make_board(results)))
+    path.write_text(render_board_page(make_board(results)))
     return path
 
 

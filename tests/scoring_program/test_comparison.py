@@ -1,17 +1,20 @@
-"""The swap test against brute force and scipy; the leader's group against brute force, on made-up boards."""
+"""Permutation test and leader's group against brute force and scipy; the examples in the docstrings."""
 
 from __future__ import annotations
 
+import doctest
 from itertools import product
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import permutation_test
+from scipy import stats
 
 from flair_scoring import mean_iou
-from flair_scoring.ranking.permutation import ALPHA, MAX_EXACT, leader_group_p_values, swap_test
+from flair_scoring.ranking import permutation, results, standings, table
+from flair_scoring.ranking.permutation import ALPHA, MAX_EXACT, leader_group_p_values, permutation_test
 
 
 def domains(count: int, seed: int, skill: float = 1.0) -> np.ndarray:
@@ -34,8 +37,8 @@ def brute_force(first: np.ndarray, second: np.ndarray) -> float:
 @given(count=st.integers(1, 7), seeds=st.tuples(st.integers(0, 999), st.integers(0, 999)))
 def test_is_the_share_of_all_exchanges(count: int, seeds: tuple[int, int]) -> None:
     first, second = (domains(count, seed) for seed in seeds)
-    assert swap_test(first, second) == pytest.approx(brute_force(first, second), abs=1e-12)
-    assert swap_test(first, second) == swap_test(second, first)
+    assert permutation_test(first, second) == pytest.approx(brute_force(first, second), abs=1e-12)
+    assert permutation_test(first, second) == permutation_test(second, first)
 
 
 def test_is_scipys_paired_permutation_test() -> None:
@@ -48,31 +51,35 @@ def test_is_scipys_paired_permutation_test() -> None:
         return mean_iou(left) - mean_iou(right)
 
     numbers = (np.arange(8), np.arange(8, 16))
-    found = permutation_test(
+    found = stats.permutation_test(
         numbers, difference, permutation_type="samples", vectorized=False, n_resamples=np.inf
     )
-    assert swap_test(first, second) == pytest.approx(found.pvalue, abs=1e-12)
+    assert permutation_test(first, second) == pytest.approx(found.pvalue, abs=1e-12)
 
 
 def test_a_submission_that_wins_everywhere_has_the_smallest_p_value() -> None:
-    assert swap_test(domains(10, 1, 2.0), domains(10, 1)) == 2 / 2**10
-    assert swap_test(domains(6, 1, 2.0), domains(6, 1)) < 0.05 < swap_test(domains(5, 1, 2.0), domains(5, 1))
-    assert swap_test(domains(10, 1), domains(10, 1)) == 1
+    assert permutation_test(domains(10, 1, 2.0), domains(10, 1)) == 2 / 2**10
+    assert (
+        permutation_test(domains(6, 1, 2.0), domains(6, 1))
+        < 0.05
+        < permutation_test(domains(5, 1, 2.0), domains(5, 1))
+    )
+    assert permutation_test(domains(10, 1), domains(10, 1)) == 1
 
 
 def test_many_domains_are_sampled_near_the_exact_value() -> None:
     first, second = domains(MAX_EXACT, 3), domains(MAX_EXACT, 4, 1.05)
-    exact = swap_test(first, second)
+    exact = permutation_test(first, second)
     more = [np.concatenate([matrices, np.zeros((1, 13, 13), int)]) for matrices in (first, second)]
-    sampled = swap_test(*more)  # the last domain is empty: exchanging it changes nothing
+    sampled = permutation_test(*more)  # the last domain is empty: exchanging it changes nothing
     assert 0.01 < exact < 0.99
     assert sampled == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 2**16))
-    assert sampled == swap_test(*more)
+    assert sampled == permutation_test(*more)
 
 
 def test_other_domains_are_refused() -> None:
     with pytest.raises(ValueError, match="3 and 4 domains"):
-        swap_test(domains(3, 1), domains(4, 1))
+        permutation_test(domains(3, 1), domains(4, 1))
 
 
 def order(matrices: np.ndarray) -> np.ndarray:
@@ -127,11 +134,11 @@ def test_the_leaders_group_is_that_of_brute_force(seed: int) -> None:
     assert np.median(np.abs(found - brute_force_leader_group(matrices))) < 1e-12
 
 
-def test_a_group_of_two_is_that_of_the_swap_test() -> None:
+def test_a_group_of_two_is_that_of_the_permutation_test() -> None:
     for seed in range(20):
         first, second = order(np.stack([domains(8, seed), domains(8, seed + 100, 1.02)]))
         assert leader_group_p_values(np.stack([first, second]))[1] == pytest.approx(
-            swap_test(first, second), abs=2 / 2**7
+            permutation_test(first, second), abs=2 / 2**7
         )
 
 
@@ -165,6 +172,13 @@ def test_thirty_equally_good_submissions_are_rarely_split() -> None:
         wrong = np.roll(np.eye(13), 1, axis=1) * (actual - right)[..., None]
         matrices = order(np.eye(13) * right[..., None] + wrong)
         split += bool(leader_group_p_values(matrices)[-1] < ALPHA)
-        split_by_pairs += swap_test(matrices[0], matrices[-1]) < ALPHA
+        split_by_pairs += permutation_test(matrices[0], matrices[-1]) < ALPHA
     assert split <= boards * ALPHA + 3 * np.sqrt(boards * ALPHA)
     assert split_by_pairs > 0.8 * boards
+
+
+@pytest.mark.parametrize("module", [permutation, results, standings, table])
+def test_the_examples_of_the_docstrings_are_right(module: ModuleType) -> None:
+    found = doctest.testmod(module, extraglobs={"np": np})
+    assert found.attempted > 0
+    assert found.failed == 0

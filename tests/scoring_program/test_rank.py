@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flair_scoring.base.errors import FlairError
@@ -19,14 +20,10 @@ from flair_scoring.base.provenance import stamp
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.outputs.ingestion_output import IngestionOutput
-from flair_scoring.ranking.permutation import swap_test
-from flair_scoring.ranking.standings import (
-    Result,
-    pairwise_p_values,
-    pareto_front,
-    rank_results,
-    read_results,
-)
+from flair_scoring.ranking.permutation import permutation_test
+from flair_scoring.ranking.results import Result, read_results
+from flair_scoring.ranking.standings import make_board, pairwise_p_values, pareto_front, rank_results
+from flair_scoring.ranking.table import standings_table
 from flair_scoring.writing import write_results
 
 RANK = Path(__file__).resolve().parents[2] / "scoring_program" / "rank.py"
@@ -167,13 +164,34 @@ def test_csv_and_json_hold_the_whole_table(tmp_path: Path) -> None:
     with (tmp_path / "board.csv").open() as file:
         first, second, failed = csv.DictReader(file)
     assert (first["name"], first["rank"], first["group"], first["p_above"]) == ("one", "1", "1", "")
-    p_value = swap_test(*(np.stack(list(e.domain_matrices.values())) for e in (one, other)))
+    p_value = permutation_test(*(np.stack(list(e.domain_matrices.values())) for e in (one, other)))
     assert float(second["p_above"]) == pytest.approx(p_value)
     assert float(second["miou"]) == pytest.approx(other.miou)
     assert float(second["iou_water"]) == pytest.approx(other.iou[4])
     assert (failed["name"], failed["rank"], failed["reason"]) == ("failed", "", "a, b")
     board = json.loads((tmp_path / "board.json").read_text())
     assert (board["schema"], board["domains"], board["results"][1]["rank"]) == (1, 8, 2)
+
+
+def test_the_standings_are_a_dataframe_with_a_type_for_each_column(tmp_path: Path) -> None:
+    one, other = (evaluate_made_up(share + scatter(8, 3)) for share in (0.8, 0.79))
+    folders = [
+        result(tmp_path / "failed", None, verdict="failed", reason="a, b", inference_seconds=81),
+        write(tmp_path / "other", other),
+        write(tmp_path / "=one", one),
+    ]
+    board = standings_table(make_board(read_results(folders)))
+    assert board["name"].tolist() == ["=one", "other", "failed"]  # as it is: only the csv quotes formulas
+    kinds = {"rank": "Int64", "group": "Int64", "pareto": "boolean", "name": "string", "verdict": "string"}
+    assert {column: str(board[column].dtype) for column in kinds} == kinds
+    assert board["rank"].tolist() == [1, 2, pd.NA]
+    assert board["verdict"].tolist() == [pd.NA, pd.NA, "failed"]
+    numbers = board[["p_leader", "miou", "iou_water", "inference_seconds"]]
+    assert (numbers.dtypes == "float64").all()
+    np.testing.assert_allclose(numbers["miou"], [one.miou, other.miou, np.nan])
+    np.testing.assert_allclose(numbers["inference_seconds"], [np.nan, np.nan, 81])
+    empty = standings_table(make_board(read_results(folders[:1])))
+    assert empty["reason"].tolist() == ["a, b"]
 
 
 def test_published_results_are_those_of_the_paper(tmp_path: Path) -> None:

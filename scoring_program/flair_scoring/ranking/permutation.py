@@ -1,11 +1,15 @@
-"""Whether one submission is better than others, or only seems so on these domains.
+"""Permutation tests: whether one submission is better than others, or only seems so on these domains.
 
-Patches of a domain share the flight, the season and the landscape, so domains are what varies independently.
-If two submissions are equally good, each domain might as well have had their matrices exchanged: the swap
-test asks how often such exchanges lead to a difference in mIoU as large as the one observed.
+The patches of a domain share the flight, the season and the landscape. So the domains, not the patches, are
+what varies independently.
 
-For many submissions that is not enough: among fifty equally good ones, the best and the worst of that day
-always differ by much. So the leader's group is found by a test of all differences together.
+`permutation_test` compares two submissions. If they are equally good, their confusion matrices of a domain
+can be swapped. Each choice of the domains in which they are swapped is a permutation. The p-value is the
+share of all permutations in which the mIoU differs by at least as much as it was observed to differ.
+
+`leader_group_p_values` compares many submissions. Tests of single pairs are not enough for them: among fifty
+equally good submissions, the best one and the worst one always differ by much. So it tests all differences
+together.
 """
 
 from __future__ import annotations
@@ -15,46 +19,85 @@ import numpy as np
 from flair_scoring.metrics import class_counts
 
 ALPHA = 0.05
-MIN_DOMAINS = 6  # below, even a submission that wins in every domain has a p-value of 2 / 2^5 > ALPHA
-MAX_EXACT = 17  # domains; beyond, exchanges are drawn at random, 65,536 for one pair
-_DRAWN, _DRAWN_TOGETHER = 1 << (MAX_EXACT - 1), 1 << 12  # the latter for all pairs together
+MIN_DOMAINS = 6  # with 5, a submission that wins in every domain has a p-value of 2 / 2^5, above ALPHA
+MAX_EXACT = 17  # domains; with more, the test of one pair draws 65,536 permutations at random
+_DRAWN = 1 << (MAX_EXACT - 1)  # random permutations for one pair
+_DRAWN_TOGETHER = 1 << 12  # random permutations for all pairs together
 _SIGNS_AT_ONCE = 1 << 9
 _ROUNDING = 1e-12
 
 
-def swap_test(first: np.ndarray, second: np.ndarray, seed: int = 2022) -> float:
-    """Two-sided p-value of the difference in mIoU of two submissions on the same domains.
+def permutation_test(first: np.ndarray, second: np.ndarray, seed: int = 2022) -> float:
+    """The p-value of the difference in mIoU between two submissions, two-sided.
 
-    Both are matrices (D, K+1, K+1), one per domain in the same order. All 2^D exchanges up to 17 domains, so
-    that the p-value is exact and at least 2 / 2^D; 65,536 random ones beyond, the observed one counted in.
+    Up to 17 domains it takes all 2^D permutations, so the p-value is exact and at least 2 / 2^D. With more
+    domains it draws 65,536 permutations at random, one of which is the observed one.
+
+    Args:
+        first: Confusion matrices of one submission, (D, K+1, K+1), one per domain.
+        second: Those of the other submission, for the same domains in the same order.
+        seed: Seed of the random permutations.
+
+    Returns:
+        The share of the permutations with a difference at least as large as the observed one, above 0 and up
+        to 1. Both orders of the submissions give the same p-value.
+
+    Raises:
+        ValueError: The two numbers of domains differ.
+
+    Example:
+        The first submission is the better one in all of six domains.
+
+        >>> better = np.array([[9, 1, 0], [1, 9, 0], [0, 0, 5]])
+        >>> worse = np.array([[7, 3, 0], [3, 7, 0], [0, 0, 5]])
+        >>> permutation_test(np.stack([better] * 6), np.stack([worse] * 6))
+        0.03125
     """
     domains = len(first)
     if len(second) != domains:
         raise ValueError(f"{domains} and {len(second)} domains; expected the same ones")
     one, other = (np.stack(class_counts(matrices), axis=1) for matrices in (first, second))  # (D, 3, K)
     middle, half = (one + other).sum(axis=0) / 2, (one - other) / 2
-    shift = np.tensordot(
-        sign_patterns(domains, seed, _DRAWN), half, axes=1
-    )  # (P, 3, K): sums are linear in the counts
+    # The counts of a permutation are sums over domains, so one product with the signs gives them all
+    shift = np.tensordot(sign_patterns(domains, seed, _DRAWN), half, axes=1)  # (P, 3, K)
     differences = np.abs(_mean_ious(middle + shift) - _mean_ious(middle - shift))
     return float(np.mean(differences >= differences[0] - _ROUNDING))
 
 
 def leader_group_p_values(matrices: np.ndarray, seed: int = 2022) -> np.ndarray:
-    """For each submission, best first, the p-value of "it is as good as the best"; float64 (N,).
+    """For each submission, the p-value of the hypothesis that it is as good as the best one.
 
-    `matrices` (N, D, K+1, K+1): one per submission and domain, submissions by falling mIoU. Those with
-    p >= ALPHA are the leader's group. If some submissions are equally good and no other is better, the chance
-    that one of them is left out of the group is about ALPHA, whatever their number and however related they
-    are (benchmarks/significance.py). The values never rise with the place, and the first is 1.
+    The submissions with a p-value of at least ALPHA are the leader's group. Suppose that some submissions are
+    equally good and that no other one is better: the chance that the group leaves out one of them is about
+    ALPHA. This holds for any number of submissions, also for related ones (benchmarks/significance.py).
 
-    It is a model confidence set (Hansen, Lunde and Nason, Econometrica 79, 2011): all submissions are tested
-    for equality, then all but the last, and so on, until a test does not reject; the p-value of a submission
-    is the largest of the tests that include it. Each test is a permutation test of the largest difference
-    (Westfall and Young, Resampling-Based Multiple Testing, 1993). A permutation changes the sign of all
-    differences in some of the domains, for all pairs alike, so that related submissions stay related; there
-    are 2^D of them, and beyond 13 domains 4,096 random ones are taken. A difference is divided by its spread
-    over the domains, which is moderated by the median spread: else a pair of near-copies would decide alone.
+    The method is a model confidence set (Hansen, Lunde and Nason, Econometrica 79, 2011). All submissions are
+    tested for equality, then all but the last one, and so on, until a test does not reject. The p-value of a
+    submission is the largest one of the tests that include it.
+
+    Each of these tests is a permutation test of the largest difference (Westfall and Young, Resampling-Based
+    Multiple Testing, 1993). A permutation changes the sign of all differences in some of the domains. It does
+    so for all pairs alike, so that related submissions stay related. The test takes all permutations up to
+    13 domains, and 4,096 random ones beyond.
+
+    A difference is divided by its spread over the domains. The median spread of all pairs moderates this
+    divisor, since otherwise a pair of nearly equal submissions would decide alone.
+
+    Args:
+        matrices: Confusion matrices, (N, D, K+1, K+1), one per submission and domain. The submissions are in
+            the order of their mIoU, the highest first.
+        seed: Seed of the random permutations.
+
+    Returns:
+        float64 (N,). The first p-value is 1, and no p-value is above the one before it.
+
+    Example:
+        Two equally good submissions, and one that is worse than them in all of six domains.
+
+        >>> better = np.array([[9, 1, 0], [1, 9, 0], [0, 0, 5]])
+        >>> worse = np.array([[7, 3, 0], [3, 7, 0], [0, 0, 5]])
+        >>> leader_group_p_values(np.stack([[better] * 6, [better] * 6, [worse] * 6])).tolist()
+        [1.0, 1.0, 0.03125]
     """
     count = len(matrices)
     if count < 2:
@@ -64,7 +107,7 @@ def leader_group_p_values(matrices: np.ndarray, seed: int = 2022) -> np.ndarray:
     scale = np.sqrt(spread**2 + np.median(spread) ** 2)
     differences /= np.where(scale > 0, scale, 1)[:, None]
     signs = sign_patterns(matrices.shape[1], seed, _DRAWN_TOGETHER)
-    firsts = np.searchsorted(later, np.arange(1, count))  # where the pairs of each submission begin
+    firsts = np.searchsorted(later, np.arange(1, count))  # the first pair of each submission
     observed = np.maximum.accumulate(np.maximum.reduceat(np.abs(differences.sum(axis=1)), firsts))
     reached = np.zeros(count - 1)
     for start in range(0, len(signs), _SIGNS_AT_ONCE):
@@ -76,11 +119,14 @@ def leader_group_p_values(matrices: np.ndarray, seed: int = 2022) -> np.ndarray:
 
 
 def pairwise_differences(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each domain adds to each pair's difference in mIoU, (pairs, D), and the later one of each pair.
+    """What each domain adds to the difference in mIoU of each pair, and the index of its later member.
 
-    Pairs are ordered by the later one. The mIoU is not a sum over domains; a domain's part is its difference
-    in counts, weighted by the mean of the gradients of both. The parts add up to the difference in mIoU but
-    for terms of third order.
+    `matrices` is that of `leader_group_p_values`. Returns float64 (pairs, D) and int (pairs,), pairs in the
+    order of their later member.
+
+    The mIoU is not a sum over domains. So the part of a domain is an approximation: the difference of its
+    counts, weighted by the mean of the two submissions' gradients of the mIoU. The parts add up to the
+    difference in mIoU except for terms of third order.
     """
     counts = np.stack(class_counts(matrices), axis=2)  # (N, D, 3, K): right, predicted, reference
     right, predicted, actual = np.moveaxis(counts.sum(axis=1), 1, 0)  # (N, K) each
@@ -98,9 +144,10 @@ def pairwise_differences(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sign_patterns(domains: int, seed: int, most: int) -> np.ndarray:
-    """Signs +1 and -1, (P, D), the observed ones (all +1) first; of a pattern and its opposite only one.
+    """The permutations as signs, float64 (P, D): +1 keeps the order of a pair in a domain, -1 swaps it.
 
-    All of them, or `most` random ones if that is fewer.
+    The first pattern is the observed one, all +1. A pattern and its opposite lead to the same difference, so
+    only one of the two is there: 2^(D-1) patterns, or `most` random ones if that is fewer.
     """
     if 1 << (domains - 1) <= most:
         patterns = np.arange(1 << (domains - 1))
@@ -111,7 +158,7 @@ def sign_patterns(domains: int, seed: int, most: int) -> np.ndarray:
 
 
 def _mean_ious(counts: np.ndarray) -> np.ndarray:
-    """mIoU of each (right, predicted, reference pixels) of (P, 3, K); 0 where no scored class occurs."""
+    """mIoU, (P,), from the pixels (right, predicted, reference), (P, 3, K); 0 if no scored class occurs."""
     union = counts[:, 1] + counts[:, 2] - counts[:, 0]
     values = np.divide(counts[:, 0], union, out=np.zeros_like(union), where=union > 0)
     return values.sum(axis=1) / np.maximum((union > 0).sum(axis=1), 1)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from flair_scoring.base.errors import DataError, UsageError, list_names, list_problems
 from flair_scoring.base.files import read_file
-from flair_scoring.ranking.standings import Result, sort_results
+from flair_scoring.ranking.results import Result
+from flair_scoring.ranking.standings import sort_results
 
 _HEAD = ["result", "participant"]
 _BYTES = 1 << 22

@@ -1,61 +1,28 @@
-"""The order of results, and which places in it are more than chance."""
+"""The order of results, and which differences between them are more than chance."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from flair_scoring.base.bounded_json import read_json
-from flair_scoring.base.errors import DataError, FlairError, UsageError, list_names, list_problems
-from flair_scoring.base.terminal import one_line
-from flair_scoring.metrics import mean_iou
-from flair_scoring.outputs.ingestion_output import TIMING, read_timing
-from flair_scoring.outputs.matrices import NAME as MATRICES
-from flair_scoring.outputs.matrices import read_domain_matrices
-from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS, leader_group_p_values, swap_test
+from flair_scoring.base.errors import DataError, list_names, list_problems
+from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS, leader_group_p_values, permutation_test
+from flair_scoring.ranking.results import Result
 from flair_scoring.ranking.time_basis import Basis, most_common_basis, time_basis
-from flair_scoring.writing import SCORES
-
-_ROUNDING = 1e-9
-_READERS = 2  # more would hold more matrices at a time
-_SCORES_BYTES = 1 << 16
-# The keys of scores.json: times with the most they can be, and names of what lies between 0 and 1
-_TIMES = {"time_ratio": 1e12, "inference_seconds": 1e12}
-_SHARE = re.compile(r"miou|miou_low|miou_high|overall_accuracy|iou_[a-z0-9_]{1,60}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One result folder: scores.json (empty if there is no score), timing.json (empty if not timed).
-
-    `domains` is the confusion matrix of each domain, empty without confusion.npz or without domains.
-    `left_out` is the reason why it is listed and not ranked.
-    """
-
-    name: str
-    scores: dict[str, float]
-    timing: dict[str, Any]
-    domains: dict[str, np.ndarray]
-    left_out: str | None = None
 
 
 @dataclass(frozen=True)
 class Standing:
     """A scored result in the ranking.
 
-    `p_leader` is the p-value of "it is as good as the best", for all results together; group 1, the leader's,
-    are those with p_leader >= ALPHA. Each later group is the leader's group of what is left; it claims
-    nothing. `p_above` is the p-value of the difference to the next better one alone. All three are None where
-    there are too few domains or no matrices.
+    `p_leader` is its p-value from `leader_group_p_values`, for all results together. Group 1 is the leader's
+    group, with p_leader >= ALPHA. Each later group is found in the same way among the results that are left;
+    it describes the list and is no test. `p_above` is the p-value of the difference from the next better
+    result alone. All three are None if a result has no matrices of domains, or if there are too few domains.
     """
 
     rank: int
@@ -65,49 +32,69 @@ class Standing:
     p_above: float | None = None
 
 
-def read_results(folders: Sequence[Path]) -> list[Result]:
-    """The results in `folders`, in the order of `sort_results`.
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard: all results in the order of `sort_results`, and the standings of the ranked ones.
 
-    Raises UsageError for a folder that holds no result or is there twice, DataError for damaged files, and
-    for scores over other classes, which cannot be compared.
+    `basis` is the basis on which most of the ranked results were timed; None if none of them was timed.
     """
-    if twice := [str(folder) for folder, count in Counter(map(Path.resolve, folders)).items() if count > 1]:
-        raise UsageError(f"given twice: {list_names(twice)}; name each result once")
-    names = [one_line(folder.resolve().name) for folder in folders]
-    unique = len(set(names)) == len(names)
-    names = names if unique else [one_line(str(folder)) for folder in folders]
-    with ThreadPoolExecutor(_READERS) as pool:  # unpacking leaves the interpreter to the others
-        read = list(pool.map(_read_or_fail, folders, names))
-    results = [one for one in read if isinstance(one, Result)]
-    problems = [one for one in read if isinstance(one, FlairError)]
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise DataError(list_problems("some results cannot be ranked", list(map(str, problems))))
-    _require_same_classes([result for result in results if result.scores])
-    return sort_results(results)
+
+    results: Sequence[Result]
+    standings: Sequence[Standing]
+    basis: Basis | None
+
+
+def make_board(results: Sequence[Result]) -> Board:
+    """Sort results and test their differences.
+
+    Args:
+        results: What `read_results` returns, in any order. Results that are left out or have no score are
+            listed and not ranked.
+
+    Returns:
+        The board, for flair_scoring.report and for `standings_table`.
+
+    Raises:
+        DataError: The results were scored on several versions of the references.
+    """
+    ordered = sort_results(results)
+    return Board(ordered, rank_results(ordered), find_basis(ordered))
 
 
 def sort_results(results: Sequence[Result]) -> list[Result]:
-    """Best first, those without a score last; equal scores by time, then by name.
+    """The results, best mIoU first, those without a score last.
 
-    Times count that were taken on the basis that most ranked results have (time_basis.py).
+    Equal scores are sorted by time, then by name. Only times on the basis of most ranked results count
+    (time_basis.py).
     """
     common = find_basis(results)
     return sorted(results, key=lambda result: _order(result, common))
 
 
 def find_basis(results: Sequence[Result]) -> Basis | None:
-    """On which most of the results that can be ranked were timed; None if none of them was."""
+    """The basis on which most of the results that can be ranked were timed; None if none was timed."""
     return most_common_basis(result.timing for result in results if result.scores and not result.left_out)
 
 
 def rank_results(results: Sequence[Result]) -> list[Standing]:
-    """The scored results of `read_results` that are not left out, with the tests of their differences.
+    """Rank results by mIoU and test their differences with the permutation tests.
 
-    Raises DataError if they were scored on several versions of the references.
+    Args:
+        results: What `read_results` returns, in any order.
+
+    Returns:
+        One standing for each result that has a score and is not left out, best first.
+
+    Raises:
+        DataError: The results were scored on several versions of the references.
+
+    Example:
+        >>> from flair_scoring.ranking.results import Result
+        >>> results = [Result(name, {"miou": miou}, {}, {}) for name, miou in (("a", 0.58), ("b", 0.61))]
+        >>> [(standing.rank, standing.result.name) for standing in rank_results(results)]
+        [(1, 'b'), (2, 'a')]
     """
-    scored = [result for result in results if result.scores and not result.left_out]
+    scored = [result for result in sort_results(results) if result.scores and not result.left_out]
     _require_same_ground([result for result in scored if result.domains])
     if not _testable(scored):
         return [Standing(rank, result) for rank, result in enumerate(scored, 1)]
@@ -118,28 +105,29 @@ def rank_results(results: Sequence[Result]) -> list[Standing]:
         p_values = leader_group_p_values(matrices[len(groups) :])
         to_leader = to_leader or p_values.tolist()
         groups += [max(groups, default=0) + 1] * int((p_values >= ALPHA).sum())
-    above = [swap_test(*pair) for pair in pairwise(matrices)]
-    return [
-        Standing(place + 1, result, groups[place], to_leader[place], above[place - 1] if place else None)
-        for place, result in enumerate(scored)
-    ]
+    above = [None, *(permutation_test(*pair) for pair in pairwise(matrices))]
+    columns = zip(scored, groups, to_leader, above, strict=True)
+    return [Standing(rank, *values) for rank, values in enumerate(columns, 1)]
 
 
 def pairwise_p_values(results: Sequence[Result]) -> np.ndarray | None:
-    """p-values of all differences, float64 (N, N), 1 on the diagonal, uncorrected; None if not testable."""
+    """The p-value of each pair's difference, float64 (N, N), 1 on the diagonal; None if not testable.
+
+    The p-values are not corrected for the number of pairs.
+    """
     if not _testable(results):
         return None
     matrices = [np.stack(list(result.domains.values())) for result in results]
     found = np.ones((len(results), len(results)))
     for first, second in combinations(range(len(results)), 2):
-        found[first, second] = found[second, first] = swap_test(matrices[first], matrices[second])
+        found[first, second] = found[second, first] = permutation_test(matrices[first], matrices[second])
     return found
 
 
 def pareto_front(results: Sequence[Result]) -> set[str]:
-    """Names of the timed results that no other one beats in mIoU without being slower.
+    """Names of the results for which no other one has at least their mIoU in at most their time.
 
-    Only those whose times can be compared, on the basis that most of them have.
+    Only results on the most common basis of time are compared; the others are not on the front.
     """
     common = most_common_basis(result.timing for result in results)
     timed = [
@@ -154,87 +142,28 @@ def pareto_front(results: Sequence[Result]) -> set[str]:
     }
 
 
+def is_comparable(result: Result, board: Board) -> bool | None:
+    """Whether the result was timed on the board's basis; None if the result or the board has no basis."""
+    basis = time_basis(result.timing)
+    return basis == board.basis if basis and board.basis else None
+
+
 def count_domains(results: Sequence[Result]) -> int:
-    """Number of domains that the results were scored on; 0 if that is not known."""
+    """Number of domains on which the results were scored; 0 if it is not known."""
     return next((len(result.domains) for result in results if result.domains), 0)
+
+
+def without_domains(results: Sequence[Result]) -> list[str]:
+    """Names of the results without matrices of domains, which no test can compare."""
+    return [result.name for result in results if not result.domains]
 
 
 def _testable(results: Sequence[Result]) -> bool:
     return count_domains(results) >= MIN_DOMAINS and not without_domains(results)
 
 
-def without_domains(results: Sequence[Result]) -> list[str]:
-    """Names of the results that no test can compare, since they have no matrices of domains."""
-    return [result.name for result in results if not result.domains]
-
-
-def _read_or_fail(folder: Path, name: str) -> Result | FlairError:
-    try:
-        return _read(folder, name)
-    except FlairError as error:
-        return error
-
-
-def _read(folder: Path, name: str) -> Result:
-    timing = read_timing(folder) if (folder / TIMING).is_file() else {}
-    if not (folder / SCORES).is_file():
-        if not timing:
-            raise UsageError(
-                f"{folder}: neither {SCORES} nor {TIMING}; expected a folder that score.py wrote"
-            )
-        return Result(name, {}, timing, {})
-    scores = _read_scores(folder / SCORES)
-    domains = read_domain_matrices(folder / MATRICES) if (folder / MATRICES).is_file() else {}
-    if domains and not abs(mean_iou(np.sum(list(domains.values()), axis=0)) - scores["miou"]) <= _ROUNDING:
-        raise DataError(f"{folder}: {MATRICES} and {SCORES} are of different runs; score again")
-    return Result(name, scores, timing, {} if "" in domains else domains)
-
-
-def _read_scores(path: Path) -> dict[str, float]:
-    """scores.json as score.py writes it; UsageError if it cannot be read, DataError for any other content."""
-    try:
-        scores = read_json(path, _SCORES_BYTES)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror}); expected what score.py writes"
-        ) from None
-    except ValueError:
-        scores = None
-    whole = (
-        isinstance(scores, dict) and "miou" in scores and ("miou_low" in scores) == ("miou_high" in scores)
-    )
-    if not whole:
-        raise DataError(f"{path}: damaged; expected what score.py writes: score the predictions again")
-    if unknown := [key for key in scores if key not in _TIMES and not _SHARE.fullmatch(key)]:
-        known = f"{', '.join(map(repr, unknown[:5]))}"
-        raise DataError(f"{path}: has {known}, which score.py does not write; score the predictions again")
-    wrong = [key for key, value in scores.items() if not _is_within(value, _TIMES.get(key, 1.0))]
-    if wrong:
-        raise DataError(
-            f"{path}: {', '.join(wrong[:5])} out of range: expected shares from 0 to 1 and times; score the "
-            "predictions again"
-        )
-    return scores
-
-
-def _is_within(value: Any, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _require_same_classes(results: Sequence[Result]) -> None:
-    """All must have the same keys of classes in scores.json."""
-    kinds: dict[tuple[str, ...], list[str]] = {}
-    for result in results:
-        keys = tuple(sorted(key for key in result.scores if key.startswith("iou_")))
-        kinds.setdefault(keys, []).append(result.name)
-    if len(kinds) > 1:
-        named = [f"{len(keys)} classes: {list_names(names)}" for keys, names in kinds.items()]
-        title = "the results score different classes; rank those of one nomenclature together"
-        raise DataError(list_problems(title, named))
-
-
 def _require_same_ground(results: Sequence[Result]) -> None:
-    """Every domain must have as many reference pixels of each class in all results."""
+    """Raise DataError unless all results have the same reference pixels of each class in each domain."""
     versions: list[tuple[dict[str, list[int]], list[str]]] = []
     for result in results:
         ground = _reference_pixels(result)
