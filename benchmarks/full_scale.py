@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
+from common.record import KIT, append_record
 from flair_ingestion.dataset import SPLITS, VALIDATION_DOMAINS, Patch, index_patches, labels_folder
 from flair_ingestion.reference import NULL_SUBMISSION
 from flair_ingestion.shared_memory import read_request
 from flair_scoring.base.errors import run_command
 from flair_toy.areas import SIZES
 from flair_toy.dataset import make_toy_dataset
-from record import KIT, append_record
 
 TRAIN_PATCHES, TRAIN_AREAS, TRAIN_DOMAINS = 61_712, 757, 40  # train and val together
 BATCH, WINDOW = 10, 40  # the null submission's requests

@@ -21,6 +21,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from common.record import append_record
+from common.roofline import Peaks, ideal_seconds, list_layers, measure_peaks
 from flair_baseline.config import load_config
 from flair_baseline.model.folding import fold_batch_norm
 from flair_baseline.model.inference import compile_unet, computes_in_bfloat16
@@ -28,8 +30,6 @@ from flair_baseline.model.utt import OFFICIAL_DAY, UTT, choose_labels
 from flair_baseline.official import convert
 from flair_baseline.training.allocator import keep_freed_memory
 from flair_scoring.base.errors import UsageError, run_command
-from record import append_record
-from roofline import Peaks, ideal_seconds, list_layers, measure_peaks
 
 REPEATS = 5
 PACKAGES = ("torch", "segmentation-models-pytorch")

@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from common.record import append_record
 from flair_ingestion.dataset import BANDS, Patch, SuperArea, read_ahead
 from flair_ingestion.order import OPEN_AREAS, areas_to_open, draw_order
 from flair_ingestion.shared_memory import read_request
 from flair_scoring.base.errors import run_command
 from flair_toy.areas import PATCH
 from flair_toy.sentinel import product_name
-from record import append_record
 
 SEED, DATES, WINDOW = 2022, 55, 40
 BUFFER, PIXEL = 512, 10  # metres

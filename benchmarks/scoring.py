@@ -25,9 +25,9 @@ from imagecodecs import tiff_decode
 from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
+from common.label_maps import Pair, mean_size, write_pairs
+from common.record import KIT, append_record, cores
 from flair_scoring import evaluate, mean_iou
-from label_maps import Pair, mean_size, write_pairs
-from record import KIT, append_record, cores
 
 FULL = 16_050  # patches of the test set
 PACKAGES = ("numpy", "pillow", "imagecodecs", "scikit-learn")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from record import KIT, append_record
+from common.record import KIT, append_record
 
 ROWS = ("unet", "utt_best", "satellite_only", "no_filter", "dates_permuted")
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.record import append_record
 from flair_baseline.config import load_config
 from flair_baseline.model.inference import computes_in_bfloat16
 from flair_baseline.model.sentinel import pad_series
@@ -37,7 +38,6 @@ from flair_baseline.training.losses import sum_losses, sum_weights
 from flair_baseline.training.validation import class_weights
 from flair_scoring.base.errors import UsageError, run_command
 from inference import load_official
-from record import append_record
 
 ROUNDS = 5
 TOLERANCE = 1e-3  # of loss and gradients, relative; float32 on both sides

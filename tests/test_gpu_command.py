@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import gpu
-import refusals
+from common.roofline import Layer, Peaks, ideal_seconds, list_layers
 from flair_ingestion.sandbox import entering, seccomp
 from gpu import FINE, NOT_RUN, PATIENCE, Part, run_parts
-from roofline import Layer, Peaks, ideal_seconds, list_layers
+from gpu_parts import refusals
 
 KIT = Path(__file__).parents[1]
 OUTLIVES = """
@@ -74,11 +74,9 @@ def test_no_part_begins_when_the_time_is_over(tmp_path: Path) -> None:
 
 def test_parts_find_the_kit_and_write_no_line_into_the_record_itself(tmp_path: Path) -> None:
     source = "import flair_ingestion, flair_baseline, flair_scoring; "
-    source += "import record; record.append_record('it', ['figure'])"
-    program = KIT / "benchmarks" / "record.py"
+    source += "from common.record import append_record; append_record('it', ['figure'])"
     before = (KIT / "benchmarks/RECORD.md").read_bytes()
-    command = [sys.executable, "-c", f"import sys; sys.path.append({str(program.parent)!r}); {source}"]
-    subprocess.run(command, check=True, env=gpu.environment(tmp_path), cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", source], check=True, env=gpu.environment(tmp_path), cwd=tmp_path)
     assert (KIT / "benchmarks/RECORD.md").read_bytes() == before
     assert "| `it` |" in (tmp_path / "record.md").read_text()
 
