@@ -1,4 +1,4 @@
-"""rank.py on 50 submissions with a matrix for each of the 16,050 test patches: seconds and memory."""
+"""Time and memory of rank.py for 50 submissions with a matrix for each of the 16,050 test patches."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ DOMAINS = 10
 
 
 def write_submissions(folder: Path, submissions: int, patches: int) -> None:
-    """Result folders of submissions that are the worse the higher their number, with noise by domain."""
+    """Write result folders; a higher number is a worse submission, with noise by domain."""
     rng = np.random.default_rng(2022)
     actual = rng.multinomial(512 * 512, rng.dirichlet(np.full(13, 0.3), patches).mean(axis=0), patches)
-    places = np.arange(patches) * DOMAINS // patches
+    domain_of = np.arange(patches) * DOMAINS // patches
     ids = tuple(f"{77413 + number:06d}" for number in range(patches))
-    domains = tuple(f"D{place:03d}_2020" for place in places)
+    domains = tuple(f"D{index:03d}_2020" for index in domain_of)
     for number in tqdm(range(submissions), "writing", unit=" submissions", disable=None, leave=False):
-        skill = 0.8 - 0.002 * number + rng.normal(0, 0.01, DOMAINS)[places]
+        skill = 0.8 - 0.002 * number + rng.normal(0, 0.01, DOMAINS)[domain_of]
         right = (actual * skill[:, None]).astype(np.int64)
         matrices = np.zeros((patches, 13, 13), np.uint32)
         classes = np.arange(13)
         matrices[:, classes, classes] = right
         matrices[:, classes, rng.permutation(classes)] += (actual - right).astype(np.uint32)
-        evaluation = Evaluation(FLAIR_12, ids, domains, ("Z1_UU",) * patches, matrices)
+        checksums = np.arange(patches, dtype=np.uint32)  # of the same references for all
+        evaluation = Evaluation(
+            FLAIR_12, ids, domains, ("Z1_UU",) * patches, matrices, reference_checksums=checksums
+        )
         ratio = float(rng.uniform(0.1, 2.5))
         timing = stamp() | {"verdict": "within_limit", "reason": None, "ratio": ratio, "limit_ratio": 2.5}
         result = folder / f"submission_{number:02d}"
@@ -74,7 +77,9 @@ def main() -> None:
             f"{len(groups)} groups",
             f"page of {page.stat().st_size / 1000:.0f} kB",
         ]
-    append_record(" ".join(["python benchmarks/ranking.py", *sys.argv[1:]]), figures, ("numpy", "scipy"))
+    append_record(
+        " ".join(["python benchmarks/ranking.py", *sys.argv[1:]]), figures, ("numpy", "scipy", "pandas")
+    )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""Do the leaderboard's interval, test and groups keep their promise? Simulated test sets, nested as FLAIR's.
+"""Error rates of the leaderboard's interval, permutation test and groups, on simulated test sets.
 
-Each simulated test set has new domains with 16 areas each. Classes are mixed unevenly, by domain and by area;
-how well a class is recognised varies by domain and area, for all submissions alike and for each one apart.
-The spreads are chosen, not fitted to FLAIR.
+Each simulated test set has new domains with 16 areas each, as FLAIR has. The mixture of classes varies by
+domain and by area. So does the share of a class that is recognised: in a part for all submissions alike, in
+a part for each one apart. The spreads are chosen, not fitted to FLAIR.
 
-A cell of the simulation is a kind of board: so many submissions, related in such a way, equally good in the
-population or not. A false split is a board whose leader's group leaves out one of the best submissions. Where
-a single one is the best, the power is the share of boards that find it alone in its group. Beside them stand
-the same shares for the rule of earlier versions, which tested the leader against one after the other,
-corrected within the first five places. Two other tests show what power can be had: one that knows by how much
-submissions scatter, and one that knows it for all but the first two, whose difference it has to estimate from
-the domains (Student's t). Nobody who does not assume that submissions are unrelated can know that.
+A cell of the simulation is a kind of board: a number of submissions, how they are related, and by how much
+some are better than others in the population. A false split is a board whose leader's group leaves out one of
+the best submissions. If a single submission is the best, the power is the share of boards that find it alone
+in its group.
+
+For comparison there are the same shares for the rule of earlier versions. It tested the leader against the
+others one by one, corrected for the first five ranks. Two other tests show how much power is possible. The
+first knows by how much submissions scatter. The second knows it too, but estimates the difference of the
+first two submissions from the domains (Student's t). Neither can be used in practice: how much submissions
+scatter is known only if they are assumed to be unrelated.
 """
 
 from __future__ import annotations
@@ -39,22 +42,22 @@ from flair_scoring.ranking.permutation import (
 
 DOMAINS, AREAS = 10, 16
 AREA_PIXELS = 100 * 512 * 512
-# per cent of the pixels, the 12 classes and other (datapaper, Table III), and their mean recall as log-odds
+# Of the 12 classes and other: per cent of the pixels (data paper, Table III), mean recall as log-odds
 SHARES = np.array([7.13, 7.33, 12.1, 3.09, 4.52, 4.28, 17.32, 6.3, 3.01, 18.24, 12.47, 3.45, 0.75])
 RECALL = np.array([2.2, 0.7, 1.6, 0.2, 2.2, 1.4, 1.6, 0.0, 1.2, 0.8, 1.0, 0.3, -4.0])
 SPREAD = {"class": 1.0, "domain": 0.5, "area": 0.4, "own domain": 0.12, "own area": 0.2}
 POPULATION = 4000  # domains
 CHUNK = 50  # boards that a process simulates at a time
-EARLIER_DRAWS, EARLIER_CORRECTED = 4096, 5  # of the rule of earlier versions; it drew 65,536
+EARLIER_DRAWS, EARLIER_CORRECTED = 4096, 5  # the rule of earlier versions; it drew 65,536
 
 
 @dataclass(frozen=True)
 class Cell:
     """A kind of board.
 
-    `family`: how many submissions, the first ones, are copies of each other (0: none), with a share `own` of
-    their deviations for themselves; `families` of them follow each other. `noise`: how many times as large as
-    usual the deviations of each submission are. `ahead`: how much each is ahead of the last one, in mIoU.
+    The first `families` times `family` submissions form families of related submissions (0: none). A member
+    has a share `own` of its deviations for itself. `noise` is the size of each submission's deviations as a
+    multiple of the usual size. `ahead` is the lead of each submission over the last one, in mIoU.
     """
 
     name: str
@@ -68,7 +71,7 @@ class Cell:
 
 
 def lead(count: int, by: float) -> tuple[float, ...]:
-    """The first of `count` is ahead."""
+    """`ahead` of a cell with `count` submissions, the first of which leads."""
     return (by, *[0.0] * (count - 1))
 
 
@@ -91,7 +94,7 @@ CELLS = (
 
 
 def simulate(rng: np.random.Generator, cell: Cell, shifts: np.ndarray | float = 0.0) -> np.ndarray:
-    """Confusion matrices float64 (submissions, domains, 13, 13) on one test set; `shifts`: its log-odds."""
+    """Matrices, float64 (submissions, domains, 13, 13), on one test set; `shifts` are added to log-odds."""
     mixture = np.log(SHARES) + noise(rng, "class", cell.domains, 1) + noise(rng, "class", cell.domains, AREAS)
     actual = np.exp(mixture)
     actual *= AREA_PIXELS / actual.sum(axis=-1, keepdims=True)  # (domains, areas, 13)
@@ -106,12 +109,12 @@ def simulate(rng: np.random.Generator, cell: Cell, shifts: np.ndarray | float = 
 
 
 def noise(rng: np.random.Generator, kind: str, *shape: int) -> np.ndarray:
-    """Normal deviations of the spread `kind`, of that shape and 13 classes."""
+    """Normal deviations with the spread of `kind`, of that shape and for 13 classes."""
     return rng.normal(0, SPREAD[kind], (*shape, 13))
 
 
 def deviations(rng: np.random.Generator, cell: Cell, kind: str, areas: int) -> np.ndarray:
-    """Each submission's own deviations, (submissions, domains, areas, 13), those of a family related."""
+    """Each submission's own deviations, (submissions, domains, areas, 13); a family shares a part."""
     own = noise(rng, kind, cell.submissions, cell.domains, areas)
     for number in range(cell.families if cell.family else 0):
         members = slice(number * cell.family, (number + 1) * cell.family)
@@ -122,7 +125,7 @@ def deviations(rng: np.random.Generator, cell: Cell, kind: str, areas: int) -> n
 
 @cache
 def find_shifts(cell: Cell) -> np.ndarray:
-    """Log-odds of each submission, (submissions,), with which the population is as the cell says."""
+    """Log-odds of each submission, (submissions,), so that its mIoU in the population is the cell's."""
     level = population_miou(1.0, 0.0)
     wanted = zip(cell.noise or [1.0] * cell.submissions, cell.ahead or [0.0] * cell.submissions, strict=True)
     return np.array([find_shift(loud, level + by) for loud, by in wanted])
@@ -147,7 +150,7 @@ def population_miou(loud: float, shift: float) -> float:
 
 @dataclass
 class Counts:
-    """Of so many boards: false splits and leaders found, by the leader's group and by the earlier rule."""
+    """Numbers of boards, of false splits and of leaders that were found, by each of the rules."""
 
     boards: int = 0
     splits: int = 0
@@ -162,7 +165,7 @@ class Counts:
 
 
 def simulate_boards(cell: Cell, seed: int, scatter: float) -> Counts:
-    """CHUNK boards of the cell. `scatter`: the standard deviation of a submission's own part of the mIoU."""
+    """CHUNK boards of the cell; `scatter` is the standard deviation of a submission's own mIoU."""
     rng, shifts = np.random.default_rng((2022, CELLS.index(cell), seed)), find_shifts(cell)
     best = np.isclose(cell.ahead or [0.0] * cell.submissions, max(cell.ahead, default=0.0))
     quantiles = knowing_quantiles(cell.submissions)
@@ -202,7 +205,7 @@ def mean_ious(totals: np.ndarray) -> np.ndarray:
 
 @cache
 def knowing_quantiles(submissions: int) -> np.ndarray:
-    """By how many own deviations the first and last of 2, 3, ... equally good ones rarely differ."""
+    """By how many deviations the first and the last of 2, 3, ... equally good submissions rarely differ."""
     return studentized_range.ppf(1 - ALPHA, np.arange(2, submissions + 1), np.inf)
 
 
@@ -213,19 +216,19 @@ def differ_by_t(pair: np.ndarray) -> bool:
 
 
 def earlier_group(matrices: np.ndarray) -> np.ndarray:
-    """Members of the leader's group by the earlier rule: until the first that differs from the leader."""
+    """Members of the group by the earlier rule: all before the first that differs from the leader."""
     differences, later = pairwise_differences(matrices)
     firsts = np.searchsorted(later, np.arange(1, len(matrices)))  # the pairs with the leader
     sums = np.abs(sign_patterns(matrices.shape[1], 2022, EARLIER_DRAWS) @ differences[firsts].T)
     p_values = (sums >= sums[0] - 1e-12).mean(axis=0)
     corrected = p_values[: EARLIER_CORRECTED - 1]
-    places = np.argsort(corrected)
-    corrected[places] = np.maximum.accumulate(corrected[places] * np.arange(len(places), 0, -1))
+    order = np.argsort(corrected)
+    corrected[order] = np.maximum.accumulate(corrected[order] * np.arange(len(order), 0, -1))
     return np.concatenate([[True], ~np.maximum.accumulate(p_values < ALPHA)])
 
 
 def describe_cell(cell: Cell, counts: Counts) -> str:
-    """A line of the table."""
+    """One line of the record."""
     said = f"{cell.name}: "
     if sum(cell.ahead) and np.isclose(cell.ahead, max(cell.ahead)).sum() == 1:
         powers = (counts.found, counts.knowing_found, counts.estimating_found, counts.earlier_found)
@@ -273,7 +276,7 @@ def rate(times: int, count: int) -> str:
 
 
 def simulate_cells(cells: Sequence[Cell], boards: int) -> Iterator[tuple[Cell, Counts]]:
-    """Each cell with the sum of its boards, on all processors."""
+    """Each cell with the counts of its boards, simulated on all processors."""
     scatters = {domains: own_scatter(domains) for domains in {cell.domains for cell in cells}}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for cell in tqdm(cells, unit=" cells", disable=None):

@@ -1,8 +1,8 @@
 """Look for what the clock cannot see: a submission that caches answers or keeps state, and a leaky sandbox.
 
-Runs the submission on patches in random order, and on the same patches in their order, each request two times
-in a row. An honest model takes as long for a patch that it has seen before, and gives every patch
-the same labels wherever it comes. For organizers: it takes a few minutes on the machine that times.
+The submission predicts patches in random order. Then it predicts the same patches in their own order, each
+request twice in a row. An honest model takes the same time for a patch that it has seen before, and gives a
+patch the same labels at any position. For organizers: it takes a few minutes on the machine that times.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from flair_ingestion.sandbox.probe import Row, probe  # noqa: E402
 from flair_ingestion.submission import Submission, open_submission  # noqa: E402
 from flair_scoring.base.errors import SubmissionError, UsageError, run_command  # noqa: E402
 
-MUCH_FASTER = 0.8  # of the first time: what changes of a processor's clock do not explain
-REQUESTS = 16  # at least, if need be in several fresh processes, so that a cache can be told from chance
-BY_CHANCE = 1e-3  # how often honest submissions may be suspected of a cache
-FEW_PIXELS = 1e-3  # may change where a patch stands elsewhere in a batch, by rounding
+MUCH_FASTER = 0.8  # of the first time; changes of a processor's clock do not explain so much
+REQUESTS = 16  # at least, in several fresh processes if need be, to tell a cache from chance
+BY_CHANCE = 1e-3  # the share of honest submissions that may be suspected of a cache
+FEW_PIXELS = 1e-3  # of a patch may change by rounding, where it has another position in the batch
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a fresh process has answered: labels uint8 (N, 512, 512), seconds (N,) and the requests' size."""
+    """The answers of a fresh process: labels uint8 (N, 512, 512), seconds (N,), patches per request."""
 
     labels: np.ndarray
     seconds: np.ndarray
@@ -61,7 +61,7 @@ class Finding:
 
 
 def audit(submission: Submission, patches: Sequence[Patch], conditions: Conditions) -> Iterator[Finding]:
-    """All findings, as they come; raises what `measure` raises if the submission fails."""
+    """Yield the findings one by one; raises what `measure` raises if the submission fails."""
     order = np.random.default_rng(SEED).permutation(len(patches))
     shuffled = run(submission, [patches[index] for index in order], conditions)
     # Whole requests, so that the second time they hold the same patches

@@ -2,7 +2,7 @@
 
 PRED is the output of ingest.py, or any folder with PRED_<6 digits>.tif (uint8, class indices).
 REF is a folder with MSK_<6 digits>.tif (FLAIR annotation values), flat or in domain and area folders.
-Shards that were scored apart (--ids, --output) add up to the same numbers with --merge.
+--merge adds up outputs of patches that were scored apart (--ids, --output): the numbers are the same.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def read_key() -> bytes:
-    """The key that ingestion signs with; UsageError without one."""
+    """The key with which ingestion signs; UsageError if it cannot be read."""
     try:
         return KEY.read_bytes()
     except OSError as error:
@@ -93,7 +93,7 @@ def read_key() -> bytes:
 
 
 def read_shards(args: argparse.Namespace) -> tuple[Evaluation, IngestionOutput]:
-    """What --merge adds up; nothing about time, which belongs to one run of ingestion."""
+    """The evaluation that --merge adds up. It has no time: a time belongs to one run of ingestion."""
     return merge(args.merge), IngestionOutput([], {}, None)
 
 
@@ -111,32 +111,31 @@ def score_predictions(args: argparse.Namespace) -> tuple[Evaluation, IngestionOu
 
 
 def evaluate_and_write(args: argparse.Namespace) -> Evaluation:
-    """The evaluation that the command line asks for; its files are written if it names an --output."""
+    """The evaluation that the command line asks for. With --output its files are written."""
     if args.pictures:
         require_folder(args.pictures, "the images IMG_*.tif")
     evaluation, output = read_shards(args) if args.merge else score_predictions(args)
     for note in evaluation.notes:
         print(f"note: {one_line(note)}", file=sys.stderr)
     if args.output:
-        patches = (evaluation, output.predictions, args.references, args.pictures)
-        pictures = render_patches(*patches) if args.pictures else []
+        pictures = render_patches(evaluation, args.pictures) if args.pictures else []
         write_results(args.output, evaluation, output, args.platform, pictures)
     return evaluation
 
 
 def explain_failure(args: argparse.Namespace, error: Exception) -> None:
-    """Leave nothing in --output but the page that says why there is no score, and a copy of timing.json.
+    """Leave only two files in --output: the page that says why there is no score, and a copy of timing.json.
 
-    The copy is what rank.py lists the run by. A timing.json that is damaged or, with --platform, not signed
-    is not copied.
+    rank.py needs the copy to list the run. A timing.json is not copied if it is damaged or, with --platform,
+    not signed.
     """
     timing = {}
-    with suppress(FlairError, OSError):  # then nothing is known of the run but the error
+    with suppress(FlairError, OSError):  # then only the error is known of the run
         if args.platform:
             _, timing = read_signed_timing(args.predictions, read_key())
         elif args.predictions:
             timing = read_timing(args.predictions)
-    with suppress(FlairError, OSError):  # the error itself is more important than what prevents its page
+    with suppress(FlairError, OSError):  # a page that cannot be written must not hide the error
         remove_results(args.output)
         write_file(args.output / PAGE, render_failure(error, timing, args.platform))
         if timing:
@@ -154,7 +153,7 @@ def main() -> None:
         prepare_output(args.output, args.predictions)
     try:
         evaluation = evaluate_and_write(args)
-    except Exception as error:  # our own bugs, too: the page may be all that a participant sees
+    except Exception as error:  # also our own bugs: the page may be all that a participant sees
         if args.output:
             explain_failure(args, error)
         raise

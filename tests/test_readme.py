@@ -77,7 +77,7 @@ def rows(heading: str) -> dict[str, str]:
 
 
 def test_published_results_are_the_published_ones() -> None:
-    published = yaml.safe_load((KIT / "scoring_program/flair_scoring/published.yaml").read_text())
+    published = yaml.safe_load((KIT / "scoring_program/flair_scoring/report/published.yaml").read_text())
     known = {result["name"]: f"{result['miou']:.4f}" for result in published["flair_2"]}
     shown = rows("**Published, on the FLAIR #2 test set.**")
     assert len(shown) > 3

@@ -64,7 +64,8 @@ def evaluation() -> Evaluation:
     matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 1] = 512 * 400, 512 * 100, 512 * 12
     names = [f"D00{place}_2020" for place in range(7)]
     ids = tuple(f"{place:06d}" for place in range(7))
-    return Evaluation(FLAIR_12, ids, tuple(names), ("Z1_UU",) * 7, matrices, ("a note",))
+    checksums = np.arange(7, dtype=np.uint32)
+    return Evaluation(FLAIR_12, ids, tuple(names), ("Z1_UU",) * 7, matrices, ("a note",), checksums)
 
 
 def timing(**fields: Any) -> bytes:

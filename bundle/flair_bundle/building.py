@@ -22,9 +22,9 @@ from flair_bundle.contents import (
     input_files,
     kit_files,
     label_files,
-    lay_out,
     patches_of_phases,
     reference_files,
+    replace_folder,
     scoring_files,
     signing_key,
     trivial_files,
@@ -43,7 +43,10 @@ PACKED = (".zip", ".tif", ".png", ".safetensors")  # does not get smaller
 
 
 def read_competition(image: str | None) -> dict:
-    """bundle.yaml, with the image put in if there is one; DataError with all that cannot be built."""
+    """The content of bundle.yaml, with `image` as its docker_image if given.
+
+    Raises DataError with all problems for which no bundle can be built.
+    """
     try:
         competition = parse_settings(SOURCE.read_bytes())
     except ValueError as error:
@@ -68,8 +71,8 @@ def build(
 ) -> list[Path]:
     """Write the bundle, signing.key beside it, and worker_data/ if the inputs stay on the worker.
 
-    `data` has the test set; `worker` is the inputs' folder below /app/data. Returns the folders written for
-    the worker. Without data the tasks name none, for the organizer to add.
+    `data` is the folder of FLAIR #2; without it the tasks name no data, and the organizer adds them. `worker`
+    is the folder of the inputs below /app/data. Returns the folders that were written for the worker.
     """
     key, version = signing_key(output.parent / "signing.key"), commit()
     competition = read_competition(image)
@@ -101,7 +104,7 @@ def build(
         zips[task["reference_data"]] = label_files(data, patches[phase])
         if worker:
             folders.append(output.parent / "worker_data" / worker / phase)
-            lay_out(inputs, folders[-1])
+            replace_folder(folders[-1], inputs)
         else:
             zips[task["input_data"]] = inputs
 

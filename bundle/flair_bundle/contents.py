@@ -26,7 +26,7 @@ _NOT_IN_THE_KIT = (
     *("bundle/", "bundle.yaml", ".ci/"),
     *("tests/bundle/", "tests/test_audit.py", "tests/earlier_versions/", "tests/test_earlier_versions.py"),
 )
-# But evaluate.py compares imports with the one, and README refers to the other
+# evaluate.py compares imports with packages.txt, and README links to the page
 _IN_THE_KIT = ("bundle/packages.txt", "bundle/pages/submission.md")
 _LEFT_OUT = {"__pycache__", "signing.key", WEIGHTS.name}
 
@@ -105,8 +105,8 @@ def label_files(data: Path, patches: Sequence[Patch]) -> Files:
     return {path.relative_to(root).as_posix(): path for path in paths}
 
 
-def lay_out(files: Files, folder: Path) -> None:
-    """Put `files`, all of them paths, into `folder`, which is replaced; as hard links where that works."""
+def replace_folder(folder: Path, files: Files) -> None:
+    """Remove `folder` and fill it again with `files`, all of them paths; as hard links where that works."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, path in files.items():
         target = folder / name
@@ -130,7 +130,7 @@ def signing_key(path: Path) -> bytes:
 
 
 def untracked_files() -> list[str]:
-    """Files that the starting kit would hold if git tracked them."""
+    """Files of the working tree that the starting kit lacks, because git does not track them."""
     return _list_files("--others", "--exclude-standard")
 
 

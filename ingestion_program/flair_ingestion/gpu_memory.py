@@ -1,7 +1,7 @@
-"""Before each attempt the free memory of the GPU is overwritten: what earlier processes left is gone.
+"""Overwrites the free memory of the GPU before each attempt, so that nothing of earlier processes is left.
 
 A driver may hand out memory as an earlier process has left it. So notes for a later attempt could lie there,
-and the weights of an earlier participant.
+or the weights of an earlier participant.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OVERWRITING_SUBMISSION = Path(__file__).resolve().parents[1] / "overwriting_subm
 
 
 def overwrite_gpu_memory(conditions: Conditions) -> None:
-    """Fill the free memory of the GPU with zeros, by a process in a sandbox of its own; nothing on the CPU.
+    """Let a process in a sandbox of its own fill the GPU's free memory with zeros; on the CPU do nothing.
 
     Warns on stderr if that fails. Raises UsageError and TimeLimitError as `Session` does.
     """

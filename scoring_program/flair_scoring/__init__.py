@@ -1,7 +1,7 @@
-"""The score: rasters of labels, confusion matrices, metrics, evaluation, manifest, ranking, pages.
+"""Scoring: label rasters, confusion matrices, metrics, evaluation; outputs/, ranking/ and report/ use them.
 
-The ground floor: it imports neither torch nor any other package of the kit. Everything above may import it:
-score.py, rank.py, flair_ingestion, flair_baseline, bundle/, benchmarks/. A submission never does.
+The package imports neither torch nor another package of the kit. All others may import it, but no submission
+does. `__all__` lists what is meant for use from Python.
 """
 
 from flair_scoring.confusion import confusion_matrix

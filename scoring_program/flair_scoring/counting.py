@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,11 +23,13 @@ _CHUNK = 64  # pairs per task: enough that handing them over costs little
 class Counts:
     """What was counted in a series of pairs, in their order.
 
-    `matrices` are the confusion matrices, uint32 (K+1, K+1), of the pairs that could be read. `zeros` is the
-    number of their reference pixels of value 0. The others have a problem each.
+    `matrices` are the confusion matrices, uint32 (K+1, K+1), of the pairs that could be read, and
+    `reference_checksums` the CRC-32 of the FLAIR values in their references. `zeros` is the number of their
+    reference pixels of value 0. There is a problem for each pair that could not be read.
     """
 
     matrices: list[np.ndarray] = field(default_factory=list)
+    reference_checksums: list[int] = field(default_factory=list)
     zeros: int = 0
     reference_problems: list[str] = field(default_factory=list)
     prediction_problems: list[str] = field(default_factory=list)
@@ -34,6 +37,7 @@ class Counts:
     def add(self, other: Counts) -> None:
         """Append the counts of further pairs."""
         self.matrices += other.matrices
+        self.reference_checksums += other.reference_checksums
         self.zeros += other.zeros
         self.reference_problems += other.reference_problems
         self.prediction_problems += other.prediction_problems
@@ -78,10 +82,12 @@ def _count_chunk(pairs: Sequence[tuple[str, str]], nomenclature: Nomenclature) -
             continue
         try:
             read_raster(prediction, out=labels)
+            checksum = zlib.crc32(mask.data)  # before counting, which does not keep the mask
             matrix, zeros = count()
         except ValueError as error:
             counts.prediction_problems.append(f"{prediction}: {error}")
             continue
         counts.matrices.append(matrix.astype(np.uint32))
+        counts.reference_checksums.append(checksum)
         counts.zeros += zeros
     return counts

@@ -48,7 +48,7 @@ class Nomenclature:
         name: What `--nomenclature` and the files of the kit call it, such as "flair-12".
         classes: Names of the K scored classes, in the order of their indices.
         colours: Their official colours, such as "#db0e9a".
-        index_of: uint8 (20,). At the place of a FLAIR annotation value 0..19: its class index 0..K.
+        index_of: uint8 (20,). The class index 0..K of each FLAIR annotation value 0..19.
 
     Example:
         >>> import numpy as np

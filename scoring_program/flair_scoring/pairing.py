@@ -17,19 +17,23 @@ PREDICTION = re.compile(r"PRED_(?:IMG_)?" + _NUMBER, re.ASCII)
 REFERENCE = re.compile(r"MSK_" + _NUMBER, re.ASCII)
 DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
 AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
-_IDS_BYTES = 1 << 24  # of a list of ids: 16 bytes for each of a million
+_IDS_BYTES = 1 << 24  # the most that a list of ids may have: 16 for each of a million ids
 
 
 @dataclass(frozen=True)
 class Rasters:
-    """Paths by 6-digit id, in id order; what is wrong with names; the other files, and how many there are."""
+    """The rasters in a list of files.
+
+    `paths` holds one path for each 6-digit id, in the order of the ids. `problems` say what is wrong with
+    names. `ignored` are the paths of all other files.
+    """
 
     paths: dict[str, str]
     problems: list[str]
     ignored: list[str]
 
     def describe_ignored(self) -> str:
-        """How many files have other names, with one of them as an example; "" if there are none."""
+        """A clause with the number of ignored files and one of their names; "" if there are none."""
         if not self.ignored:
             return ""
         example = os.path.basename(min(self.ignored))
@@ -39,7 +43,10 @@ class Rasters:
 
 
 def list_files(folder: str | Path) -> Iterator[str]:
-    """Paths of all files below `folder`, through links, no folder twice; UsageError if it is no folder."""
+    """The paths of all files below `folder`. Links are followed, but no folder is entered twice.
+
+    Raises UsageError if `folder`, or a folder in it, cannot be listed.
+    """
     if not os.path.isdir(folder):
         raise UsageError(
             f"{folder}: {'not a folder; unpack it' if os.path.exists(folder) else 'no such folder'}"
@@ -64,14 +71,15 @@ def list_files(folder: str | Path) -> Iterator[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: whoever needs that file will say so
+    except OSError:  # a link to itself; if it is needed, reading it fails with a reason
         return False
 
 
 def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
-    """The files whose name matches; problems are names that nearly do and several files for one id.
+    """The files whose name matches the pattern `name`, which is PREDICTION, REFERENCE or one like them.
 
-    Nearly: with upper and lower case, the number of digits or the ending as they are not expected.
+    Problems are several files for one id, and names that nearly match: they differ in upper and lower case,
+    in the number of digits or in the ending .tiff.
     """
     found: dict[str, list[str]] = {}
     problems, ignored = [], []
@@ -92,7 +100,10 @@ def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
 
 
 def select_references(references: Rasters, ids: Collection[str] | None, folder: str | Path) -> dict[str, str]:
-    """References to score, path by id: all, or those of `ids`; DataError if some are missing or ambiguous."""
+    """The references to score, path by id: those of `ids`, or all. `folder` is named in messages.
+
+    Raises DataError if there are none, or if some are missing or ambiguous.
+    """
     if references.problems:
         raise DataError(
             list_problems(f"{folder}: names of references are wrong or ambiguous", references.problems)
@@ -114,7 +125,7 @@ def domain_and_area(path: str) -> tuple[str, str]:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Patch ids from a text file, one 6-digit id per line; raises UsageError that names bad lines."""
+    """The patch ids of a text file with one 6-digit id per line. Raises UsageError that names bad lines."""
     try:
         content = read_file(path, _IDS_BYTES)
         wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes it

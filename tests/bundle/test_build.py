@@ -262,7 +262,7 @@ def test_refusals_leave_nothing(options: list[str], sentence: str, tmp_path: Pat
         ("- 1", ["expected keys such as version"]),
         (
             "version: 2\ntitle: x\nversion: 2",
-            ["line 3: the key 'version' is there a second time, after line 1"],
+            ["line 3: the key 'version' occurs a second time, after line 1"],
         ),
         ({"tasks": 7, "titel": "x"}, ["tasks is 7; expected a list", "the platform does not read 'titel'"]),
         ({"tasks": [{"index": 0, "name": "x"}]}, ["'scoring_program' is missing", "tasks: expected 2"]),

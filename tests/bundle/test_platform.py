@@ -309,7 +309,9 @@ def test_participants_learn_nothing_of_single_masks(both: tuple[Path, Outcome]) 
     assert set(outcome.scored) == names
     with np.load(io.BytesIO(outcome.scored["confusion.npz"])) as file:
         arrays = {name: file[name] for name in file.files}
-    assert [name for name, array in arrays.items() if array.size > 1] == ["domains", "matrices"]
+    several = {name for name, array in arrays.items() if array.size > 1}
+    assert several == {"domains", "matrices", "reference_checksums"}
+    assert arrays["reference_checksums"].shape == (3,)
     assert arrays["matrices"].shape == (3, 13, 13)
     assert (arrays["matrices"].sum(axis=(1, 2)) == 2 * 512 * 512).all()  # both patches of each domain
     ids = [name[-10:-4] for name in outcome.predicted if name.startswith("predictions/")]

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import yaml
-from flair_scoring.provenance import KIT_VERSION
+
+from flair_scoring.base.provenance import KIT_VERSION
 
 KIT = Path(__file__).resolve().parents[2]
 TARGET = Path(__file__).resolve().parent / KIT_VERSION

@@ -1,4 +1,4 @@
-"""The GPU's memory is overwritten before each attempt: what was tried, with stand-ins for the GPU."""
+"""The GPU's memory is overwritten before each attempt; stand-ins take the place of a GPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def conditions(device: Device) -> Conditions:
 
 
 class Memory:
-    """So many bytes that can be allocated in pieces."""
+    """A stand-in for GPU memory: a number of bytes that can be allocated in pieces."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -70,7 +70,7 @@ def test_it_happens_before_each_attempt_on_a_gpu(
 
 
 class Session:
-    """A stand-in that notes what is asked of it, and may fail."""
+    """A stand-in for Session that notes its calls, and may fail."""
 
     def __init__(self, *arguments: Any) -> None:
         self.asked.append(arguments[0].source)

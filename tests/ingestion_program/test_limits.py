@@ -125,7 +125,7 @@ def test_three_attempts_at_most_decide_by_their_median() -> None:
 
 
 def test_a_limit_that_is_there_twice_and_another_encoding_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="line 3: the key 'ratio' is there a second time, after line 1"):
+    with pytest.raises(UsageError, match="line 3: the key 'ratio' occurs a second time, after line 1"):
         read_limits(write(tmp_path, "ratio: 2\nseconds: 5\nratio: 3\n"))
     path = tmp_path / "latin.yaml"
     path.write_bytes("ratio: 2  # réglé\n".encode("latin-1"))

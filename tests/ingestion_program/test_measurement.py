@@ -1,4 +1,4 @@
-"""A whole run over real requests: what it does about a submission, or a machine, that is not still."""
+"""A whole run over real requests: what becomes of a submission that does not stand still."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CPU = Device("cpu", "a processor", None, {"cores": 2})
 
 
 def run(name: str, folder: Path, data: Path, **options: Any) -> Attempt:
-    """A run over all 6 test patches, one per request unless the submission says otherwise."""
+    """A run over all 6 test patches, one in each request unless the submission wants more."""
     patches, attempt = index_patches(data, "test"), Attempt()
     conditions = Conditions(CPU, read_limits(), math.inf, "none", series_lengths(patches))
     measure(open_submission(copy_submission(name, folder), 100), patches, conditions, attempt, **options)
@@ -67,7 +67,7 @@ def test_what_is_counted_of_a_gap() -> None:
 
 
 def test_processor_time_counts_from_the_moment_the_clock_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process is deaf to the signal for its group and works on while the parent looks."""
+    """A process does not get the signal to its group, and works on while the parent looks."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
 
     def look() -> list[ProcessStates]:
@@ -91,7 +91,7 @@ def test_processor_time_counts_from_the_moment_the_clock_has_stopped(monkeypatch
 
 
 def test_what_makes_a_gap_active() -> None:
-    mine = {os.getpid(): 1e9}  # not what this process has used, so the gap has changed it
+    mine = {os.getpid(): 1e9}  # another time than this process has used, so the gap seems to have changed it
     assert was_active(Stop([os.getpid()], True, mine, 0.0), [os.getpid()]) is True
     assert was_active(Stop([], True, {}, 0.02), []) is True
     assert was_active(Stop([], True, {}, 0.009), []) is False
@@ -125,7 +125,7 @@ def read_beside(_: Device) -> Iterator[tuple[Readers, None]]:
 def test_labels_are_the_same_whoever_reads(
     flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on CUDA, where other processes read."""
+    """On CUDA other processes read; here they do so on the CPU."""
 
     def labels(folder: str) -> np.ndarray:
         found: list[np.ndarray] = []

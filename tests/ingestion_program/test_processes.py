@@ -1,3 +1,5 @@
+"""The processes below this one: all are found with their states, and all are ended."""
+
 from __future__ import annotations
 
 import ctypes
@@ -22,10 +24,10 @@ from flair_ingestion.processes.threads import thread_ids
 SUBREAPER = 36
 WAYS = ("plain", "kept", "kept, few", "starter", "kept, starter", "no lists")
 SLEEPERS = "def sleeper(): threading.Thread(target=time.sleep, args=(1000,)).start()\n"
-FORKS = "reading, writing = os.pipe()\n"  # what is written to it has been forked
+FORKS = "reading, writing = os.pipe()\n"  # a fork writes its number there
 FORKED = "os.read(reading, 1)\n"
 
-# What a process does, and the states of all threads below it, then, once its group is stopped
+# Code of a process, and the states of all threads below it once its group is stopped
 FAMILIES = {
     "one": ("", "T"),
     "threads": (f"{SLEEPERS}for _ in range(8): sleeper()", "T" * 9),
@@ -69,7 +71,7 @@ FAMILIES = {
 
 @pytest.fixture(autouse=True)
 def adopting() -> Iterator[None]:
-    """This process gets the orphans of its tests, and ends them."""
+    """Let this process adopt the orphans of each test, and end them."""
     libc = ctypes.CDLL(None)
     libc.prctl(SUBREAPER, 1, 0, 0, 0)
     spared = process_tree.children(os.getpid())
@@ -79,7 +81,7 @@ def adopting() -> Iterator[None]:
 
 
 def listed(spared: set[int]) -> Counter[int]:
-    """How many threads there are by process below this one, from the whole of /proc."""
+    """The number of threads of each process below this one, counted in all of /proc."""
     return Counter(
         {process.pid: process.threads for process in process_tree.descendants(os.getpid(), spared)}
     )
@@ -101,7 +103,7 @@ def test_a_family_is_seen_as_a_whole_once_it_stands_still(
     with KeptFiles(6 if "few" in way else None) as files, holder(code, os.getpid()) as root:
         deadline = time.monotonic() + 10
         states = ""
-        while states != expected and time.monotonic() < deadline:  # it may have been stopped too early
+        while states != expected and time.monotonic() < deadline:  # a process may have been stopped too early
             os.killpg(root.pid, signal.SIGCONT)
             time.sleep(0.002)
             os.killpg(root.pid, signal.SIGSTOP)
@@ -115,7 +117,7 @@ def test_a_family_is_seen_as_a_whole_once_it_stands_still(
 
 
 class Disturbed(KeptFiles):
-    """Something happens right before one thread is looked at for the first time."""
+    """Files of /proc, with an event right before one thread is looked at for the first time."""
 
     def __init__(self, tid: int, happen: Callable[[], None]) -> None:
         super().__init__()
@@ -129,7 +131,7 @@ class Disturbed(KeptFiles):
 
 
 def test_a_process_does_not_hide_by_the_end_of_its_parent_during_a_look() -> None:
-    """Its parent is a thread; the main one gets it, after its own children have been read."""
+    """When the thread that is its parent ends, the main thread gets it, whose children were read before."""
     code = f"{FORKS}def fork():\n    if os.fork() == 0: os.write(writing, b'x'); signal.pause()\n"
     code += f"    sys.stdin.read()\nthreading.Thread(target=fork).start()\n{FORKED}"
     spared = process_tree.children(os.getpid())
@@ -167,7 +169,7 @@ def test_an_orphan_that_comes_to_us_during_a_look_is_seen() -> None:
 
 
 def test_a_list_of_threads_that_the_kernel_has_cut_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    lists = [2, 5, 9]  # how much of it comes, as when a thread ends while it is written
+    lists = [2, 5, 9]  # bytes of the list that are read, as when a thread ends meanwhile
     monkeypatch.setattr(look, "thread_ids", lambda pid: thread_ids(pid)[: lists.pop(0)])
     with holder(f"{SLEEPERS}for _ in range(8): sleeper()") as root:
         assert len(thread_states(family(root.pid, starter=os.getpid()))) == 9

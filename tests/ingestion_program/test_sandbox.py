@@ -1,3 +1,5 @@
+"""The sandbox: what it denies on this kernel, on weaker ones, and to a real submission."""
+
 from __future__ import annotations
 
 import ctypes
@@ -34,7 +36,7 @@ NOBODY = 65534
 
 
 def drop_all_capabilities() -> None:
-    """As in a container that is started with --cap-drop ALL."""
+    """Drop what a container drops that is started with --cap-drop ALL."""
     libc = ctypes.CDLL(None)
     for capability in range(64):
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
@@ -51,7 +53,7 @@ if os.geteuid() == 0:
 
 @pytest.fixture(scope="module")
 def public_copy() -> Iterator[Path]:
-    """The package alone, where every user may read it, with a folder where every user may write."""
+    """A copy of flair_ingestion that every user may read, beside a folder where every user may write."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         copy_folder(PACKAGE, copy / PACKAGE.name)
@@ -62,7 +64,7 @@ def public_copy() -> Iterator[Path]:
 
 
 def reachable_python(identity: dict[str, Any]) -> str:
-    """This interpreter, or the system's where a user cannot reach this one."""
+    """This interpreter, or that of the system if the user cannot reach this one."""
     try:
         subprocess.run([sys.executable, "-c", ""], **identity, check=True, cwd="/")
     except PermissionError:
@@ -106,7 +108,7 @@ def test_a_weaker_kernel_gives_a_lower_level_and_still_keeps_what_that_promises(
     assert reached == level
     assert [row for row in rows if not row.fine] == []
     found = {row.what: row.observed for row in rows}
-    if not filtered:  # the probe notices what is not prevented
+    if not filtered:  # the probe reports what is not prevented
         assert found["send by UDP"] == found["keep shared memory"] == "allowed"
         assert found["connect to a daemon's socket"] == "allowed"
         assert found["set a timer that signals"] == found["signal from a descriptor"] == "allowed"
@@ -188,18 +190,18 @@ def test_a_submission_reaches_its_own_things_and_nothing_else(flair_tree: Path, 
 
 
 @pytest.mark.parametrize(
-    "place", [Path(sys.prefix), Path(sys.base_prefix) / "share", Path("/usr/local/data")]
+    "folder", [Path(sys.prefix), Path(sys.base_prefix) / "share", Path("/usr/local/data")]
 )
-def test_data_where_a_submission_may_read_are_refused(place: Path, tmp_path: Path) -> None:
+def test_data_where_a_submission_may_read_are_refused(folder: Path, tmp_path: Path) -> None:
     policy.require_hidden(tmp_path)
     with pytest.raises(UsageError, match="which a submission may read; move the data elsewhere"):
-        policy.require_hidden(place)
+        policy.require_hidden(folder)
 
 
 def test_libraries_that_the_loader_finds_are_open_with_their_whole_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in images where torch's own libraries lie in /opt."""
+    """Some images have torch's libraries in /opt."""
     configuration = tmp_path / "cluster.conf"
     configuration.write_text("# comment\ninclude other/*.conf\n/opt/cluster/mpi/lib\n/srv/libraries \n")
     monkeypatch.setattr(policy, "_LOADER", [configuration, tmp_path / "absent.conf"])

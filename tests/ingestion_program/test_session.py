@@ -1,4 +1,4 @@
-"""A session, request by request: what a submission can do while it is not asked."""
+"""A session, request by request: what a submission can do between two requests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_model(folder: Path, source: str) -> Path:
 
 @contextmanager
 def started(submission: Path, limits: Limits | None = None) -> Iterator[Session]:
-    """A session of this submission that has been loaded and warmed up."""
+    """A session in which the submission has been loaded and warmed up."""
     limits = limits or read_limits()
     with Session(open_submission(submission, 100), CPU, limits, time.monotonic() + 300) as session:
         session.start("none")
@@ -73,7 +73,7 @@ def ask(session: Session, request: Request, step: str = "request") -> tuple[np.n
 
 
 def run_with_gaps(name: str, folder: Path, requests: int = 4) -> Session:
-    """Ask several times, with pauses in between as if reading were slow."""
+    """Send several requests, with pauses between them as if reading were slow."""
     with started(copy_submission(name, folder)) as session:
         for number in range(requests):
             time.sleep(GAP)
@@ -101,7 +101,7 @@ def test_without_that_it_would_work_off_the_clock(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, name: str) -> None:
-    """Either it stands still, or its gaps are counted and a run would end, see test_measurement.py."""
+    """It stands still, or its gaps are counted, which ends a run (test_measurement.py)."""
     gaps, said = Gaps(), ""
     try:
         with started(copy_submission(name, tmp_path)) as session:
@@ -121,7 +121,7 @@ def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, na
 def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a look that takes as long as one at some thousand threads."""
+    """The look takes as long as one at some thousand threads."""
     look = Child.look
 
     def look_slowly(child: Child) -> Any:
@@ -130,7 +130,7 @@ def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
 
     monkeypatch.setattr(Child, "look", look_slowly)
     with started(copy_submission("gone_before_counted", tmp_path)) as session:
-        with suppress(SubmissionError):  # it says that it has cheated, on some machines after one gap
+        with suppress(SubmissionError):  # on some machines it says after one gap that it has cheated
             for seed in range(6):
                 ask(session, synthetic_request([5], 40, seed=seed + 1))
         assert session.child.gaps.restless == session.child.gaps.total >= 1
@@ -169,7 +169,7 @@ def test_requests_that_a_submission_keeps_are_its_memory(tmp_path: Path) -> None
 
 
 def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something has continued the submission in the middle of its first gap."""
+    """Here the test continues the submission in the middle of its first gap."""
     end_gap = Child.end_gap
 
     def wake_and_end(child: Child) -> None:
@@ -190,7 +190,7 @@ def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stop_without_effect_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group that no signal stops, as where something continues it again and again."""
+    """Here no signal stops the group, as if something continued it again and again."""
     monkeypatch.setattr(standstill, "CONFIRM_SECONDS", 0.1)
     killpg = os.killpg
     monkeypatch.setattr(os, "killpg", lambda pid, signum: signum == signal.SIGSTOP or killpg(pid, signum))
@@ -205,7 +205,7 @@ def test_a_stop_without_effect_is_counted(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_submission_has_no_request_before_the_clock_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even one that stays awake: the request is there and waits, and the clock does not run yet."""
+    """Not even if it stays awake: the request has been written, and the clock does not run yet."""
     send = Child.send
 
     def send_late(child: Child, message: bytes, descriptors: Any = ()) -> None:
@@ -229,7 +229,7 @@ def test_tensors_can_be_changed_in_place_and_no_request_shows_another_ones_pages
 
 
 def replace_message(changes: Iterator[Callable[[bytes], bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the parent receive this in place of the answers to all requests but those of the warm-up."""
+    """Change each answer after the warm-up by the next one of `changes`."""
     receive = Child.receive
 
     def receive_changed(child: Child, budget: Any) -> bytes:
@@ -246,7 +246,7 @@ WRONG = (lambda done: done[:1], lambda done: done[:-1] + bytes([done[-1] ^ 1]), 
 def test_an_answer_without_the_number_of_its_request_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run would end with the first of them."""
+    """A run would end with the first such answer."""
     replace_message(iter([*WRONG, bytes]), monkeypatch)
     with started(copy_submission("honest_constant", tmp_path)) as session:
         for _ in WRONG:

@@ -167,7 +167,7 @@ def test_code_and_weights_are_no_results_whatever_their_name(tmp_path: Path, nam
         ({"model.py": MODEL, "metadata": b"a: &a [k]\nb: *a"}, "alias '*a', which is not allowed"),
         (
             {"model.py": MODEL, "metadata": b"command: x\ncommand: y"},
-            "the key 'command' is there a second time",
+            "the key 'command' occurs a second time",
         ),
         ({"a/model.py": MODEL, "a/metadata": b"command: x"}, "'a/metadata' has a command"),
         ({"model.py": MODEL, "a": b"", "a/b": b""}, "'a' is both a file and a folder"),

@@ -72,7 +72,7 @@ REFUSED = {
     "a: b: c": "not valid YAML (line 1: mapping values are not allowed here",
     "a: \x07": "not valid YAML (",
     "a: 1\n---\nb: 2": "line 2: a second document",
-    "a: 1\nb: 2\na: 3": "line 3: the key 'a' is there a second time, after line 1; keep one of them",
+    "a: 1\nb: 2\na: 3": "line 3: the key 'a' occurs a second time, after line 1; keep one of them",
     "[" * 10_000: f"line 1: nested more than {MAX_DEPTH} deep",
     "- " * 10_000: f"nested more than {MAX_DEPTH} deep",
     "[" + "[]," * 20_000 + "]": f"more than {STRANGERS_VALUES} values",

@@ -75,11 +75,11 @@ def page(request: pytest.FixtureRequest, patches: Patches, tmp_path: Path) -> Pa
     rng = np.random.default_rng(0)
     matrices = [np.diag(rng.integers(500, 900, 13)) + rng.integers(0, 100, (13, 13)) for _ in range(8)]
     results = []
-    for place, name in enumerate((HOSTILE, "plain")):
+    for index, name in enumerate((HOSTILE, "plain")):
         domains = {
-            f"D{number:03d}_2020": mistake_more(matrix, place) for number, matrix in enumerate(matrices)
+            f"D{number:03d}_2020": mistake_more(matrix, index) for number, matrix in enumerate(matrices)
         }
-        scores = {"miou": 0.6 - place / 10, "miou_low": 0.4, "miou_high": 0.7, "iou_water": 0.5}
+        scores = {"miou": 0.6 - index / 10, "miou_low": 0.4, "miou_high": 0.7, "iou_water": 0.5}
         results.append(Result(name, scores, timing, domains))
     path.write_text(render_board_page(make_board(results)))
     return path

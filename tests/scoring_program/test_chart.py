@@ -30,7 +30,7 @@ def scale(root: ElementTree.Element) -> tuple[float, float, float, float]:
 
 @given(st.lists(st.tuples(VALUES, VALUES, VALUES).map(sorted), min_size=1, max_size=6))
 def test_intervals_lie_where_the_axis_says(intervals: list[list[float]]) -> None:
-    rows = [(f"n{place}", low, value, high) for place, (low, value, high) in enumerate(intervals)]
+    rows = [(f"n{index}", low, value, high) for index, (low, value, high) in enumerate(intervals)]
     root = parse(interval_plot(rows, "mIoU"))
     first, first_x, last, last_x = scale(root)
     assert first <= min(row[1] for row in rows)
@@ -50,7 +50,7 @@ def test_intervals_lie_where_the_axis_says(intervals: list[list[float]]) -> None
 
 @given(st.lists(st.tuples(st.floats(0.01, 9), VALUES, st.booleans()), min_size=1, max_size=9))
 def test_better_is_higher_and_slower_is_further_right(points: list[tuple[float, float, bool]]) -> None:
-    named = [(f"n{place}", *point) for place, point in enumerate(points)]
+    named = [(f"n{index}", *point) for index, point in enumerate(points)]
     root = parse(scatter_plot(named, 2.5, "time ratio", "mIoU"))
     dots = [(float(dot.attrib["cx"]), float(dot.attrib["cy"])) for dot in root.iter("circle")]
     for (_, x, y, _), (cx, cy) in zip(named, dots, strict=True):

@@ -18,16 +18,16 @@ from flair_scoring.ranking.permutation import ALPHA, MAX_EXACT, leader_group_p_v
 
 
 def domains(count: int, seed: int, skill: float = 1.0) -> np.ndarray:
-    """Matrices of a submission; the same seed with another skill is a better one on the same ground."""
+    """Matrices of a submission; the same seed with a higher skill is a better one on the same references."""
     rng = np.random.default_rng(seed)
     return rng.integers(1, 1000, (count, 13, 13)) + (skill * 2000 * np.eye(13)).astype(int)
 
 
 def brute_force(first: np.ndarray, second: np.ndarray) -> float:
-    """Every exchange of every subset of domains, one after the other."""
+    """Swap the matrices in every set of domains, one set after the other."""
     differences = []
-    for exchanged in product([False, True], repeat=len(first)):
-        pairs = [(b, a) if swap else (a, b) for a, b, swap in zip(first, second, exchanged, strict=True)]
+    for swapped in product([False, True], repeat=len(first)):
+        pairs = [(b, a) if swap else (a, b) for a, b, swap in zip(first, second, swapped, strict=True)]
         left, right = (np.sum([pair[side] for pair in pairs], axis=0) for side in (0, 1))
         differences.append(abs(mean_iou(left) - mean_iou(right)))
     return float(np.mean([difference >= differences[0] - 1e-12 for difference in differences]))
@@ -35,7 +35,7 @@ def brute_force(first: np.ndarray, second: np.ndarray) -> float:
 
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 7), seeds=st.tuples(st.integers(0, 999), st.integers(0, 999)))
-def test_is_the_share_of_all_exchanges(count: int, seeds: tuple[int, int]) -> None:
+def test_is_the_share_of_all_permutations(count: int, seeds: tuple[int, int]) -> None:
     first, second = (domains(count, seed) for seed in seeds)
     assert permutation_test(first, second) == pytest.approx(brute_force(first, second), abs=1e-12)
     assert permutation_test(first, second) == permutation_test(second, first)
@@ -44,7 +44,7 @@ def test_is_the_share_of_all_exchanges(count: int, seeds: tuple[int, int]) -> No
 def test_is_scipys_paired_permutation_test() -> None:
     first, second = domains(8, 1), domains(8, 2, 1.02)
 
-    matrices = [*first, *second]  # scipy exchanges their numbers
+    matrices = [*first, *second]  # scipy permutes their numbers
 
     def difference(one: np.ndarray, other: np.ndarray) -> float:
         left, right = (np.sum([matrices[int(number)] for number in side], axis=0) for side in (one, other))
@@ -71,7 +71,7 @@ def test_many_domains_are_sampled_near_the_exact_value() -> None:
     first, second = domains(MAX_EXACT, 3), domains(MAX_EXACT, 4, 1.05)
     exact = permutation_test(first, second)
     more = [np.concatenate([matrices, np.zeros((1, 13, 13), int)]) for matrices in (first, second)]
-    sampled = permutation_test(*more)  # the last domain is empty: exchanging it changes nothing
+    sampled = permutation_test(*more)  # the last domain is empty, so swapping it changes nothing
     assert 0.01 < exact < 0.99
     assert sampled == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 2**16))
     assert sampled == permutation_test(*more)
@@ -88,7 +88,7 @@ def order(matrices: np.ndarray) -> np.ndarray:
 
 
 def parts_by_integration(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """What each domain adds to the difference in mIoU, on the straight way from the second to the first."""
+    """What each domain adds to the difference in mIoU, integrated from the second to the first."""
     path = np.linspace(0, 1, 101)
     parts = []
     for domain in range(len(first)):
@@ -102,7 +102,7 @@ def parts_by_integration(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def brute_force_leader_group(matrices: np.ndarray) -> list[float]:
-    """One set of submissions after the other, every change of signs, every pair."""
+    """Test the first 2, 3, ... submissions with every pattern of signs and every pair."""
     pairs = {
         (one, other): parts_by_integration(matrices[one], matrices[other])
         for other in range(len(matrices))
@@ -121,12 +121,12 @@ def brute_force_leader_group(matrices: np.ndarray) -> list[float]:
             for signs in product([1, -1], repeat=matrices.shape[1])
         ]
         tests.append(float(np.mean([one >= largest[0] - 1e-9 for one in largest])))
-    return [1.0, *(max(tests[place:]) for place in range(len(tests)))]
+    return [1.0, *(max(tests[index:]) for index in range(len(tests)))]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_leaders_group_is_that_of_brute_force(seed: int) -> None:
-    """Parts of differences come from numerical integration there, from derivatives here."""
+    """Brute force integrates numerically where the function uses derivatives."""
     skills = np.random.default_rng(seed).normal(1, 0.03, 5)
     matrices = order(np.stack([domains(6, 10 * seed + n, skill) for n, skill in enumerate(skills)]))
     found = leader_group_p_values(matrices)
@@ -162,7 +162,7 @@ def test_many_domains_are_sampled_for_the_group_as_well() -> None:
 
 
 def test_thirty_equally_good_submissions_are_rarely_split() -> None:
-    """Pairs tested one by one split nearly all of these boards."""
+    """Tests of single pairs split nearly all of these boards."""
     rng = np.random.default_rng(1)
     boards, split, split_by_pairs = 200, 0, 0
     for _ in range(boards):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sample_patches import PLACES, Patches, random_mask
 from sklearn.metrics import confusion_matrix as sklearn_matrix
+from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
 from flair_scoring import evaluate
 from flair_scoring.base.errors import DataError, PredictionError, UsageError
@@ -117,8 +118,38 @@ def test_each_patch_has_scikit_learns_matrix_and_its_place(patches: Patches) -> 
     np.testing.assert_array_equal(
         found.domain_matrices["D015_2020"], sklearn_sum(patches, ["077413", "077414"])
     )
+    assert found.pairs == tuple((str(patches.reference(id)), str(patches.prediction(id))) for id in found.ids)
     assert found.interval is not None
     assert found.notes == ()
+
+
+@pytest.mark.parametrize("nomenclature", [FLAIR_12, FLAIR_18], ids=lambda one: one.name)
+def test_the_table_of_classes_is_scikit_learns(patches: Patches, nomenclature: Nomenclature) -> None:
+    for mask in patches.masks.values():
+        mask[mask == 9] = 10  # no vineyard …
+    for id, labels in patches.labels.items():
+        labels[labels == 8] = 9  # … in either
+        write_labels(patches.reference(id), patches.masks[id])
+        write_labels(patches.prediction(id), labels)
+    table = evaluate(patches.predictions, patches.references, nomenclature).per_class()
+    assert tuple(table.index) == nomenclature.classes_with_other
+    scored = nomenclature.num_classes
+    truth = nomenclature.index_of[np.ravel([patches.masks[id] for id in PLACES])]
+    predicted = np.ravel([patches.labels[id] for id in PLACES])
+    labels = range(scored + 1)
+    options = {"labels": labels, "average": None, "zero_division": np.nan}
+    expected = precision_recall_fscore_support(truth, predicted, **options)
+    ious = jaccard_score(truth, predicted, labels=labels, average=None, zero_division=0)
+    ious[np.isnan(expected[2])] = np.nan
+    for name, values in zip(("precision", "recall", "f1", "iou"), [*expected[:3], ious], strict=True):
+        np.testing.assert_allclose(table[name][:scored], values[:scored], atol=1e-12, err_msg=name)
+        assert np.isnan(table[name]["other"])
+    assert np.isnan(table["iou"]["vineyard"])
+    assert table["reference_pixels"].tolist() == expected[3].tolist()
+    assert table["predicted_pixels"].tolist() == np.bincount(predicted, minlength=scored + 1).tolist()
+    right = np.bincount(truth[truth == predicted], minlength=scored + 1)
+    assert table["correct_pixels"].tolist() == right.tolist()
+    assert table["iou"].mean() == evaluate(patches.predictions, patches.references, nomenclature).miou
 
 
 def test_flat_nested_and_longer_names_are_the_same(patches: Patches, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_participants_read_verdict_reason_and_advice(
     told = text[text.index("Verdict") + 1 : text.index("About the run")]
     assert verdict in told
     assert any(advice in line for line in told)
-    # What is wrong with labels and programs is the organizers' to know
+    # Errors of labels and programs are shown to the organizers only
     assert (str(error) in text) == isinstance(error, TimeLimitError | PredictionError)
     assert not [line for line in text if "MSK_" in line or "signing" in line]
     assert not timing or "81.25" in text
@@ -50,7 +50,7 @@ def test_participants_read_verdict_reason_and_advice(
 def test_at_home_every_reason_is_shown(error: Exception) -> None:
     text = Outline(render_failure(error, {}, platform=False)).text
     assert [line for line in text if "MSK_077413.tif" in line]
-    assert "Mend what the reason names, and score again." in text
+    assert "Correct what the reason names, and score again." in text
 
 
 def test_all_problems_of_a_list_have_their_line() -> None:

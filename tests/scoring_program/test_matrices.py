@@ -8,6 +8,7 @@ import os
 import tracemalloc
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from flair_scoring import Evaluation, evaluate
 from flair_scoring.base.errors import DataError
 from flair_scoring.nomenclature import FLAIR_18
 from flair_scoring.outputs.matrices import encode_matrices, merge, read_domain_matrices, read_matrices
-from flair_scoring.writing import make_scores
+from flair_scoring.outputs.scores import make_scores
 
 IDS = sorted(PLACES)
 FIXTURES = [HealthCheck.function_scoped_fixture]  # each example writes its files anew
@@ -44,12 +45,13 @@ def test_any_partition_in_any_order_adds_up(
 ) -> None:
     groups = [[id for id, shard in zip(IDS, shards, strict=True) if shard == group] for group in set(shards)]
     order.shuffle(groups)  # type: ignore[attr-defined]
-    paths = [write_shard(tmp_path / f"{place}.npz", patches, ids) for place, ids in enumerate(groups) if ids]
+    paths = [write_shard(tmp_path / f"{index}.npz", patches, ids) for index, ids in enumerate(groups) if ids]
     merged = merge(paths)
     for name in ("ids", "domains", "areas", "nomenclature", "interval"):
         assert getattr(merged, name) == getattr(whole, name)
-    np.testing.assert_array_equal(merged.matrices, whole.matrices)
-    assert merged.matrices.dtype == whole.matrices.dtype
+    for name in ("matrices", "reference_checksums"):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
+        assert getattr(merged, name).dtype == np.uint32
     assert make_scores(merged, {}) == make_scores(whole, {})
     assert merged.notes[0] == f"Files that were scored apart and put together: {len(paths)}."
 
@@ -117,6 +119,7 @@ def platform(**arrays: object) -> Callable[[Path], object]:
         matrices = np.zeros((2, 13, 13), np.int64)
         matrices[:, 0, 0] = 512 * 512
         kept |= {"domains": np.array(["D001_2020", "D002_2020"]), "matrices": matrices}
+        kept |= {"reference_checksums": np.array([1, 2], np.uint32)}
         np.savez(path, **kept | arrays)
 
     return change
@@ -131,6 +134,7 @@ def cells(*values: int) -> np.ndarray:
 
 
 MISFIT = "ids and matrices do not fit together"
+CHECKSUM_MISFIT = "reference_checksums and matrices do not fit together"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: path.unlink(), "cannot be read (No such file or directory)"),
     "empty": (lambda path: path.write_bytes(b""), "not a whole confusion.npz"),
@@ -152,6 +156,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "fewer ids": (damage(ids=np.array(IDS[:3])), MISFIT),
     "fewer pixels": (damage(matrices=np.ones((4, 13, 13), np.uint32)), MISFIT),
     "fewer classes": (damage(matrices=np.full((4, 1, 1), 512 * 512, np.uint32)), MISFIT),
+    "fewer checksums": (damage(reference_checksums=np.ones(3, np.uint32)), CHECKSUM_MISFIT),
+    "one checksum": (damage(reference_checksums=np.array(1, np.uint32)), CHECKSUM_MISFIT),
+    "long checksums": (damage(reference_checksums=np.ones(4, np.uint64)), CHECKSUM_MISFIT),
+    "checksums in text": (damage(reference_checksums=np.array(["1"] * 4)), CHECKSUM_MISFIT),
     "unknown nomenclature": (damage(nomenclature=np.array("flair-13")), MISFIT),
 }
 
@@ -188,6 +196,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "part of a patch": (platform(matrices=cells(1)), "domains and matrices do not fit"),
     "doubled domains": (platform(domains=np.array(["D001_2020"] * 2)), "domains and matrices do not fit"),
     "other domains": (platform(domains=np.array(["a", "b"])), "domains and matrices do not fit"),
+    "checksum of one domain": (platform(reference_checksums=np.ones(1, np.uint32)), CHECKSUM_MISFIT),
+    "signed checksums": (platform(reference_checksums=np.ones(2, np.int32)), CHECKSUM_MISFIT),
     "numbered domains": (platform(domains=np.array([1, 2])), "domains and matrices do not fit"),
 }
 
@@ -215,9 +225,45 @@ def test_domains_are_paired_by_name_whatever_their_order_in_the_file(
     path = tmp_path / "confusion.npz"
     path.write_bytes(encode_matrices(whole))
     platform(domains=np.array(["D002_2020", "D001_2020"]), matrices=cells(0, 512 * 512))(path)
-    domains = read_domain_matrices(path)
+    domains, checksums = read_domain_matrices(path)
     assert list(domains) == ["D001_2020", "D002_2020"]
     assert domains["D002_2020"][0, 1] == 512 * 512
+    assert checksums == {"D001_2020": 2, "D002_2020": 1}
+
+
+def test_checksums_of_the_references_are_those_of_the_masks_values(
+    patches: Patches, whole: Evaluation, tmp_path: Path
+) -> None:
+    local, platform_file = tmp_path / "local.npz", tmp_path / "platform.npz"
+    local.write_bytes(encode_matrices(whole))
+    platform_file.write_bytes(encode_matrices(whole, per_domain=True))
+    of_masks = {id: zlib.crc32(patches.masks[id].tobytes()) for id in IDS}
+    stored = np.load(local)["reference_checksums"]
+    assert (stored.tolist(), stored.dtype) == (list(of_masks.values()), np.uint32)
+
+    of_domains: dict[str, int] = {}
+    for id in IDS:
+        domain = PLACES[id].split("/")[0]
+        row = id.encode() + of_masks[id].to_bytes(4, "little")
+        of_domains[domain] = zlib.crc32(row, of_domains.get(domain, 0))
+    stored = np.load(platform_file)["reference_checksums"]
+    assert (stored.tolist(), stored.dtype) == (list(of_domains.values()), np.uint32)
+    assert read_domain_matrices(local)[1] == read_domain_matrices(platform_file)[1] == of_domains
+
+
+def test_files_of_older_kits_without_checksums_are_read_and_merged(
+    patches: Patches, whole: Evaluation, tmp_path: Path
+) -> None:
+    old = write_shard(tmp_path / "old.npz", patches, IDS[:2])
+    damage(reference_checksums=None)(old)
+    merged = merge([old, write_shard(tmp_path / "new.npz", patches, IDS[2:])])
+    np.testing.assert_array_equal(merged.matrices, whole.matrices)
+    assert merged.reference_checksums is None
+    for per_domain in (False, True):
+        old.write_bytes(encode_matrices(merged, per_domain))
+        assert "reference_checksums" not in np.load(old)
+        domains, checksums = read_domain_matrices(old)
+        assert (list(domains), checksums) == (sorted(set(whole.domains)), {})
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -240,7 +286,13 @@ def test_all_that_does_not_add_up_is_in_one_report(
     more = tmp_path / "flair-18.npz"
     wider = np.pad(whole.matrices[:1], ((0, 0), (0, 6), (0, 6)))
     patch = dataclasses.replace(
-        whole, nomenclature=FLAIR_18, ids=("000001",), domains=("",), areas=("",), matrices=wider
+        whole,
+        nomenclature=FLAIR_18,
+        ids=("000001",),
+        domains=("",),
+        areas=("",),
+        matrices=wider,
+        reference_checksums=None,
     )
     more.write_bytes(encode_matrices(patch))
     with pytest.raises(DataError) as caught:

@@ -29,9 +29,9 @@ def images(tmp_path: Path) -> Path:
     """Aerial images whose red says which patch it is."""
     folder = tmp_path / "flair_2_aerial_test"
     folder.mkdir()
-    for place, id in enumerate(sorted(PLACES)):
+    for index, id in enumerate(sorted(PLACES)):
         pixels = np.zeros((5, 512, 512), np.uint8)
-        pixels[0] = 60 * place
+        pixels[0] = 60 * index
         path = folder / f"IMG_{id}.tif"
         profile = {"count": 5, "width": 512, "height": 512, "dtype": "uint8"}
         with rasterio.open(path, "w", transform=rasterio.Affine(0.2, 0, 0, 0, -0.2, 0), **profile) as file:
@@ -47,13 +47,13 @@ def decode(page: str) -> list[np.ndarray]:
 
 def test_best_and_worst_are_shown_in_the_official_colours(patches: Patches, images: Path) -> None:
     ids = sorted(PLACES)
-    for place, id in enumerate(ids):  # the first one is all right, the last one all wrong
+    for index, id in enumerate(ids):  # the first one is all right, the last one all wrong
         labels = np.minimum(patches.masks[id] - 1, 12)
-        wrong = np.random.default_rng(place).random(labels.shape) < place / 3
+        wrong = np.random.default_rng(index).random(labels.shape) < index / 3
         patches.labels[id] = np.where(wrong, (labels + 1) % 12, labels).astype(np.uint8)
         write_labels(patches.prediction(id), patches.labels[id])
     found = evaluate(patches.predictions, patches.references)
-    page = "".join(render_patches(found, patches.predictions, patches.references, images, count=1))
+    page = "".join(render_patches(found, images, count=1))
     assert page.index(f"best: {ids[0]} {PLACES[ids[0]].replace('/', ' ')}, 100.0%") < page.index(
         f"worst: {ids[3]} {PLACES[ids[3]].replace('/', ' ')}, 0.0%"
     )
@@ -107,4 +107,4 @@ def test_a_folder_without_images_is_named(patches: Patches, tmp_path: Path) -> N
     found = evaluate(patches.predictions, patches.references)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty: aerial images are missing \(4 problems\)"):
-        render_patches(found, patches.predictions, patches.references, tmp_path / "empty")
+        render_patches(found, tmp_path / "empty")

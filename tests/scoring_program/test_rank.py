@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from sample_patches import Patches
 
-from flair_scoring.base.errors import FlairError
+from flair_scoring.base.errors import DataError, FlairError
 from flair_scoring.base.provenance import stamp
-from flair_scoring.evaluation import Evaluation
+from flair_scoring.evaluation import Evaluation, evaluate
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.outputs.ingestion_output import IngestionOutput
 from flair_scoring.ranking.permutation import permutation_test
 from flair_scoring.ranking.results import Result, read_results
 from flair_scoring.ranking.standings import make_board, pairwise_p_values, pareto_front, rank_results
 from flair_scoring.ranking.table import standings_table
+from flair_scoring.report.leaderboard_tables import render_board_text
 from flair_scoring.writing import write_results
+from programs import run_here
 
 RANK = Path(__file__).resolve().parents[2] / "scoring_program" / "rank.py"
 PIXELS = 512 * 512
@@ -43,7 +49,7 @@ def result(folder: Path, miou: float | None, **timing: Any) -> Path:
 
 
 def evaluate_made_up(accuracy: np.ndarray, ground: int = 0) -> Evaluation:
-    """One patch per domain with that accuracy; the classes on the `ground` are drawn from that seed."""
+    """One patch per domain with that accuracy; the reference is drawn from the seed `ground`."""
     rng = np.random.default_rng(ground)
     matrices = []
     for share in accuracy:
@@ -52,10 +58,13 @@ def evaluate_made_up(accuracy: np.ndarray, ground: int = 0) -> Evaluation:
         matrix = np.diag(right)
         matrix[np.arange(13), (np.arange(13) + 1) % 13] += actual - right
         matrices.append(matrix)
-    names = tuple(f"D{place:03d}_2020" for place in range(len(accuracy)))
-    ids = tuple(f"{place:06d}" for place in range(len(accuracy)))
+    names = tuple(f"D{index:03d}_2020" for index in range(len(accuracy)))
+    ids = tuple(f"{index:06d}" for index in range(len(accuracy)))
     areas = ("Z1_UU",) * len(accuracy)
-    return Evaluation(FLAIR_12, ids, names, areas, np.array(matrices, np.uint32))
+    checksums = np.arange(len(accuracy), dtype=np.uint32) + 1000 * ground
+    return Evaluation(
+        FLAIR_12, ids, names, areas, np.array(matrices, np.uint32), reference_checksums=checksums
+    )
 
 
 def write(folder: Path, evaluation: Evaluation, per_domain: bool = False) -> Path:
@@ -69,10 +78,7 @@ def scatter(domains: int, seed: int) -> np.ndarray:
 
 
 def rank(*results: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(RANK), *map(str, results), "--output", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
+    return run_here("rank", *results, "--output", output, folder="scoring_program")
 
 
 class Outline(HTMLParser):
@@ -110,7 +116,7 @@ def test_orders_by_miou_then_time_and_lists_failures_last(tmp_path: Path) -> Non
         ["reference", "1.000", "21.00", "the", "unit", "of", "time"],
         ["slow", "3.100", "30.00", "over_limit:", "3.10", "x,", "limit", "2.5"],
     ]
-    assert "No tests of differences: no confusion.npz with domains lies beside" in done.stdout
+    assert "No tests of differences: there is no confusion.npz with domains beside" in done.stdout
     page = (tmp_path / "board.html").read_text()
     assert page.index("first") < page.index("second") < page.index("untimed") < page.index("slow")
 
@@ -136,9 +142,9 @@ def test_groups_are_told_apart_and_ties_stay_together(tmp_path: Path) -> None:
 
 def test_fifty_far_apart_are_fifty_groups() -> None:
     results = []
-    for place in range(50):
-        matrices = evaluate_made_up(np.full(10, 0.99 - 0.019 * place)).domain_matrices
-        results.append(Result(f"{place}", {"miou": 1 - place / 50}, {}, matrices))
+    for index in range(50):
+        matrices = evaluate_made_up(np.full(10, 0.99 - 0.019 * index)).domain_matrices
+        results.append(Result(f"{index}", {"miou": 1 - index / 50}, {}, matrices))
     standings = rank_results(results)
     assert [one.group for one in standings] == list(range(1, 51))
     table = pairwise_p_values(results)
@@ -151,8 +157,8 @@ def test_few_domains_are_not_enough(tmp_path: Path) -> None:
     folders = [write(tmp_path / f"{share}", evaluate_made_up(np.full(5, share))) for share in (0.9, 0.1)]
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
-    assert "The results cannot be told apart with 5 domains" in done.stdout
-    assert "Differences" not in (tmp_path / "board.html").read_text()
+    assert "No tests of differences: they need at least 6 domains, and there are 5." in done.stdout
+    assert "<h2>Differences" not in (tmp_path / "board.html").read_text()
     assert all(one.group is None for one in rank_results(read_results(folders)))
 
 
@@ -194,6 +200,11 @@ def test_the_standings_are_a_dataframe_with_a_type_for_each_column(tmp_path: Pat
     assert empty["reason"].tolist() == ["a, b"]
 
 
+def test_pandas_is_imported_only_for_a_table() -> None:
+    code = "import sys, rank; assert not {'pandas', 'scipy', 'torch'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=RANK.parent, check=True, timeout=60)
+
+
 def test_published_results_are_those_of_the_paper(tmp_path: Path) -> None:
     rank(result(tmp_path / "mine", 0.5), output=tmp_path / "board.html")
     published = json.loads((tmp_path / "board.json").read_text())["published"]
@@ -210,11 +221,11 @@ def test_published_results_are_those_of_the_paper(tmp_path: Path) -> None:
 
 def test_the_page_has_charts_and_marks_winners(tmp_path: Path) -> None:
     folders = [
-        write(tmp_path / f"{place}", evaluate_made_up(0.5 + place / 20 + scatter(7, place)))
-        for place in range(5)
+        write(tmp_path / f"{index}", evaluate_made_up(0.5 + index / 20 + scatter(7, index)))
+        for index in range(5)
     ]
-    for place, folder in enumerate(folders):
-        timing = {"verdict": "within_limit", "reason": None, "ratio": 0.5 + place / 4, "limit_ratio": 2.5}
+    for index, folder in enumerate(folders):
+        timing = {"verdict": "within_limit", "reason": None, "ratio": 0.5 + index / 4, "limit_ratio": 2.5}
         (folder / "timing.json").write_text(json.dumps(stamp() | timing))
     rank(*folders, output=tmp_path / "board.html")
     page = Outline((tmp_path / "board.html").read_text())
@@ -228,8 +239,8 @@ def test_the_page_has_charts_and_marks_winners(tmp_path: Path) -> None:
 def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
     names = ["<script>alert(1)<script>", "=1+1", "'\"><img src=x onerror=alert(1)>"]
     folders = [
-        write(tmp_path / name, evaluate_made_up(np.full(6, 0.5 + 0.1 * place)))
-        for place, name in enumerate(names)
+        write(tmp_path / name, evaluate_made_up(np.full(6, 0.5 + 0.1 * index)))
+        for index, name in enumerate(names)
     ]
     folders.append(result(tmp_path / "<u>", None, reason="<i>", verdict="<i>"))
     assert rank(*folders, output=tmp_path / "board.html").returncode == 0
@@ -351,7 +362,7 @@ def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     done = rank(good, elsewhere, fewer, output=tmp_path / "board.html")
     assert done.returncode == 2
     assert "scored on 3 versions of the references; score all again on one of them" in done.stderr
-    every = ", ".join(f"D{place:03d}_2020" for place in range(6))
+    every = ", ".join(f"D{index:03d}_2020" for index in range(6))
     assert "version 1: good" in done.stderr
     assert f"version 2, which differs in {every}: elsewhere" in done.stderr
     assert "version 3, which differs in D005_2020: fewer" in done.stderr
@@ -364,9 +375,89 @@ def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     assert "confusion.npz: not a whole" in rank(good, fewer, output=tmp_path / "board.html").stderr
 
 
-def test_a_terminal_without_accents_gets_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    done = rank(result(tmp_path / "forêt", 0.6), output=tmp_path / "board.html")
+def swap(one: Path, other: Path) -> None:
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+@pytest.mark.parametrize("platform", [(False, False), (True, False), (True, True)])
+def test_swapped_masks_are_another_version_of_the_references(
+    patches: Patches, tmp_path: Path, platform: tuple[bool, bool]
+) -> None:
+    write(tmp_path / "a", evaluate(patches.predictions, patches.references, jobs=1), platform[0])
+    swap(patches.reference("077413"), patches.reference("077414"))  # both in D015_2020
+    write(tmp_path / "b", evaluate(patches.predictions, patches.references, jobs=1), platform[1])
+    with pytest.raises(DataError) as caught:
+        rank_results(read_results([tmp_path / "a", tmp_path / "b"]))
+    assert "scored on 2 versions of the references" in str(caught.value)
+    assert "version 1: a" in str(caught.value)
+    assert "version 2, which differs in D015_2020: b" in str(caught.value)
+
+
+def test_other_patches_with_the_same_mask_are_another_version(patches: Patches, tmp_path: Path) -> None:
+    for kind in (patches.reference, patches.prediction):
+        kind("077414").write_bytes(kind("077413").read_bytes())
+    for name in ("077413", "077414"):
+        found = evaluate(patches.predictions, patches.references, ids=[name], jobs=1)
+        write(tmp_path / name, found)
+    with pytest.raises(DataError, match="version 2, which differs in D015_2020: 077414"):
+        rank_results(read_results([tmp_path / "077413", tmp_path / "077414"]))
+
+
+def test_masks_in_another_compression_are_the_same_version(patches: Patches, tmp_path: Path) -> None:
+    write(tmp_path / "a", evaluate(patches.predictions, patches.references, jobs=1))
+    for id, mask in patches.masks.items():
+        before = patches.reference(id).read_bytes()
+        Image.fromarray(mask).save(patches.reference(id), compression="packbits")
+        assert patches.reference(id).read_bytes() != before
+    write(tmp_path / "b", evaluate(patches.predictions, patches.references, jobs=1), per_domain=True)
+    assert len(rank_results(read_results([tmp_path / "a", tmp_path / "b"]))) == 2
+
+
+def without_checksums(folder: Path) -> Path:
+    """The result folder, with confusion.npz as older kits wrote it."""
+    arrays = dict(np.load(folder / "confusion.npz").items())
+    arrays.pop("reference_checksums", None)
+    np.savez(folder / "confusion.npz", **arrays)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "old", [("a",), ("a", "b"), ("a", "b", "c")], ids=lambda names: f"{len(names)} of 3 results"
+)
+def test_results_of_older_kits_are_compared_by_class_totals(tmp_path: Path, old: Sequence[str]) -> None:
+    folders = [write(tmp_path / name, evaluate_made_up(np.full(6, 0.5), ground=0)) for name in "abc"]
+    complete = render_board_text(make_board(read_results(folders)))
+    assert "checksums" not in complete
+    for name in old:
+        without_checksums(tmp_path / name)
+    text = render_board_text(make_board(read_results(folders)))
+    assert text.startswith(complete)
+    assert f"The confusion.npz of {', '.join(old)} holds no checksums of the references" in text
+    write(tmp_path / "elsewhere", evaluate_made_up(np.full(6, 0.4), ground=1))
+    with pytest.raises(DataError, match="scored on 2 versions of the references"):
+        rank_results(read_results([*folders, without_checksums(tmp_path / "elsewhere")]))
+
+
+def test_class_totals_alone_do_not_tell_which_version_it_was(tmp_path: Path) -> None:
+    found = evaluate_made_up(np.full(6, 0.5))
+    write(tmp_path / "a", found)
+    assert found.reference_checksums is not None
+    found.reference_checksums[2] += 1
+    write(tmp_path / "b", found)
+    without_checksums(write(tmp_path / "old", found))
+    with pytest.raises(DataError) as caught:
+        rank_results(read_results([tmp_path / name for name in ("a", "b", "old")]))
+    assert "version 1: a" in str(caught.value)
+    assert "version 2, which differs in D002_2020: b" in str(caught.value)
+    assert "without checksums, by class totals version 1 or 2: old" in str(caught.value)
+
+
+def test_a_terminal_without_accents_gets_the_table(tmp_path: Path) -> None:
+    command = [sys.executable, RANK, result(tmp_path / "forêt", 0.6), "--output", tmp_path / "board.html"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert r"for\xeat" in done.stdout
     assert "forêt" in (tmp_path / "board.html").read_text(encoding="utf-8")
@@ -463,7 +554,7 @@ def test_a_result_is_excluded_with_a_reason_that_everybody_sees(tmp_path: Path) 
     for wrong, sentence in (
         (
             ["--exclude", "nobody", "--because", "x"],
-            "--exclude: no result of the name nobody; there are cheat,",
+            "--exclude: no result is named nobody; there are cheat,",
         ),
         (["--exclude", "cheat"], "each --exclude NAME needs a --because TEXT"),
     ):
@@ -497,15 +588,15 @@ def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ran
         (None, "who.csv: cannot be read"),
         ("good,Ann", "who.csv: expected the first line result,participant"),
         ("result,participant\ngood\ngood,A\ngood,B", "(2 problems)"),
-        ('result,participant\ngood,"Ann\nother,Ann', "who.csv: is no csv file"),
+        ('result,participant\ngood,"Ann\nother,Ann', "who.csv: is not a csv file"),
         ('result,participant\ngood,"Ann\nother"', "line 2: expected the name of a result and a participant"),
         ("result,participant\ngood,Ann\nother,ann", "Ann and ann differ in capital letters only"),
         ("result,participant\ngood,Ann", "--participants: no line for other; expected one line for each"),
         (
             "result,participant\nelsewhere,Ann",
-            "--participants: no result of the name elsewhere; there are good",
+            "--participants: no result is named elsewhere; there are good",
         ),
-        (b"\xff\xfe", "who.csv: is no text in UTF-8"),
+        (b"\xff\xfe", "who.csv: is not text in UTF-8"),
     ],
 )
 def test_a_list_of_participants_that_is_wrong_is_refused(
@@ -563,9 +654,9 @@ def test_what_has_no_matrices_is_named(tmp_path: Path) -> None:
     (folders[1] / "confusion.npz").unlink()
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
-    assert "no confusion.npz with domains lies beside the scores.json of 1. Nor is it" in done.stdout
+    assert "there is no confusion.npz with domains beside the scores.json of 1." in done.stdout
     alone = rank(folders[0], output=tmp_path / "board.html")
-    assert "No tests of differences: they compare two results at least." in alone.stdout
+    assert "No tests of differences: they need at least two results." in alone.stdout
 
 
 @pytest.mark.parametrize(

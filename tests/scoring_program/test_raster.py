@@ -146,7 +146,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.touch(), "is empty; write it again"),
     "text": (lambda path: path.write_text("no raster at all"), "is not a TIFF file"),
     "png": (lambda path: Image.fromarray(LABELS).save(path, "PNG"), "is a PNG image; expected a TIFF"),
-    "numpy": (numpy_file, "is an array of numpy; expected a TIFF"),
+    "numpy": (numpy_file, "is a numpy array; expected a TIFF"),
     "git-lfs": (lambda path: path.write_text(LFS_POINTER), "is a git-lfs pointer"),
     "web page": (lambda path: path.write_text("<!doctype html>\n<title>404</title>"), "is a web page"),
     "small": (lambda path: write(path, LABELS[:256, :256]), "has size 256 x 256; expected 512 x 512"),
@@ -265,8 +265,8 @@ def shorten(path: Path, stored: bool) -> None:
         kinds = {3: "H", 4: "I"}
         if tag in (273, 279, 324, 325):
             size = struct.calcsize(f"<{count}{kinds[kind]}")
-            place = value if size > 4 else entry + 8
-            tags[tag] = struct.unpack_from(f"<{count}{kinds[kind]}", content, place)
+            offset = value if size > 4 else entry + 8
+            tags[tag] = struct.unpack_from(f"<{count}{kinds[kind]}", content, offset)
     offsets, sizes = tags.get(273) or tags[324], tags.get(279) or tags[325]
     offset, size = offsets[-1], sizes[-1]
     pixels = zlib.decompress(content[offset : offset + size])

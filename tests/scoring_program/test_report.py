@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sample_patches import Patches
 
 from flair_scoring import Evaluation, evaluate, mean_iou
 from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.outputs.ingestion_output import read_timing
 from flair_scoring.report.html import bar, render_page, table
 from flair_scoring.report.result import render_report, render_text
 
@@ -52,7 +55,9 @@ def test_the_report_needs_no_network_and_no_script(evaluation: Evaluation) -> No
 
 def test_rows_of_the_confusion_matrix_are_per_cent_of_the_reference(evaluation: Evaluation) -> None:
     text = Outline(render_report(evaluation, {})).text
-    start = text.index("Per cent of each reference class (row) by predicted class (column).")
+    start = text.index(
+        "Rows are reference classes, columns are predicted classes. A cell is per cent of its row."
+    )
     cells = [cell for cell in text[start:] if cell.isdigit()][: 13 * 13]
     matrix = evaluation.matrix
     expected = np.rint(100 * matrix / matrix.sum(axis=1, keepdims=True)).astype(int)
@@ -67,10 +72,11 @@ def test_the_most_frequent_confusions_are_told_in_words(evaluation: Evaluation) 
     share = matrix[10, 9] / matrix[10].sum()
     errors = matrix[10, 9] / (matrix.sum() - np.trace(matrix))
     text = Outline(render_report(changed, {})).text
-    told = [line for line in text if " was taken for " in line]
+    told = [line for line in text if " was predicted as " in line]
     assert len(told) == 5
     expected = (
-        f"{share:.1%} of agricultural land was taken for herbaceous vegetation: {errors:.1%} of all errors."
+        f"{share:.1%} of agricultural land was predicted as herbaceous vegetation: "
+        f"{errors:.1%} of all errors."
     )
     assert told[0] == expected
 
@@ -91,6 +97,19 @@ def test_latencies_are_drawn_with_the_limit_of_a_request(evaluation: Evaluation)
     assert "Latency" not in Outline(render_report(evaluation, TIMING)).text
 
 
+@pytest.mark.parametrize("key", ["sandbox", "cage"])
+def test_the_level_of_the_sandbox_is_read_under_its_earlier_key_too(
+    evaluation: Evaluation, tmp_path: Path, key: str
+) -> None:
+    """Kit 0.1.0 first called it `cage` in timing.json."""
+    (tmp_path / "timing.json").write_text(json.dumps(TIMING | {key: "full"}))
+    timing = read_timing(tmp_path)
+    assert timing["sandbox"] == "full"
+    text = Outline(render_report(evaluation, timing)).text
+    assert text[text.index("inference: sandbox") + 1 :][:1] == ["full"]
+    assert "inference: cage" not in text
+
+
 def test_strange_text_is_shown_and_not_run(evaluation: Evaluation) -> None:
     page = render_report(evaluation, TIMING | {"device": {"name": HOSTILE}, HOSTILE: 1})
     assert "<img" not in page
@@ -103,7 +122,7 @@ def test_absent_classes_are_named(evaluation: Evaluation) -> None:
     matrices[:, 8, :] = matrices[:, :, 8] = 0
     without = Evaluation(FLAIR_12, evaluation.ids, evaluation.domains, evaluation.areas, matrices)
     page = render_report(without, {})
-    assert "Neither in references nor predictions: vineyard." in page
+    assert "Neither in the references nor in the predictions: vineyard." in page
     assert "nan" not in page
     (line,) = [line for line in render_text(without).splitlines() if line.startswith("vineyard")]
     assert line.split()[1:] == ["-", "-", "-", "-", "0.00%"]

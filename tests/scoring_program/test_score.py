@@ -136,7 +136,7 @@ def test_shards_scored_apart_add_up(patches: Patches, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert read_scores(tmp_path / "merged") == read_scores(tmp_path / "whole")
     whole, merged = (np.load(tmp_path / name / "confusion.npz") for name in ("whole", "merged"))
-    for name in ("ids", "domains", "areas", "matrices"):
+    for name in ("ids", "domains", "areas", "matrices", "reference_checksums"):
         np.testing.assert_array_equal(merged[name], whole[name])
     assert "note: Files that were scored apart and put together: 2." in done.stderr
 
@@ -335,13 +335,13 @@ def test_a_reader_that_has_left_is_no_error(patches: Patches) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_runs_from_a_bare_copy_without_torch(patches: Patches, tmp_path: Path) -> None:
+def test_runs_from_a_bare_copy_without_torch_and_pandas(patches: Patches, tmp_path: Path) -> None:
     program = tmp_path / "elsewhere"
     copy_folder(PROGRAM, program)
     check = tmp_path / "check.py"
     check.write_text(
         "import pathlib, runpy, sys\n"
-        "sys.modules['torch'] = None  # any import of it fails\n"
+        "sys.modules['torch'] = sys.modules['pandas'] = None  # any import of them fails\n"
         f"sys.path[0] = {str(program)!r}\n"
         f"sys.argv = ['score.py', {str(patches.predictions)!r}, {str(patches.references)!r}]\n"
         "try:\n"
@@ -394,6 +394,7 @@ def run_on_platform(app: Path) -> subprocess.CompletedProcess[str]:
 def test_the_platform_gets_all_columns_and_no_matrix_of_a_patch(platform: Path) -> None:
     (platform / "input/res/predictions/PRED_000000.tif").write_text("planted; the manifest does not name it")
     (platform / "input/res/model.py").write_text("copied from the submission")
+    (platform / "program/pandas.py").write_text("raise SystemExit('pandas is imported')")
     done = run_on_platform(platform)
     assert done.returncode == 0, done.stderr
     assert list(read_scores(platform / "output")) == COLUMNS
@@ -401,7 +402,8 @@ def test_the_platform_gets_all_columns_and_no_matrix_of_a_patch(platform: Path) 
     matrices = np.load(platform / "output/confusion.npz")
     assert list(matrices["domains"]) == ["D015_2020", "D022_2021", "D061_2020"]
     assert matrices["matrices"].shape == (3, 13, 13)
-    assert set(matrices) == {"domains", "matrices", *stamp()}
+    assert matrices["reference_checksums"].shape == (3,)
+    assert set(matrices) == {"domains", "matrices", "reference_checksums", *stamp()}
     report = (platform / "output/detailed_results.html").read_text()
     assert not any(id in report for id in PLACES)
 

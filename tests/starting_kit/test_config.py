@@ -152,9 +152,9 @@ def test_unknown_configurations_and_other_files_are_refused(tmp_path):
         ("epochs: 3\n".encode("utf-16-le"), "not valid YAML (unacceptable character"),
         (
             b"epochs: 3\nseed: 1\n'epochs': 4\n",
-            "line 3: the key 'epochs' is there a second time, after",
+            "line 3: the key 'epochs' occurs a second time, after",
         ),
-        (b"a: {b: 1,\n b: 2}\n", "line 2: the key 'b' is there a second time, after line 1"),
+        (b"a: {b: 1,\n b: 2}\n", "line 2: the key 'b' occurs a second time, after line 1"),
         (b"a: &a {b: 1, c: 2}\nd: {<<: [" + b"*a, " * 25_000 + b"]}\n", "more than 100000 values"),
     ):
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Cheating, threat 7: keeps answers where they would stay: files, their marks, kernel memory."""
+"""Cheating, threat 7: keeps answers for a later run: in files, in marks of files, in memory of the kernel."""
 
 import ctypes
 import os

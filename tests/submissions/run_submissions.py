@@ -66,7 +66,10 @@ def run_entry(entry: Entry, data: Path, device: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory(prefix="flair2-test-") as folder:
         try:
             done, timing = observe(entry, data, Path(folder), device)
-        except (AssertionError, subprocess.TimeoutExpired) as error:  # something is left, or does not end
+        except (
+            AssertionError,
+            subprocess.TimeoutExpired,
+        ) as error:  # something is left behind, or does not end
             return "UNEXPECTED", repr(error)
     last = (done.stderr.strip().splitlines() or [""])[-1]
     return judge(entry, read_kind(entry), done), f"exit {done.returncode}: {timing.get('reason', last)}"

@@ -35,11 +35,10 @@ _MAX_DIRECTORY = 256 << 20  # bytes of the list of files: a million of them, wit
 
 
 def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list[str], list[str], list[str]]:
-    """Problems of the bundle at `path`, notes on what an upload needs beside, and remarks on its data.
+    """Problems of the bundle at `path`, notes on what an upload needs as well, and remarks on its data.
 
-    Without problems and notes it is ready.
-
-    `now` is in UTC without a time zone, by default the present. Raises DataError if there is no zip.
+    A bundle without problems and notes is ready for the platform. `now` is a time in UTC without a time zone,
+    by default the present. Raises DataError if the file is no zip.
     """
     found = Findings()
     try:

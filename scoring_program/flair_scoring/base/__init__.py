@@ -1,4 +1,4 @@
-"""What every program of the kit needs beside its task: errors, files, settings, messages, signals, origin.
+"""What every program of the kit needs whatever its task: errors, files, settings, processes, origin.
 
-It imports nothing else of the kit. Everything may import it.
+It imports no other package of the kit. Every package may import it.
 """

@@ -8,16 +8,16 @@ from typing import Any
 
 from flair_scoring.base.files import read_file
 
-MAX_DEPTH = 32  # of lists and objects in each other; deeper ones cannot be printed everywhere
+MAX_DEPTH = 32  # levels of lists and objects in each other; Python cannot print arbitrarily many
 
 
 def read_json(path: Path, most: int) -> Any:
-    """The value in a file of at most `most` bytes; OSError as `read_file`, ValueError as `parse_json`."""
+    """The value in a file of at most `most` bytes. Raises what `read_file` and `parse_json` raise."""
     return parse_json(read_file(path, most))
 
 
 def parse_json(content: bytes) -> Any:
-    """The value of a JSON text; ValueError for what is no JSON, or deeper than 32 levels."""
+    """The value of a JSON text; ValueError if the text is no JSON or has more than 32 levels."""
     try:
         value = json.loads(content)
     except RecursionError:

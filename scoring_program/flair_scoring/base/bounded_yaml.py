@@ -1,9 +1,9 @@
-"""YAML that is looked through before anything is built from it.
+"""YAML that is checked before values are built from it.
 
 A few hundred bytes of YAML can stand for gigabytes: an alias repeats a value, a merge key copies a mapping,
 and both can be nested. A tag makes the parser convert a text into a number or a date, and some conversions
-fail in unexpected ways. So the text is first read as a series of events, which takes little memory. Values
-are built from it only if nothing in it is refused.
+fail in unexpected ways. The text is therefore first read as a series of events, which takes little memory.
+Values are built only if no event is refused.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
-MAX_DEPTH = 32  # of collections in collections, with every alias replaced by what it stands for
-MAX_VALUES = 100_000  # keys count, too; also with every alias replaced
-STRANGERS_VALUES = 2_000  # PyYAML takes a millisecond for ten of them
+# Both limits hold for the text with every alias replaced by what it repeats
+MAX_DEPTH = 32  # levels of collections in collections
+MAX_VALUES = 100_000  # values, keys included
+STRANGERS_VALUES = 2_000  # PyYAML takes a millisecond for ten values
 _MERGE = "<<"
 _KINDS = {"tag:yaml.org,2002:timestamp": "date", "tag:yaml.org,2002:float": "number"}
 _RESOLVER = yaml.SafeLoader("")  # tells a number from a text
@@ -34,22 +35,23 @@ class _Open:
     is_mapping: bool
     values_before: int
     children: int = 0
-    depth: int = 1  # of itself and what it holds so far
-    keys: dict[tuple[str, str], int] = field(default_factory=dict)  # type and text, and the line
+    depth: int = 1  # levels of the collection and what it holds so far
+    keys: dict[tuple[str, str], int] = field(default_factory=dict)  # (type, text) -> line
 
 
 def parse_strangers_yaml(content: bytes | str) -> Any:
-    """The value of a YAML text that holds no alias, merge key or tag; ValueError says what is wrong where.
+    """The value of a YAML text without aliases, merge keys and tags; an empty text gives None.
 
-    At most 2,000 values, 32 deep. Bytes must be UTF-8. The caller bounds their number. An empty text is None.
+    Bytes must be UTF-8; the caller limits their number. Raises ValueError, which says what is wrong and in
+    which line, also for more than 2,000 values or 32 levels.
     """
     return _parse(content, _refuse_constructs, STRANGERS_VALUES)
 
 
 def check_size(text: str) -> None:
-    """ValueError for a YAML text with over 100,000 values, or one over 32 deep, or a key that is there twice.
+    """ValueError if a YAML text has more than 100,000 values, more than 32 levels, or a key twice.
 
-    Every alias counts as what it stands for. Raises yaml.YAMLError for a text that is no YAML.
+    Every alias counts as what it repeats. Raises yaml.YAMLError if the text is no YAML.
     """
     _look_through(text, lambda event: None, MAX_VALUES)
 
@@ -72,7 +74,7 @@ def _parse(content: bytes | str, refuse: Callable[[yaml.NodeEvent], None], most:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, but it says in our words which value cannot be read, and in which line."""
+    """PyYAML's loader with messages of ours: they say which value cannot be read, and in which line."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -88,7 +90,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def refuse_tag(self, node: yaml.Node) -> Any:
-        """For tags that stand for nothing in plain YAML."""
+        """Called for tags that have no meaning in plain YAML."""
         if node.tag == "tag:yaml.org,2002:value":
             raise _problem("the value '=' has a special meaning in YAML; put it in quotes", node)
         raise _problem(f"the tag {node.tag[:60]!r} is not known; leave it out", node)
@@ -98,7 +100,7 @@ _Loader.add_constructor(None, _Loader.refuse_tag)  # for all tags without a cons
 
 
 def build_values(text: str) -> Any:
-    """The value of a YAML text that was looked through; raises yaml.YAMLError."""
+    """The value of a YAML text that `check_size` has accepted; yaml.YAMLError if it has none."""
     return yaml.load(text, _Loader)
 
 
@@ -114,7 +116,7 @@ class _Refusal(ValueError):
 
 
 def _refuse_constructs(event: yaml.NodeEvent) -> None:
-    """Refuse what a stranger's file may not hold."""
+    """Refuse aliases, tags and merge keys, which a stranger's file may not hold."""
     if isinstance(event, yaml.AliasEvent):
         raise _Refusal(event, f"alias '*{event.anchor:.60}', which is not allowed; write the value out")
     if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
@@ -124,7 +126,7 @@ def _refuse_constructs(event: yaml.NodeEvent) -> None:
 
 
 def _look_through(text: str, refuse: Callable[[yaml.NodeEvent], None], most: int) -> None:
-    """Raises _Refusal for what is not allowed; passes on what PyYAML raises for a text that is no YAML."""
+    """_Refusal if `refuse` or a limit refuses something in the text; PyYAML's errors if it is no YAML."""
     pending: list[_Open] = []
     anchors: dict[str, tuple[int, int]] = {}  # values and depth of what each anchor names
     documents = values = 0
@@ -178,7 +180,7 @@ def _count_child(pending: list[_Open], event: yaml.NodeEvent) -> None:
     if parent.is_mapping and parent.children % 2 == 0 and isinstance(event, yaml.ScalarEvent):
         key = event.tag or _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit), event.value
         if key in parent.keys and event.value != _MERGE:
-            told = f"the key {event.value[:60]!r} is there a second time, after line {parent.keys[key]}"
+            told = f"the key {event.value[:60]!r} occurs a second time, after line {parent.keys[key]}"
             raise _Refusal(event, f"{told}; keep one of them")
         parent.keys[key] = event.start_mark.line + 1 if event.start_mark else 0
     parent.children += 1

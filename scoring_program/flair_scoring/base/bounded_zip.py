@@ -21,14 +21,14 @@ _Result = TypeVar("_Result")
 
 
 class ZipError(ValueError):
-    """The file is damaged, exotic or too large to be listed; the message is a clause without the path."""
+    """The file is damaged, of an unusual kind, or its list is too long. The message leaves out the path."""
 
 
 @contextmanager
 def open_zip(source: Path | bytes, most: int = MAX_DIRECTORY) -> Iterator[zipfile.ZipFile]:
-    """The zip file at a path, or in memory, with the list of its entries read: at most `most` bytes.
+    """The zip file at a path, or in memory. Its list of entries is read and may have `most` bytes.
 
-    Raises ZipError, also for a longer list, and OSError if the system cannot read the file.
+    Raises ZipError if the file is damaged or the list is longer, OSError if the system cannot read the file.
     """
     raw = io.BytesIO(source) if isinstance(source, bytes) else io.FileIO(source)
     with _BoundedFile(raw, most) as file, _translated(zipfile.ZipFile, file) as archive:
@@ -36,7 +36,7 @@ def open_zip(source: Path | bytes, most: int = MAX_DIRECTORY) -> Iterator[zipfil
 
 
 def read_entry(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo, most: int) -> bytes:
-    """The content of an entry, at most `most` bytes; ZipError for a larger one, else as `read_pieces`."""
+    """The content of an entry; ZipError if it has more than `most` bytes, and where `read_pieces` raises."""
     content = read_start(read_pieces(archive, entry), most + 1)
     if len(content) > most:
         name = entry if isinstance(entry, str) else entry.filename
@@ -45,7 +45,7 @@ def read_entry(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo, most: int
 
 
 def read_pieces(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo) -> Iterator[bytes]:
-    """The content of an entry in pieces of at most 1 MiB; raises ZipError and OSError as `open_zip`."""
+    """The content of an entry in pieces of at most 1 MiB. Raises ZipError if the entry is damaged."""
     info = _translated(archive.getinfo, entry) if isinstance(entry, str) else entry
     if refusal := entry_problem(info):
         raise ZipError(f"{info.filename!r} {refusal}")
@@ -55,9 +55,9 @@ def read_pieces(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo) -> Itera
 
 
 def entry_problem(info: zipfile.ZipInfo) -> str | None:
-    """Why an entry is not unpacked, if so: it is encrypted, or packed by another method than deflate.
+    """The reason not to unpack an entry, None if there is none: encryption, or another method than deflate.
 
-    zipfile gives the others as much memory as they ask for: 45 bytes of bzip2 can stand for 46 MB.
+    zipfile gives other methods as much memory as they ask for: 45 bytes of bzip2 can stand for 46 MB.
     """
     if info.flag_bits & 1:
         return "is encrypted"
@@ -68,7 +68,7 @@ def entry_problem(info: zipfile.ZipInfo) -> str | None:
 
 
 def read_start(pieces: Iterator[bytes], size: int) -> bytes:
-    """The first `size` bytes of a content in pieces, or all of it if it is shorter."""
+    """The first `size` bytes of a content that comes in pieces, or all of it if it is shorter."""
     taken, length = [], 0
     for piece in pieces:
         taken.append(piece)
@@ -101,16 +101,16 @@ def _translated(function: Callable[..., _Result], *arguments: Any) -> _Result:
     except ZipError:
         raise
     except OSError as error:
-        # bz2 raises it without a number for damage; a place before the start of the file is invalid
+        # Without a number: bz2 found damage. EINVAL: an offset lies before the start of the file
         if error.errno not in (None, errno.EINVAL):
             raise
-        reason = "it is damaged" if error.errno is None else "it points to a place outside of itself"
+        reason = "it is damaged" if error.errno is None else "it points outside itself"
     except zipfile.BadZipFile as error:
         reason = str(error)
     except (EOFError, struct.error):
         reason = "it ends too early"
     except UnicodeDecodeError:
         reason = "a file name in it is no text"
-    except Exception:  # of zlib, and of places and lengths that are no possible numbers
+    except Exception:  # raised by zlib, and for offsets and lengths that no file can have
         reason = "it is damaged"
     raise ZipError(f"not a readable zip file ({reason})")

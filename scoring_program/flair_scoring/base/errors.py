@@ -16,7 +16,7 @@ _LONGEST = 1500  # characters of one problem in a list
 
 
 class FlairError(Exception):
-    """A problem that the user can solve; the message says where, what, what was expected, what to do."""
+    """A problem that the user can solve: the message says where, what, what was expected and what to do."""
 
     exit_code = 1
 
@@ -52,9 +52,9 @@ class TimeLimitError(FlairError):
 
 
 def list_problems(title: str, problems: Sequence[str], shown: int = 20) -> str:
-    """One message for a batch of problems: the title with their number, then the first `shown` of them.
+    """One message for many problems: the title with their number, then the first `shown` of them.
 
-    A problem of more than 1,500 characters is cut: names in a stranger's zip can have 65,535.
+    A problem is cut after 1,500 characters: a name in a stranger's zip can have 65,535.
     """
     lines = [f"{title} ({len(problems)} problem{'s' if len(problems) != 1 else ''}):"]
     lines += [f"  - {_cut(problem)}" for problem in problems[:shown]]
@@ -74,11 +74,11 @@ def _cut(problem: str) -> str:
 
 
 def run_command(main: Callable[[], None]) -> NoReturn:
-    """Run a command's `main`: a FlairError ends in one message on stderr and its exit code, no traceback.
+    """Run a command's `main`. A FlairError ends it with one message on stderr and the error's exit code.
 
-    Ctrl-C exits with 130 and SIGTERM with 143, after `finally` blocks have cleaned up. What the machine
-    refuses where nobody foresaw it (OSError, MemoryError) exits with 2. Any other exception is our bug: it
-    keeps its traceback and exits with 1.
+    Ctrl-C exits with 130 and SIGTERM with 143, after `finally` blocks have cleaned up. An OSError or
+    MemoryError that no code has handled exits with 2. Any other exception is our bug: it keeps its traceback
+    and exits with 1.
     """
 
     def terminate(signum: int, frame: FrameType | None) -> None:
@@ -89,7 +89,7 @@ def run_command(main: Callable[[], None]) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
-        sys.stdout.flush()  # here, where it can still be told that it failed
+        sys.stdout.flush()  # here, where a failure can still be reported
     except FlairError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -99,10 +99,10 @@ def run_command(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:  # the reader of our stdout (head, less) has left
         _exit_unflushed(0)
     except OSError as error:
-        place = "" if error.filename is None else f"{error.filename}: "
+        path = "" if error.filename is None else f"{error.filename}: "
         reason = error.strerror or error
-        problem = printable(f"{place}{reason}")
-        print(f"error: {problem}; check the path, its permissions and the room left", file=sys.stderr)
+        problem = printable(f"{path}{reason}")
+        print(f"error: {problem}; check the path, its permissions and the free space", file=sys.stderr)
         _exit_unflushed(2)
     except MemoryError:
         print("error: memory ran out; close other programs, or take a machine with more", file=sys.stderr)
@@ -111,6 +111,6 @@ def run_command(main: Callable[[], None]) -> NoReturn:
 
 
 def _exit_unflushed(code: int) -> NoReturn:
-    """End without what could not be written: Python would try it again, and change the exit code."""
+    """Exit and drop what could not be written: Python would try to write it again and change the code."""
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, or read within a bound, and folders that must be there."""
+"""Files that are written whole or not at all, files that are read up to a limit, and folders."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from flair_scoring.base.errors import UsageError
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name beside `path`, then rename; folders that are missing are made.
+    """Write a file whole or not at all: under a temporary name beside `path`, which is then renamed.
 
-    Raises UsageError if that fails or `path` is a folder or a device; then nothing but such folders is left.
+    Missing folders are made. Raises UsageError if something fails, or if `path` is a folder or a device; then
+    nothing is left of the file.
     """
     partial = path.parent / f".{path.name}.partial"
     try:
-        if path.exists() and not path.is_file():  # renaming would put a file in the place of a device
+        if path.exists() and not path.is_file():  # renaming would replace a device by a file
             raise UsageError(f"{path}: is a folder or a device; expected the name of a file to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -47,7 +48,7 @@ def remove_files(paths: Iterable[Path]) -> None:
 
 
 def write_all(descriptor: int, content: memoryview, offset: int) -> None:
-    """Write all of it at `offset` bytes; one call of the system may write less. May raise OSError."""
+    """Write all of `content` at byte `offset`, in several system calls if needed. May raise OSError."""
     while content:
         written = os.pwrite(descriptor, content, offset)
         content, offset = content[written:], offset + written
@@ -56,7 +57,8 @@ def write_all(descriptor: int, content: memoryview, offset: int) -> None:
 def read_file(path: Path, most: int) -> bytes:
     """The content of a file of at most `most` bytes.
 
-    Raises OSError, whose strerror tells the reason, also for a larger file, a folder, a pipe or a device.
+    Raises OSError for a larger file, a folder, a pipe or a device, and if reading fails. Its strerror is the
+    reason.
     """
     with open(path, "rb", opener=_open_without_waiting) as file:
         found = os.fstat(file.fileno())
@@ -68,12 +70,12 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """A pipe would block until somebody writes to it."""
+    """Open a file. Opening a pipe would otherwise wait until somebody writes to it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it if they are missing; UsageError when it takes no files."""
+    """Make `folder` and those above it if they are missing; UsageError if no file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -84,7 +86,7 @@ def make_folder(folder: Path) -> None:
 
 
 def require_folder(folder: Path, expected: str) -> None:
-    """Raises UsageError unless `folder` is one; `expected` says what it should hold."""
+    """UsageError unless `folder` is a folder; `expected` says what it should hold."""
     if not folder.is_dir():
         found = "is a file, not a folder" if folder.exists() else "no such folder"
         raise UsageError(f"{folder}: {found}; expected one with {expected}")

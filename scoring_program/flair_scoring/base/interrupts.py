@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait, where stopping half-way would leave something behind."""
+"""Ctrl-C and SIGTERM are delayed where stopping half-way would leave something behind."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM take effect when the block has ended; other threads than the main one get neither.
+    """SIGINT and SIGTERM that arrive in the block take effect at its end.
 
-    A mask would not do: it holds for one thread, and Python runs its handlers for what any thread received.
+    In other threads than the main one this does nothing, for Python handles signals in the main thread. A
+    signal mask would not suffice: it covers one thread, and the system may deliver the signal to another.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

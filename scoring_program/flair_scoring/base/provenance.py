@@ -1,4 +1,4 @@
-"""Who wrote an artefact: the schema, kit version and commit that every file of the kit carries."""
+"""The origin of an artefact: the schema, kit version and commit that each file of the kit records."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def commit() -> str:
 
 
 def stamp(nomenclature: str = "flair-12") -> dict[str, Any]:
-    """Fields that begin every artefact: schema, kit version, commit, nomenclature."""
+    """The first fields of every artefact: schema, kit version, commit, nomenclature."""
     return {"schema": SCHEMA, "kit_version": KIT_VERSION, "commit": commit(), "nomenclature": nomenclature}
 
 
 def check_stamp(fields: Mapping[str, Any], path: Path) -> None:
-    """Refuse an artefact of another schema; raises DataError with the file and both schemas."""
+    """DataError, which names the file and both schemas, if an artefact has another schema than ours."""
     found = fields.get("schema")
     if found != SCHEMA:
         raise DataError(

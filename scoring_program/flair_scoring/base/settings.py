@@ -1,4 +1,4 @@
-"""YAML that the user of this kit writes: configurations, limits, the description of a competition."""
+"""YAML that users of this kit write: configurations, limits, the description of a competition."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from flair_scoring.base.bounded_yaml import build_values, check_size
 
 
 def parse_settings(content: str | bytes) -> Any:
-    """The value of a YAML text; bytes are UTF-8, or UTF-16 that begins with its mark.
+    """The value of a YAML text. Bytes are UTF-8, or UTF-16 with a byte order mark.
 
-    ValueError says in one line why there is none: the encoding, the syntax, a key that is there twice, or
-    more values than `check_size` allows.
+    Raises ValueError with the reason in one line: the encoding, the syntax, a key that occurs twice, or more
+    values than `check_size` allows.
     """
     text = _decode(content) if isinstance(content, bytes) else content
     try:
@@ -32,7 +32,7 @@ def parse_settings(content: str | bytes) -> Any:
 
 
 def similar_key(key: object, known: Iterable[str]) -> str | None:
-    """The known key that `key` resembles, and was probably meant; None if it resembles none."""
+    """The known key that `key` was probably meant to be; None if it resembles none of them."""
     plain = str(key).lower().replace("-", "_")
     return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.7)), None)
 

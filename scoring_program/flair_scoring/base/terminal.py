@@ -1,4 +1,4 @@
-"""Texts of strangers on a terminal: without the characters that move its cursor or change its colours."""
+"""Texts of strangers made safe for a terminal: no character moves its cursor or changes its colours."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import unicodedata
 
 
 def printable(text: str) -> str:
-    """The text with line ends as they are, and every other control character as its escape: ESC as \\x1b."""
+    """The text with every control character but line ends replaced by its escape, as ESC by \\x1b."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
 def one_line(text: str) -> str:
-    """The text with every control character as its escape, line ends too.
+    """The text with every control character replaced by its escape, line ends too.
 
-    So are marks that turn the direction of writing, and halves of characters that no encoding has.
+    Marks that turn the direction of writing are replaced as well, and surrogates, which cannot be encoded.
     """
     if text.isprintable():
         return text

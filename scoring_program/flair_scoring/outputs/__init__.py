@@ -1,4 +1,4 @@
-"""The files of a scored submission: confusion.npz, manifest.json, and what ingestion hands over.
+"""The files of a scored submission: confusion.npz, scores.json, manifest.json, and what ingestion hands over.
 
-Imports the metrics and flair_scoring.base. Ranking, pages, ingestion and bundle/ may import it.
+It imports the evaluation and flair_scoring.base. Ranking, report, ingestion and bundle/ may import it.
 """

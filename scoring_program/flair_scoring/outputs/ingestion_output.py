@@ -15,18 +15,19 @@ from flair_scoring.base.terminal import one_line
 from flair_scoring.outputs.manifest import verify_manifest
 
 TIMING = "timing.json"
-_RECORD_BYTES = 1 << 16  # of what the platform's worker writes
-_TIMING_BYTES = 16 << 20  # about 20 for each request
-_MOST = 1e12  # of any number, in its unit
-_MAX_TEXT = 4000  # characters of the reason that are shown
+_RECORD_BYTES = 1 << 16  # the most that the record of the platform's worker may have
+_TIMING_BYTES = 16 << 20  # the most that timing.json may have: about 20 for each request
+_MOST = 1e12  # the highest value of a number in timing.json, in its unit
+_MAX_TEXT = 4000  # characters of the verdict and of the reason that are kept
+_EARLIER_KEYS = {"cage": "sandbox"}  # what kit 0.1.0 first called a key of timing.json -> its name now
 _NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds", "requests")
 
 
 @dataclass(frozen=True)
 class IngestionOutput:
-    """Where the predictions are (a folder, or their paths), and timing.json: parsed, and its path.
+    """Where the predictions are (a folder, or a list of paths), the content of timing.json, and its path.
 
-    `timing` is empty and `timing_file` None for predictions that were made without ingestion.
+    For predictions that were made without ingestion `timing` is empty and `timing_file` is None.
     """
 
     predictions: Path | list[str]
@@ -48,10 +49,10 @@ def open_output(folder: Path) -> IngestionOutput:
 
 
 def open_platform_output(folder: Path, key: bytes) -> IngestionOutput:
-    """The output of ingestion as the platform's worker hands it over: only what a signed manifest names.
+    """The output of ingestion on the platform: only the files that a signed manifest names.
 
-    A file in the submission, a program of its own or a failed ingestion lead to no score: PredictionError or
-    TimeLimitError with the reason.
+    Files that a submission has put there do not count. Raises PredictionError or TimeLimitError with the
+    reason if ingestion failed, or if the submission ran in a container of its own.
     """
     _require_success(folder, key)
     files, timing = read_signed_timing(folder, key)
@@ -61,9 +62,10 @@ def open_platform_output(folder: Path, key: bytes) -> IngestionOutput:
 
 
 def read_signed_timing(folder: Path, key: bytes) -> tuple[list[str], dict[str, Any]]:
-    """The names of a manifest that is signed with `key`, and timing.json, which must be among them.
+    """The file names in a manifest that is signed with `key`, and the content of timing.json.
 
-    Raises PredictionError with the reason if ingestion did not write them so.
+    Raises PredictionError with the reason if the manifest is not as ingestion wrote it, or if it does not
+    name timing.json.
     """
     files = verify_manifest(folder, key)["files"]
     if TIMING not in files:
@@ -72,9 +74,11 @@ def read_signed_timing(folder: Path, key: bytes) -> tuple[list[str], dict[str, A
 
 
 def read_timing(folder: Path) -> dict[str, Any]:
-    """timing.json of `folder`; PredictionError if it is missing or damaged, DataError for another schema.
+    """The content of timing.json in `folder`; its verdict and reason are safe to print on a terminal.
 
-    Verdict and reason can be printed on a terminal.
+    Keys that an earlier version named otherwise have the names of this version.
+
+    Raises PredictionError if the file is missing or damaged, DataError if it has another schema.
     """
     path = folder / TIMING
     try:
@@ -101,11 +105,13 @@ def read_timing(folder: Path) -> dict[str, Any]:
             raise PredictionError(f"{path}: {name} must be a text or null; run ingestion again")
         if timing.get(name):
             timing[name] = one_line(timing[name][:_MAX_TEXT])
+    for earlier in _EARLIER_KEYS.keys() & timing.keys():
+        timing[_EARLIER_KEYS[earlier]] = timing.pop(earlier)
     return timing
 
 
 def _is_amount(value: Any) -> bool:
-    """Whether a value is a number from 0 that no sum or product takes out of a float's range."""
+    """Whether a value is a number from 0 to `_MOST`, so that sums and products of it stay finite."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
 
 
@@ -119,7 +125,7 @@ def _require_within_limit(timing: dict[str, Any]) -> None:
 
 
 def _require_success(folder: Path, key: bytes) -> None:
-    """The worker's own record must say that ingestion ended with 0 and that nothing else ran."""
+    """Check the worker's own record: ingestion must have ended with exit code 0, and nothing else run."""
     path = folder / "metadata"
     try:
         record = parse_strangers_yaml(read_file(path, _RECORD_BYTES))
@@ -136,7 +142,7 @@ def _require_success(folder: Path, key: bytes) -> None:
     if code != 0 or isinstance(code, bool):
         try:
             _, timing = read_signed_timing(folder, key)
-        except (PredictionError, DataError):  # ingestion that cannot start leaves what others have put there
+        except (PredictionError, DataError):  # ingestion did not start: these are others' files
             timing = {"verdict": "within_limit"}
         _require_within_limit(timing)
         raise PredictionError(f"ingestion ended with exit code {code!r:.60}; its log says why")

@@ -1,7 +1,7 @@
-"""manifest.json: what ingestion wrote, and a signature that only the organizer's programs can make.
+"""manifest.json: the files that ingestion wrote, with a signature that only the organizer can make.
 
-A submission can put any file where scoring will look. On the platform scoring therefore opens only files that
-the manifest names, unchanged, and only if it is signed with the key that both programs carry.
+A submission can put any file where scoring will look. On the platform scoring therefore opens a file only if
+the manifest names it, if it is unchanged, and if the manifest is signed with the key that both programs hold.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flair_scoring.base.files import write_file
 from flair_scoring.base.provenance import SCHEMA, stamp
 
 NAME = "manifest.json"
-_MAX_BYTES = 32 << 20  # about 100 for each file
+_MAX_BYTES = 32 << 20  # the most that a manifest may have: about 100 for each file
 
 
 def write_manifest(folder: Path, key: bytes | None) -> None:
@@ -36,10 +36,10 @@ def write_manifest(folder: Path, key: bytes | None) -> None:
 
 
 def verify_manifest(folder: Path, key: bytes | None) -> dict[str, Any]:
-    """The manifest of `folder`, once every file that it names is there and unchanged.
+    """The manifest of `folder`; PredictionError unless every file that it names is there and unchanged.
 
-    With a key, it must be signed with that key; without one, a signature is not looked at. Further files are
-    left alone, but links are refused. Raises PredictionError with the reason.
+    The manifest must be signed with `key`; without a key the signature is not checked. Files that the
+    manifest does not name are ignored, but links are refused.
     """
     manifest = _read(folder / NAME)
     if key is not None:
@@ -85,7 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _problem(folder: Path, name: str, digest: str) -> str | None:
-    """What is wrong with a file that the manifest names, if anything."""
+    """What is wrong with a file that the manifest names; None if nothing is."""
     parts = PurePosixPath(name).parts
     if not parts or parts[0] == "/" or ".." in parts:
         return f"{name} is outside the folder"
@@ -104,7 +104,7 @@ def _digest(path: Path) -> str:
 
 
 def _sign(manifest: dict[str, Any], key: bytes) -> str:
-    """HMAC-SHA256, hex, of everything but the signature, as JSON with sorted keys and no spaces."""
+    """The HMAC-SHA256, in hex, of all fields but the signature, as JSON with sorted keys and no spaces."""
     if not key.strip():
         raise UsageError("the signing key is empty; build the bundle again")
     signed = {name: value for name, value in manifest.items() if name != "signature"}

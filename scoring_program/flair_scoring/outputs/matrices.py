@@ -1,4 +1,4 @@
-"""confusion.npz, the confusion matrices of an evaluation as a file, and its shards put together again."""
+"""confusion.npz: the confusion matrices of an evaluation in a file, and several such files added up."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ from flair_scoring.raster import PATCH_SIZE
 
 NAME = "confusion.npz"
 _TEXTS = ("ids", "domains", "areas", "notes")
+_CHECKSUMS = "reference_checksums"
 _MAX_BYTES = 128 << 20  # packed or not; all of FLAIR, 77,762 patches, takes 113 MB with the most classes
 _MAX_ARRAYS = 32
-_MAX_DOMAINS = 500  # France has 96 departments; the test of differences takes 0.5 MB for each
+_MAX_DOMAINS = 500  # France has 96 departments; the permutation tests take 0.5 MB for each domain
 _MAX_COUNT = 1 << 40  # pixels in one cell; France has 1.4 * 10^13 at 20 cm
 
 
 def encode_matrices(evaluation: Evaluation, per_domain: bool = False) -> bytes:
-    """npz with `ids`, `domains`, `areas`, `matrices` uint32 (N, K+1, K+1), one per patch, `notes`, the stamp.
+    """The content of confusion.npz.
 
-    With `per_domain` only `domains`, `matrices` int64 (D, K+1, K+1) and the stamp: the rows of a patch's
-    matrix would tell participants how many pixels of each class its hidden mask has.
+    The arrays are `ids`, `domains`, `areas` and `notes`, `matrices` uint32 (N, K+1, K+1), one for each patch,
+    and the fields of the stamp. With `per_domain` they are only `domains`, `matrices` int64 (D, K+1, K+1) and
+    the stamp, for the matrix of a patch would tell participants how many pixels of each class its hidden mask
+    has. In both cases `reference_checksums` are added, uint32 (N,) or (D,), if the evaluation has them.
     """
+    checksums = evaluation.reference_checksums
     if per_domain:
         domains = evaluation.domain_matrices
         arrays: dict[str, Any] = {
@@ -44,6 +48,9 @@ def encode_matrices(evaluation: Evaluation, per_domain: bool = False) -> bytes:
     else:
         arrays = {name: np.array(getattr(evaluation, name), dtype=str) for name in _TEXTS}
         arrays["matrices"] = evaluation.matrices
+    if checksums is not None:
+        of_domains = list(evaluation.domain_checksums.values())
+        arrays[_CHECKSUMS] = np.array(of_domains, np.uint32) if per_domain else checksums
     buffer = io.BytesIO()
     arrays |= {name: np.array(value) for name, value in stamp(evaluation.nomenclature.name).items()}
     np.savez_compressed(buffer, **arrays)
@@ -58,11 +65,16 @@ def read_matrices(path: Path) -> Evaluation:
     return _make_evaluation(arrays, path)
 
 
-def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
-    """Sum over each domain, int64 (K+1, K+1) by domain, of either kind of file; DataError for any other."""
+def read_domain_matrices(path: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The matrices, int64 (K+1, K+1), and the checksums of the references, both by domain.
+
+    `path` may be of either kind that `encode_matrices` writes. Files of older versions of the kit have no
+    checksums: the second result is empty. Raises DataError for any other file.
+    """
     arrays = _read(path)
     if "ids" in arrays:
-        return _make_evaluation(arrays, path).domain_matrices
+        evaluation = _make_evaluation(arrays, path)
+        return evaluation.domain_matrices, evaluation.domain_checksums
     domains, matrices = arrays.get("domains", np.empty(0)), arrays.get("matrices", np.empty(0))
     nomenclature = NOMENCLATURES.get(str(arrays.get("nomenclature")))
     shape = nomenclature.matrix_shape if nomenclature else (0, 0)
@@ -70,23 +82,36 @@ def read_domain_matrices(path: Path) -> dict[str, np.ndarray]:
         matrices.shape != (domains.size, *shape)
         or matrices.dtype != np.int64
         or domains.ndim != 1
-        or not _are_places(domains, DOMAIN)
+        or not _have_form(domains, DOMAIN)
         or not 0 < len(set(domains.tolist())) == domains.size <= _MAX_DOMAINS
         or not 0 <= matrices.min() <= matrices.max() <= _MAX_COUNT
         or not _are_patches(matrices.sum(axis=(1, 2)))
     ):
         raise DataError(f"{path}: domains and matrices do not fit together; score its predictions again")
-    return {domains[place].item(): matrices[place] for place in np.argsort(domains)}
+    checksums = _find_checksums(arrays, path)
+    names, order = domains.tolist(), np.argsort(domains)
+    return (
+        {names[index]: matrices[index] for index in order},
+        {} if checksums is None else {names[index]: int(checksums[index]) for index in order},
+    )
 
 
-def _are_places(names: np.ndarray, form: re.Pattern[str]) -> bool:
-    """Whether all are texts of that form, or empty for a reference in no such folder."""
-    different = set(names.tolist())  # few of many
+def _find_checksums(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray | None:
+    """One checksum for each matrix, uint32; None if an older kit wrote the file. DataError if they misfit."""
+    checksums, count = arrays.get(_CHECKSUMS), len(arrays["matrices"])
+    if checksums is None or (checksums.dtype == np.uint32 and checksums.shape == (count,)):
+        return checksums
+    raise DataError(f"{path}: {_CHECKSUMS} and matrices do not fit together; score its predictions again")
+
+
+def _have_form(names: np.ndarray, form: re.Pattern[str]) -> bool:
+    """Whether all names are texts of that form, or empty as those of references in no such folder."""
+    different = set(names.tolist())  # a few, in an array of many
     return names.dtype.kind == "U" and all(not name or form.fullmatch(name) for name in different)
 
 
 def _are_patches(pixels: np.ndarray) -> bool:
-    """Whether each sum is that of whole patches, one at least."""
+    """Whether each number of pixels is that of one or more whole patches."""
     return bool((pixels > 0).all() and (pixels % PATCH_SIZE**2 == 0).all())
 
 
@@ -95,11 +120,16 @@ def _make_evaluation(arrays: dict[str, np.ndarray], path: Path) -> Evaluation:
         raise DataError(f"{path}: ids and matrices do not fit together; score its predictions again")
     texts = {name: tuple(arrays[name].tolist()) for name in _TEXTS}
     nomenclature = NOMENCLATURES[str(arrays["nomenclature"])]
-    return Evaluation(nomenclature=nomenclature, matrices=arrays["matrices"], **texts)
+    return Evaluation(
+        nomenclature=nomenclature,
+        matrices=arrays["matrices"],
+        reference_checksums=_find_checksums(arrays, path),
+        **texts,
+    )
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz of ours."""
+    """All arrays of a confusion.npz; DataError for any other file."""
     try:
         content = read_file(path, _MAX_BYTES)
     except OSError as error:
@@ -115,7 +145,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _decode(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an npz by name; no array is made that is larger than its file says in bytes."""
+    """The arrays of an npz by name. None takes more memory than the bytes that the file holds for it."""
     with open_zip(content) as archive:
         entries = archive.infolist()
         names = [entry.filename.removesuffix(".npy") for entry in entries]
@@ -142,10 +172,11 @@ def _decode_array(content: bytes) -> np.ndarray:
 
 
 def merge(paths: Sequence[Path]) -> Evaluation:
-    """One evaluation from shards of it over other patches each: the same as scored at once.
+    """Add up evaluations of different patches: the result is that of all patches scored at once.
 
-    A path is a confusion.npz or the folder of one. Raises DataError with all problems: folders without a
-    confusion.npz, files that are damaged, of several nomenclatures, or share patches.
+    A path is a confusion.npz or the folder of one. The evaluation has checksums of the references if all
+    shards have them. Raises DataError with all problems: folders without a confusion.npz, files that are
+    damaged, of several nomenclatures, or share patches.
     """
     shards: dict[Path, Evaluation] = {}
     problems = []
@@ -172,7 +203,7 @@ def merge(paths: Sequence[Path]) -> Evaluation:
 
 
 def _is_whole(arrays: dict[str, np.ndarray]) -> bool:
-    """All arrays are there and agree: an id, a domain, an area and 512 x 512 pixels for every matrix."""
+    """Whether all arrays are there, with an id, a domain, an area and 512 x 512 pixels for every matrix."""
     try:
         matrices = arrays["matrices"]
         patches, shape = len(matrices), NOMENCLATURES[str(arrays["nomenclature"])].matrix_shape
@@ -183,8 +214,8 @@ def _is_whole(arrays: dict[str, np.ndarray]) -> bool:
             and bool((matrices.sum(axis=(1, 2)) == PATCH_SIZE**2).all())
             and all(arrays[name].shape == (patches,) for name in ("ids", "domains", "areas"))
             and all(arrays[name].dtype.kind == "U" for name in _TEXTS)
-            and _are_places(arrays["domains"], DOMAIN)
-            and _are_places(arrays["areas"], AREA)
+            and _have_form(arrays["domains"], DOMAIN)
+            and _have_form(arrays["areas"], AREA)
             and len(set(arrays["domains"].tolist())) <= _MAX_DOMAINS
             and arrays["notes"].ndim == 1
             and len(set(ids)) == patches > 0
@@ -201,14 +232,16 @@ def _concatenate(shards: dict[Path, Evaluation]) -> Evaluation:
     order = sorted(range(len(ids)), key=ids.__getitem__)
     domains = [domain for part in parts for domain in part.domains]
     areas = [area for part in parts for area in part.areas]
+    checksums = [part.reference_checksums for part in parts if part.reference_checksums is not None]
     return Evaluation(
         nomenclature=parts[0].nomenclature,
-        ids=tuple(ids[place] for place in order),
-        domains=tuple(domains[place] for place in order),
-        areas=tuple(areas[place] for place in order),
+        ids=tuple(ids[index] for index in order),
+        domains=tuple(domains[index] for index in order),
+        areas=tuple(areas[index] for index in order),
         matrices=np.concatenate([part.matrices for part in parts])[order],
         notes=(
             f"Files that were scored apart and put together: {len(parts)}.",
             *(f"{path}: {note}" for path, part in shards.items() for note in part.notes),
         ),
+        reference_checksums=np.concatenate(checksums)[order] if len(checksums) == len(parts) else None,
     )

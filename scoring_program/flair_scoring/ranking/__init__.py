@@ -1,4 +1,5 @@
-"""The order of many results: which differences are more than chance, and which results count.
+"""Many results: reading them, which ones count, their order, and which differences are more than chance.
 
-Imports flair_scoring.outputs and what lies below it. Pages, rank.py and benchmarks/ may import it.
+Imports flair_scoring.outputs and what lies below it. flair_scoring.report, rank.py, benchmarks/ and bundle/
+may import it.
 """

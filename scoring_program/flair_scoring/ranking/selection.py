@@ -18,7 +18,7 @@ _BYTES = 1 << 22
 
 
 def exclude(results: Sequence[Result], reasons: Mapping[str, str]) -> list[Result]:
-    """The results, those in `reasons` (by name) left out with their reason; UsageError for another name."""
+    """Leave out results for the reasons given, by name; UsageError for a name that no result has."""
     _require_known(results, reasons, "--exclude")
     return [
         replace(result, left_out=f"excluded: {reasons[result.name]}") if result.name in reasons else result
@@ -27,22 +27,23 @@ def exclude(results: Sequence[Result], reasons: Mapping[str, str]) -> list[Resul
 
 
 def keep_one_each(results: Sequence[Result], participants: Mapping[str, str], latest: bool) -> list[Result]:
-    """The results, of each participant all but one left out; those with a score that are not left out yet.
+    """Keep one result of each participant and leave out the others.
 
-    `participants`: who has sent a result, by its name, earlier results first. The one that stays is the best,
-    of equally good ones the fastest, or with `latest` the last. Raises UsageError for a name that is no
-    result, and for a result that nobody has sent.
+    Results without a score, and those that are left out already, stay as they are. `participants` is the
+    participant of each result by its name, earlier results first. The best result is kept, and the fastest of
+    equally good ones; with `latest` it is the last one. Raises UsageError for a name that no result has, and
+    for a result without a participant.
     """
     _require_known(results, participants, "--participants")
-    places = {name: place for place, name in enumerate(participants)}
+    position = {name: index for index, name in enumerate(participants)}
     candidates = [r for r in sort_results(results) if r.scores and not r.left_out]
     if unnamed := [result.name for result in candidates if result.name not in participants]:
         raise UsageError(
             f"--participants: no line for {list_names(unnamed)}; expected one line for each result"
         )
     if latest:
-        candidates.sort(key=lambda result: -places[result.name])
-    kept: dict[str, str] = {}  # the first candidate of each
+        candidates.sort(key=lambda result: -position[result.name])
+    kept: dict[str, str] = {}  # participant -> name of the first candidate
     for result in candidates:
         kept.setdefault(participants[result.name], result.name)
     rule = "latest" if latest else "best"
@@ -58,20 +59,21 @@ def keep_one_each(results: Sequence[Result], participants: Mapping[str, str], la
 
 
 def read_participants(path: Path) -> dict[str, str]:
-    """A csv file with the columns result and participant; participants by result, in the order of the lines.
+    """Read a csv file with the columns result and participant.
 
-    Raises UsageError if it cannot be read, DataError with all lines that are wrong.
+    Returns the participant of each result by the name of the result, in the order of the lines. Raises
+    UsageError if the file cannot be read, and DataError with all lines that are wrong.
     """
     try:
         text = read_file(path, _BYTES).decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:
-        raise DataError(f"{path}: is no text in UTF-8; expected a csv file") from None
+        raise DataError(f"{path}: is not text in UTF-8; expected a csv file") from None
     try:
         lines = list(csv.reader(io.StringIO(text), strict=True))
     except csv.Error as error:
-        raise DataError(f"{path}: is no csv file ({error})") from None
+        raise DataError(f"{path}: is not a csv file ({error})") from None
     if not lines or [cell.strip() for cell in lines[0]] != _HEAD:
         raise DataError(f"{path}: expected the first line {','.join(_HEAD)}")
     found: dict[str, str] = {}
@@ -82,7 +84,7 @@ def read_participants(path: Path) -> dict[str, str]:
             if cells:
                 problems.append(f"line {number}: expected the name of a result and a participant")
         elif cells[0] in found:
-            problems.append(f"line {number}: {cells[0]} stands in two lines")
+            problems.append(f"line {number}: {cells[0]} is in two lines")
         else:
             found[cells[0]] = cells[1]
     spellings: dict[str, str] = {}
@@ -98,5 +100,5 @@ def _require_known(results: Sequence[Result], names: Mapping[str, str], option: 
     known = {result.name for result in results}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(
-            f"{option}: no result of the name {list_names(unknown)}; there are {list_names(sorted(known))}"
+            f"{option}: no result is named {list_names(unknown)}; there are {list_names(sorted(known))}"
         )

@@ -9,8 +9,8 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from flair_scoring.base.errors import DataError, list_names, list_problems
 from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS, leader_group_p_values, permutation_test
+from flair_scoring.ranking.references import require_same_references
 from flair_scoring.ranking.results import Result
 from flair_scoring.ranking.time_basis import Basis, most_common_basis, time_basis
 
@@ -95,7 +95,7 @@ def rank_results(results: Sequence[Result]) -> list[Standing]:
         [(1, 'b'), (2, 'a')]
     """
     scored = [result for result in sort_results(results) if result.scores and not result.left_out]
-    _require_same_ground([result for result in scored if result.domains])
+    require_same_references([result for result in scored if result.domains])
     if not _testable(scored):
         return [Standing(rank, result) for rank, result in enumerate(scored, 1)]
     matrices = np.stack([list(result.domains.values()) for result in scored])
@@ -160,32 +160,6 @@ def without_domains(results: Sequence[Result]) -> list[str]:
 
 def _testable(results: Sequence[Result]) -> bool:
     return count_domains(results) >= MIN_DOMAINS and not without_domains(results)
-
-
-def _require_same_ground(results: Sequence[Result]) -> None:
-    """Raise DataError unless all results have the same reference pixels of each class in each domain."""
-    versions: list[tuple[dict[str, list[int]], list[str]]] = []
-    for result in results:
-        ground = _reference_pixels(result)
-        names = next((names for known, names in versions if known == ground), None)
-        if names is None:
-            versions.append((ground, [result.name]))
-        else:
-            names.append(result.name)
-    if len(versions) < 2:
-        return
-    (first, names), *others = versions
-    problems = [f"version 1: {list_names(names)}"]
-    for number, (ground, names) in enumerate(others, 2):
-        every = sorted(first.keys() | ground.keys())
-        changed = list_names([domain for domain in every if first.get(domain) != ground.get(domain)])
-        problems.append(f"version {number}, which differs in {changed}: {list_names(names)}")
-    title = f"scored on {len(versions)} versions of the references; score all again on one of them"
-    raise DataError(list_problems(title, problems))
-
-
-def _reference_pixels(result: Result) -> dict[str, list[int]]:
-    return {domain: matrix.sum(axis=1).tolist() for domain, matrix in result.domains.items()}
 
 
 def _order(result: Result, common: Basis | None) -> tuple[float, float, float, str]:

@@ -1,4 +1,4 @@
-"""Which time ratios can be compared: those of the same device, the same clock and the same reference."""
+"""Time ratios can be compared if device, ingestion program and reference submission were the same."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from flair_scoring.base.terminal import one_line
 Basis = tuple[str, str, str]
 _NAMES = ("device", "version of the ingestion program", "reference submission")
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_DIGITS, _LONGEST = 12, 60  # of a hash, of a device's name
+_DIGITS = 12  # of a hash that are shown
+_LONGEST = 60  # characters of a device's name
 _UNKNOWN = "unknown"
 
 
 def time_basis(timing: dict[str, Any]) -> Basis | None:
-    """What the ratio in timing.json rests on: the device, hashes of the clock's program and the reference.
+    """The basis of the ratio in timing.json: device, hash of the ingestion program, hash of the reference.
 
-    None without a ratio. What timing.json does not say is "unknown".
+    None if there is no ratio. A part that timing.json does not have is "unknown".
     """
     if timing.get("ratio") is None:
         return None
@@ -31,13 +32,13 @@ def time_basis(timing: dict[str, Any]) -> Basis | None:
 
 
 def most_common_basis(timings: Iterable[dict[str, Any]]) -> Basis | None:
-    """The basis of most of the timings, of equally many the first one's; None if none has a ratio."""
+    """The basis that most of the timings have, the first one in a tie; None if none has a ratio."""
     counts = Counter(basis for timing in timings if (basis := time_basis(timing)))
     return max(counts, key=counts.__getitem__, default=None)
 
 
 def describe_difference(basis: Basis, common: Basis) -> str:
-    """In what a basis differs from the common one."""
+    """How a basis differs from the common one, in words."""
     return ", ".join(
         f"{name} {one} instead of {other}"
         for name, one, other in zip(_NAMES, basis, common, strict=True)

@@ -1,4 +1,5 @@
-"""Pages and tables for people: one result, a failure, a leaderboard, pictures of patches.
+"""Pages and tables for people: one result, an evaluation without a score, a leaderboard, pictures of patches.
 
-Imports all other folders of flair_scoring, none of which imports it. score.py, rank.py and starting_kit/ may.
+Imports all other folders of flair_scoring, and none of them imports it. flair_scoring.writing, score.py,
+rank.py, starting_kit/ and bundle/ may import it.
 """

@@ -1,4 +1,8 @@
-"""Charts as SVG inside a page, in its colours: intervals, points, a histogram."""
+"""Charts as SVG inside a page: intervals, points, a histogram.
+
+They are written by hand and not drawn by a plotting library, for two reasons. They take their colours from
+the page, so they follow its light and dark theme. And scoring needs no further library on the platform.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,18 @@ from html import escape
 from flair_scoring.report.html import Markup
 
 _WIDTH, _RIGHT, _ROW = 880, 20, 22
-_NAMES, _NUMBERS = 230, 70  # room at the left
+_NAMES, _NUMBERS = 230, 70  # width at the left for names, for the numbers of an axis
 _NAME = 30  # characters
-_LEAST_SPAN = 1e-9  # of an axis: its numbers have 12 digits after the point
+_LEAST_SPAN = 1e-9  # of an axis, since its numbers are rounded to 12 digits after the point
 
 
 def interval_plot(rows: Sequence[tuple[str, float, float, float]], title: str) -> Markup:
-    """One line per (name, low, value, high), the first on top, over a common axis; a dot if all are equal."""
+    """A line from low to high and a dot at the value for each (name, low, value, high), the first on top."""
     ticks = _ticks(min(row[1] for row in rows), max(row[3] for row in rows))
     bottom = len(rows) * _ROW + 10
     parts = _x_axis(ticks, _NAMES, bottom, title)
-    for place, (name, low, value, high) in enumerate(rows):
-        y = place * _ROW + _ROW / 2 + 5
+    for index, (name, low, value, high) in enumerate(rows):
+        y = index * _ROW + _ROW / 2 + 5
         parts += [
             _text(_NAMES - 12, y + 4, _shorten(name), "end"),
             _line(_x(low, ticks, _NAMES), y, _x(high, ticks, _NAMES), y, "mark"),
@@ -35,7 +39,7 @@ def scatter_plot(
     x_title: str,
     y_title: str,
 ) -> Markup:
-    """Points (name, x, y, emphasised), those emphasised joined by a line, and a vertical line at `limit`."""
+    """Points (name, x, y, emphasised), a line through the emphasised ones, a vertical line at `limit`."""
     xs = [x for _, x, _, _ in points] + ([limit] if limit else [])
     x_ticks, y_ticks = _ticks(0.0, max(xs)), _ticks(min(p[2] for p in points), max(p[2] for p in points))
     height, top = 320, 20
@@ -66,16 +70,16 @@ def scatter_plot(
 
 
 def histogram(values: Sequence[float], limit: float | None, x_title: str) -> Markup:
-    """How many of the values lie where, in 40 bins from 0 on, and a vertical line at `limit`."""
+    """The number of values in each of 40 bins, which begin at 0, and a vertical line at `limit`."""
     ticks = _ticks(0.0, max([*values, limit or 0.0]))
     counts = [0] * 40
     for value in values:
         counts[min(int(40 * value / ticks[-1]), 39)] += 1
     height, width = 160, (_WIDTH - _RIGHT - _NUMBERS) / 40
     parts = _x_axis(ticks, _NUMBERS, height, x_title)
-    for place, count in enumerate(counts):
+    for index, count in enumerate(counts):
         tall = (height - 20) * count / max(counts)
-        box = f'x="{_NUMBERS + place * width + 1:.1f}" y="{height - tall:.1f}" width="{width - 2:.1f}"'
+        box = f'x="{_NUMBERS + index * width + 1:.1f}" y="{height - tall:.1f}" width="{width - 2:.1f}"'
         parts.append(f'<rect {box} height="{tall:.1f}"><title>{count}</title></rect>')
     if limit:
         x = _x(limit, ticks, _NUMBERS)
@@ -104,7 +108,7 @@ def _x(value: float, ticks: Sequence[float], left: float) -> float:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to nine round numbers from below `low` to above `high`."""
+    """Round numbers, at most nine, the first at or below `low` and the last at or above `high`."""
     span = max(high - low or abs(high) or 1.0, _LEAST_SPAN)
     unit = 10.0 ** math.floor(math.log10(span))
     step = next(size * unit for size in (0.2, 0.5, 1.0, 2.0) if span / (size * unit) <= 6)

@@ -1,4 +1,4 @@
-"""detailed_results.html where there is no score: the verdict, the reason and what to do."""
+"""detailed_results.html of an evaluation without a score: the verdict, the reason and what to do."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from flair_scoring.base.errors import FlairError, PredictionError, TimeLimitErro
 from flair_scoring.report.html import paragraph, render_page
 from flair_scoring.report.result import provenance_table
 
-_LONGEST = 4000  # characters of a reason: a submission's own exception may be a part of it
+_LONGEST = 4000  # characters of a reason, which may contain an exception of the submission
 
 _AT_HOME = (
     "Evaluate the same submission at home: starting_kit/evaluate.py runs the same two programs and shows "
-    "what the submission prints. Mend what the reason names, and submit again."
+    "what the submission prints. Correct what the reason names, and submit again."
 )
 _FASTER = (
     "Make the inference faster, and submit again. At home starting_kit/evaluate.py measures a submission in "
     "the same way; the page Timing of the competition says what counts."
 )
 _AGAIN = (
-    "If the reason names what to change, change it and submit again. If it does not, submit the same once "
-    "more, and write to the organizers if that fails as well."
+    "If the reason names what to change, change it and submit again. If it does not, submit the same zip "
+    "once more, and write to the organizers if that fails as well."
 )
 _ORGANIZERS = "Please write to the organizers: the log of the scoring step tells them the reason."
-_NOT_TOLD = "Scoring stopped at a problem of the competition's data, of its programs or of the machine."
+_NOT_TOLD = "Scoring stopped because of a problem in the competition's data, its programs or the machine."
 
 
 def render_failure(error: Exception, timing: dict[str, Any], platform: bool) -> str:
     """The page for an evaluation that ended with `error`; `timing` is timing.json, empty if there is none.
 
-    With `platform` participants read it, so it tells no error of the organizer's data and programs.
+    With `platform`, participants read the page. So it does not show errors of the organizer's data and
+    programs.
     """
     refused = isinstance(error, TimeLimitError | PredictionError)
     reason = str(error) if isinstance(error, FlairError) else f"{type(error).__name__}: {error}"
@@ -54,7 +55,7 @@ def _judge(error: Exception, timing: dict[str, Any], platform: bool) -> tuple[st
     if isinstance(error, PredictionError) and timing.get("verdict") == "failed":
         return "failed", _AT_HOME
     if not platform:
-        return "not scored", "Mend what the reason names, and score again."
+        return "not scored", "Correct what the reason names, and score again."
     if isinstance(error, PredictionError):
         return "refused", _AGAIN
     return "not scored", _ORGANIZERS

@@ -46,11 +46,11 @@ svg circle, svg rect { fill: rgb(var(--heat)); } svg circle.soft { fill: var(--s
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """A string that is HTML already, so it is not escaped again."""
 
 
 def render_page(title: str, *parts: str, script: str = "") -> str:
-    """A whole page with `title` as its heading, then `parts`, which are HTML, and perhaps a script."""
+    """A whole page: `title` as its heading, `parts`, which are HTML, and a script if there is one."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -67,9 +67,10 @@ def paragraph(text: str, style: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
-    """A table that scrolls sideways where it is too wide; cells are escaped unless they are Markup.
+    """A table, which scrolls sideways if the screen is too narrow.
 
-    The first cell of each row is its heading. A Markup cell is a whole <td>.
+    The first cell of each row is its heading. Cells are escaped, except those of type Markup: each of them is
+    a whole <td>.
     """
     titles = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
     lines = [f'<div class="wide"><table{_class(style)}>', f"<thead><tr>{titles}</tr></thead>", "<tbody>"]
@@ -80,19 +81,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -
 
 
 def bar(share: float, colour: str = "rgb(var(--heat))", mark: float | None = None) -> Markup:
-    """A cell with a bar, `share` (0..1) of its width, and perhaps an upright line at `mark` (0..1)."""
+    """A cell with a bar as wide as `share` (0..1) of it, and a vertical line at `mark` (0..1) if given."""
     line = "" if mark is None else f'<i style="left:{mark:.1%}"></i>'
     filled = f'<div style="width:{share:.1%};background:{_escape(colour)}"></div>'
     return Markup(f'<td class="bar"><div class="all">{filled}{line}</div></td>')
 
 
 def heat(share: float, hint: str) -> Markup:
-    """A cell with `share` (0..1) in per cent, on a ground that is the stronger the larger it is."""
+    """A cell with `share` (0..1) in per cent; its colour is stronger for a larger share."""
     return Markup(f'<td style="--share:{share:.3f}" title="{_escape(hint)}">{100 * share:.0f}</td>')
 
 
 def picture(content: bytes, kind: str, caption: str) -> Markup:
-    """An image, inside the page, of the media type `kind` with its caption."""
+    """An image of the media type `kind`, stored inside the page, and its caption."""
     data = base64.b64encode(content).decode()
     return Markup(
         f'<figure><img alt="{_escape(caption)}" src="data:{kind};base64,{data}">'
@@ -105,7 +106,7 @@ def _class(name: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """As HTML; signs that steer a terminal or the direction of writing are replaced."""
+    """Escape text as HTML; replace characters that control a terminal or the direction of writing."""
     return html.escape(
         "".join(
             sign if sign.isprintable() or sign.isspace() else "\N{REPLACEMENT CHARACTER}" for sign in text

@@ -10,7 +10,7 @@ from flair_scoring.ranking.results import Result
 from flair_scoring.ranking.standings import Board, is_comparable, pairwise_p_values, pareto_front
 from flair_scoring.report.charts import interval_plot, scatter_plot
 from flair_scoring.report.html import Markup, paragraph, render_page, table
-from flair_scoring.report.leaderboard_tables import HEAD, explain_tests, explain_times, make_rows
+from flair_scoring.report.leaderboard_tables import HEAD, explain_table, explain_times, make_rows
 from flair_scoring.report.published import read_published
 
 _SORT = """
@@ -45,16 +45,18 @@ def render_board_page(board: Board) -> str:
     rows = [[rank, _text_cell(name), *cells] for rank, name, *cells in make_rows(board)]
     return render_page(
         "FLAIR #2: leaderboard",
-        paragraph("mIoU over the scored classes; click on a heading to sort.", "soft"),
+        paragraph("Ranked by the mIoU over the scored classes. Click on a heading to sort.", "soft"),
         table(HEAD, rows, "sortable"),
-        paragraph(explain_tests(board), "soft"),
+        paragraph(explain_table(board), "soft"),
         *(paragraph(sentence, "soft") for sentence in explain_times(board)),
         *_interval_section(scored),
         *_difference_section(scored),
         *_time_section([result for result in scored if is_comparable(result, board)]),
         *_class_section(scored),
         "<h2>Published results</h2>",
-        paragraph("As their sources state them on the test set of FLAIR #2; not measured here.", "soft"),
+        paragraph(
+            "On the test set of FLAIR #2, as the sources state them. They were not measured here.", "soft"
+        ),
         _published_table(),
         script=_SORT,
     )
@@ -69,8 +71,8 @@ def _interval_section(scored: Sequence[Result]) -> list[str]:
     if not rows:
         return []
     note = (
-        "Intervals say how far the mIoU may be off in other domains. That two of them overlap does not mean "
-        "that the results are equal: both were scored on the same domains."
+        "An interval tells how far the mIoU may differ in other domains. Two results can differ although "
+        "their intervals overlap, since both were scored on the same domains."
     )
     return ["<h2>Intervals</h2>", interval_plot(rows, "mIoU, 95 % interval"), paragraph(note, "soft")]
 
@@ -85,8 +87,8 @@ def _difference_section(scored: Sequence[Result]) -> list[str]:
         for row, (name, line) in enumerate(zip(names, p_values, strict=True))
     ]
     note = (
-        f"p-value of each difference in mIoU, not corrected for their number. Coloured: below {ALPHA:g}, "
-        "more than these domains' chance."
+        "p-value of the difference in mIoU of each pair (permutation test), not corrected for the number of "
+        f"pairs. Coloured: below {ALPHA:g}."
     )
     return ["<h2>Differences</h2>", paragraph(note, "soft"), table(["", *names], rows, "heat")]
 
@@ -103,7 +105,10 @@ def _time_section(scored: Sequence[Result]) -> list[str]:
     points = [(r.name, float(r.timing["ratio"]), r.scores["miou"], r.name in front) for r in timed]
     limits = [limit for r in timed if (limit := r.timing.get("limit_ratio"))]
     chart = scatter_plot(points, min(limits, default=None), "time ratio", "mIoU")
-    note = "Joined: no other result has a higher mIoU in as little time. Time ratio 1 is the baseline's time."
+    note = (
+        "The line joins the results that no other one beats in mIoU without being slower. A time ratio of 1 "
+        "is the baseline's time."
+    )
     return ["<h2>mIoU and time</h2>", chart, paragraph(note, "soft")]
 
 
@@ -117,7 +122,7 @@ def _class_section(scored: Sequence[Result]) -> list[str]:
         cells = [(result.scores[key], result.scores[key] == best[key] > 0) for key in keys]
         rows.append([result.name, *(_iou_cell(value, wins) for value, wins in cells)])
     names = [key.removeprefix("iou_").replace("_", " ") for key in keys]
-    note = "IoU in per cent; the best of each class is bold."
+    note = "IoU in per cent. The best result of each class is bold."
     return ["<h2>Classes</h2>", paragraph(note, "soft"), table(["", *names], rows, "heat")]
 
 

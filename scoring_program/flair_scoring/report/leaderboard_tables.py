@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 
 from flair_scoring.base.errors import list_names
 from flair_scoring.base.provenance import stamp
 from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS
+from flair_scoring.ranking.references import without_checksums
 from flair_scoring.ranking.results import Result
 from flair_scoring.ranking.standings import Board, Standing, count_domains, is_comparable, without_domains
 from flair_scoring.ranking.table import TEXTS, make_records, standings_table
@@ -21,7 +23,7 @@ HEAD = (
 
 
 def render_board_text(board: Board) -> str:
-    """An aligned table, one line per result, and how to read it."""
+    """The table for the terminal, one line per result, and how to read it."""
     rows = [list(HEAD), *make_rows(board)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -31,11 +33,11 @@ def render_board_text(board: Board) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "", explain_tests(board), *explain_times(board)])
+    return "\n".join([*lines, "", explain_table(board), *explain_times(board)])
 
 
 def render_board_csv(board: Board) -> str:
-    """One line per result with all that is known of it; unknown values are empty."""
+    """The csv file of `standings_table`; missing values are empty."""
     table = standings_table(board)
     for column in set(TEXTS) & set(table):
         table[column] = table[column].map(_quote_formula, na_action="ignore")
@@ -43,11 +45,11 @@ def render_board_csv(board: Board) -> str:
 
 
 def render_board_json(board: Board) -> str:
-    """The same records, the published results, and the stamp."""
+    """The json file: the records of `make_records`, how to read them, and the published results."""
     content = {
         **stamp(),
         "domains": count_domains([standing.result for standing in board.standings]),
-        "method": explain_tests(board),
+        "method": explain_table(board),
         "timed_otherwise": explain_times(board),
         "results": make_records(board),
         "published": [vars(row) for row in read_published()],
@@ -56,7 +58,11 @@ def render_board_json(board: Board) -> str:
 
 
 def make_rows(board: Board) -> list[list[str]]:
-    """Cells by HEAD: the ranked results, the reference's times, those without a score, those left out."""
+    """The rows of the table, with the columns of HEAD.
+
+    First the ranked results, then the reference with its time, the results without a score, and those that
+    are left out.
+    """
     rows = [_row(standing, board) for standing in board.standings]
     own = [result.timing for result in board.results if time_basis(result.timing) == board.basis]
     times = [timing["reference_seconds"] for timing in own if timing.get("reference_seconds") is not None]
@@ -97,7 +103,7 @@ def _times(result: Result, board: Board) -> list[str]:
 
 
 def explain_times(board: Board) -> list[str]:
-    """Which ratios are marked, and why."""
+    """A sentence on the marked time ratios; none if no ratio is marked."""
     marked = [
         f"{result.name} ({describe_difference(basis, board.basis)})"
         for result in board.results
@@ -108,36 +114,53 @@ def explain_times(board: Board) -> list[str]:
     unmarked = sum(time_basis(result.timing) == board.basis for result in board.results)
     device = board.basis[0]
     return [
-        f"* Timed on another basis than the {unmarked} without a mark (device {device}); these ratios are "
-        f"not compared with theirs: {list_names(marked)}."
+        f"* Timed on another basis than the {unmarked} without a mark (device {device}), so the time ratios "
+        f"cannot be compared: {list_names(marked)}."
     ]
 
 
-def explain_tests(board: Board) -> str:
-    """How to read the table: interval, groups and p-values, or why there are none."""
+def explain_table(board: Board) -> str:
+    """How to read the table, and whose references could not be compared exactly."""
     ranked = [standing.result for standing in board.standings]
+    return " ".join([_explain_tests(ranked), *_explain_references(ranked)])
+
+
+def _explain_references(ranked: Sequence[Result]) -> list[str]:
+    """A sentence on the results without checksums of the references; none if all are compared exactly."""
+    unsure = without_checksums(ranked)
+    if not unsure or len(ranked) - len(without_domains(ranked)) < 2:
+        return []
+    return [
+        f"The confusion.npz of {list_names(unsure)} holds no checksums of the references, so only the pixels "
+        "of each class in each domain were compared. Score these results again to compare the references "
+        "exactly."
+    ]
+
+
+def _explain_tests(ranked: Sequence[Result]) -> str:
+    """How to read interval, groups and p-values, or why there are none."""
     domains = count_domains(ranked)
     if len(ranked) < 2:
-        return "No tests of differences: they compare two results at least."
+        return "No tests of differences: they need at least two results."
     if missing := without_domains(ranked):
         return (
-            f"No tests of differences: no confusion.npz with domains lies beside the scores.json of "
-            f"{list_names(missing)}. Nor is it known on which references these were scored."
+            "No tests of differences: there is no confusion.npz with domains beside the scores.json of "
+            f"{list_names(missing)}. So it is not known either on which references these were scored."
         )
     if domains < MIN_DOMAINS:
         return (
-            f"The results cannot be told apart with {domains} domains: even one that wins in all may do "
-            f"so by chance; tests of differences need {MIN_DOMAINS}."
+            f"No tests of differences: they need at least {MIN_DOMAINS} domains, and there are {domains}. "
+            "With so few, even a result that is the best in all domains may be so by chance."
         )
     return (
-        f"Interval: for new domains (jackknife over {domains} domains). p leader: how often chance alone "
-        "makes differences as large as those between this result and all better ones, if they are equally "
-        f"good. Group 1 holds the results with p leader >= {ALPHA:g}, which cannot be told apart from the "
-        f"best one. In about {ALPHA:.0%} of all contests chance makes it leave out a result that is really "
-        "as good as the best, however many results there are. Later groups are formed in the same way from "
-        "the results that are left; they are a description, not a test. p above: how often two equally good "
-        "results differ by at least as much as this one and the next better one; not corrected for the "
-        "number of results."
+        f"Interval: 95 % interval of the mIoU for new domains (jackknife over {domains} domains). p leader: "
+        "p-value of the hypothesis that this result is as good as the best one, from a permutation test of "
+        f"all results together. Group 1 has the results with p leader >= {ALPHA:g}; the test finds no "
+        f"difference between them and the best one. In about {ALPHA:.0%} of all contests, chance makes the "
+        "group leave out a result that is really as good as the best one; this holds for any number of "
+        "results. Later groups are found in the same way among the results that are left; they describe the "
+        "list and are no test. p above: p-value of the difference between this result and the next better "
+        "one, from a permutation test of this pair, not corrected for the number of results."
     )
 
 

@@ -1,10 +1,9 @@
-"""The best and worst patches of an evaluation as pictures: aerial image, reference, prediction, errors."""
+"""Pictures of the best and the worst patches: aerial image, reference, prediction, errors."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import Nomenclature
-from flair_scoring.pairing import PREDICTION, REFERENCE, find_rasters, list_files
+from flair_scoring.pairing import find_rasters, list_files
 from flair_scoring.raster import RasterError, read_raster
 from flair_scoring.report.html import Markup, paragraph, picture
 
@@ -23,36 +22,30 @@ _SIDE = 256  # pixels of a picture
 _RIGHT, _WRONG, _OUTSIDE = (225, 225, 225), (214, 39, 40), (120, 120, 120)
 
 
-def render_patches(
-    evaluation: Evaluation, predictions: Path | Sequence[str], references: Path, data: Path, count: int = 3
-) -> list[str]:
-    """HTML of the `count` patches with the highest and lowest share of right pixels among scored classes.
+def render_patches(evaluation: Evaluation, data: Path, count: int = 3) -> list[str]:
+    """HTML of the `count` best and the `count` worst patches, by their share of right pixels.
 
-    `data` is a folder with the aerial images IMG_<id>.tif somewhere below it. Raises UsageError or DataError
-    that names images which are missing or cannot be read.
+    Only pixels whose reference is a scored class count. `evaluation` must know the paths of its patches,
+    `pairs`. The aerial images IMG_<id>.tif may lie anywhere below the folder `data`. Raises UsageError that
+    lists missing images, and DataError for a damaged one.
     """
     ids = _extreme_ids(evaluation, count)
-    files = list_files(predictions) if isinstance(predictions, Path) else predictions
-    paths = {
-        "aerial": find_rasters(list_files(data), IMAGE).paths,
-        "reference": find_rasters(list_files(references), REFERENCE).paths,
-        "prediction": find_rasters(files, PREDICTION).paths,
-    }
-    if missing := [f"IMG_{id}.tif" for id in ids if id not in paths["aerial"]]:
+    images = find_rasters(list_files(data), IMAGE).paths
+    if missing := [f"IMG_{id}.tif" for id in ids if id not in images]:
         raise UsageError(list_problems(f"{data}: aerial images are missing", missing))
     parts = ["<h2>Patches</h2>", _legend(evaluation.nomenclature)]
-    for place, id in enumerate(ids):
+    for rank, id in enumerate(ids):
         index = evaluation.ids.index(id)
         where = " ".join(filter(None, (evaluation.domains[index], evaluation.areas[index])))
         share = _share_right(evaluation.matrices[index : index + 1])[0]
-        kind = "best" if place < len(ids) / 2 else "worst"
-        parts.append(paragraph(f"{kind}: {id} {where}, {share:.1%} of the scored ground is right"))
-        parts += _draw({name: known[id] for name, known in paths.items()}, evaluation.nomenclature)
+        kind = "best" if rank < len(ids) / 2 else "worst"
+        parts.append(paragraph(f"{kind}: {id} {where}, {share:.1%} of the scored pixels are right"))
+        parts += _draw(images[id], *evaluation.pairs[index], evaluation.nomenclature)
     return parts
 
 
 def _extreme_ids(evaluation: Evaluation, count: int) -> list[str]:
-    """Best first, then worst; a patch without scored ground is neither."""
+    """Ids of the best patches, then of the worst ones; patches without scored pixels are left out."""
     shares = _share_right(evaluation.matrices)
     order = [index for index in np.argsort(-shares, kind="stable") if not np.isnan(shares[index])]
     count = min(count, len(order) // 2) or len(order)
@@ -61,20 +54,22 @@ def _extreme_ids(evaluation: Evaluation, count: int) -> list[str]:
 
 
 def _share_right(matrices: np.ndarray) -> np.ndarray:
-    """Right pixels over reference pixels of scored classes, float64 (N,); NaN without such pixels."""
+    """Share of right pixels among those of scored classes, float64 (N,); NaN for a patch without any."""
     scored = matrices[:, :-1].astype(np.int64)
     right = np.diagonal(scored, axis1=1, axis2=2).sum(axis=1)
     ground = scored.sum(axis=(1, 2))
     return np.divide(right, ground, out=np.full(len(ground), np.nan), where=ground > 0)
 
 
-def _draw(paths: dict[str, str], nomenclature: Nomenclature) -> list[Markup]:
+def _draw(
+    image_path: str, reference_path: str, prediction_path: str, nomenclature: Nomenclature
+) -> list[Markup]:
     try:
-        aerial = read_raster(paths["aerial"], bands=_BANDS)[:3].transpose(1, 2, 0)
+        aerial = read_raster(image_path, bands=_BANDS)[:3].transpose(1, 2, 0)
     except RasterError as error:
-        raise DataError(f"{paths['aerial']}: {error}") from None
-    reference = nomenclature.index_of[read_raster(paths["reference"])]
-    prediction = read_raster(paths["prediction"])
+        raise DataError(f"{image_path}: {error}") from None
+    reference = nomenclature.index_of[read_raster(reference_path)]
+    prediction = read_raster(prediction_path)
     palette = _palette(nomenclature)
     errors = np.where((reference == prediction)[..., None], _RIGHT, _WRONG)
     errors[reference == nomenclature.other] = _OUTSIDE
@@ -82,7 +77,7 @@ def _draw(paths: dict[str, str], nomenclature: Nomenclature) -> list[Markup]:
         _encode(aerial, "aerial image", "JPEG"),
         _encode(palette[reference], "reference", "PNG"),
         _encode(palette[prediction], "prediction", "PNG"),
-        _encode(errors, "errors in red, ground that is other in grey", "PNG"),
+        _encode(errors, "errors in red, other in grey", "PNG"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What others have published about the challenge, to show beside what is measured."""
+"""Results that others have published, to be shown beside those that the kit has measured."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 
 import yaml
 
-_FILE = Path(__file__).with_name("published.yaml")
+_FILE = Path(__file__).with_name("published.yaml")  # package data, in a wheel too
 
 
 @dataclass(frozen=True)
 class Published:
-    """A result as its source states it: mIoU, its standard deviation over runs, IoU by class of flair-12."""
+    """A result as its source states it.
+
+    `deviation` is the standard deviation of the mIoU over several runs. `classes` is the IoU of each class of
+    flair-12, empty if it is not known.
+    """
 
     name: str
     miou: float
@@ -24,7 +28,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Figure:
-    """A number as its source states it; `classes` are the shares in it of the 12 classes and *other*."""
+    """A number as its source states it; `classes` are its parts for the 12 classes and *other*."""
 
     name: str
     value: float
@@ -39,12 +43,12 @@ def read_published() -> list[Published]:
 
 
 def read_others() -> dict[str, list[Figure]]:
-    """Results in %, on other tests: mIoU of "FLAIR #1", overall accuracy of "CoSIA" by channels."""
+    """Results in % on other test sets: mIoU on "FLAIR #1", overall accuracy of "CoSIA" by channels."""
     return {table: [Figure(**row) for row in rows] for table, rows in _read()["others"].items()}
 
 
 def read_dataset() -> list[Figure]:
-    """How large the data set is."""
+    """The size of the data set FLAIR #2: pixels, patches, areas and so on."""
     return [Figure(**row) for row in _read()["dataset"]]
 
 

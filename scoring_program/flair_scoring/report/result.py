@@ -1,4 +1,4 @@
-"""The result of an evaluation for people: a table for the terminal and detailed_results.html."""
+"""The result of one evaluation: the table for the terminal, and detailed_results.html."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from flair_scoring.report.published import Published, read_published
 
 _METRICS = {"IoU": metrics.iou, "precision": metrics.precision, "recall": metrics.recall, "F1": metrics.f1}
 _SHARE = "in reference"
-_LONGEST = 500  # characters of a value of timing.json; versions are what the submission's process says
+_LONGEST = 500  # characters of a value of timing.json; the submission's process reports its own versions
 
 
 def render_text(evaluation: Evaluation) -> str:
-    """A table of the classes, then the other figures; the last line is the mIoU."""
+    """The table of the classes and the other figures; the last line is the mIoU."""
     rows = [["", *_METRICS, _SHARE], *_class_rows(evaluation)]
     lines = [f"{name:<24}" + "".join(f"{cell:>13}" for cell in cells) for name, *cells in rows]
     lines += ["", *_figures(evaluation), f"mIoU: {evaluation.miou:.4f}"]
@@ -32,9 +32,9 @@ def render_text(evaluation: Evaluation) -> str:
 
 
 def render_report(evaluation: Evaluation, timing: dict[str, Any], pictures: Sequence[str] = ()) -> str:
-    """The page: score, classes, confusion, domains, pictures, time, what was checked, where it was computed.
+    """The page: score, classes, confusion matrix, domains, pictures, latencies, checks and versions.
 
-    `pictures` is HTML already; it shows patches, so it is for pages that only people with the labels see.
+    `pictures` is HTML. It shows labels, so a page with pictures is only for people who have the labels.
     """
     return render_page(
         "FLAIR #2: result",
@@ -45,7 +45,10 @@ def render_report(evaluation: Evaluation, timing: dict[str, Any], pictures: Sequ
         "<h2>Classes</h2>",
         *_class_section(evaluation),
         "<h2>Confusion matrix</h2>",
-        paragraph("Per cent of each reference class (row) by predicted class (column).", "soft"),
+        paragraph(
+            "Rows are reference classes, columns are predicted classes. A cell is per cent of its row.",
+            "soft",
+        ),
         _confusion_table(evaluation),
         *map(paragraph, _describe_confusion(evaluation)),
         *_domain_section(evaluation),
@@ -59,7 +62,7 @@ def render_report(evaluation: Evaluation, timing: dict[str, Any], pictures: Sequ
 
 
 def _class_rows(evaluation: Evaluation) -> Iterator[list[str]]:
-    """Name, metrics and share of the reference pixels of every class; *other* has the share only."""
+    """The row of each class: name, metrics, share of the reference pixels; of *other* only the share."""
     matrix = evaluation.matrix
     columns = [metric(matrix) for metric in _METRICS.values()]
     *shares, other = matrix.sum(axis=1) / matrix.sum()
@@ -76,12 +79,12 @@ def _class_section(evaluation: Evaluation) -> Iterator[str]:
     rows = zip(_class_rows(evaluation), [*bars, ""], strict=True)
     yield table(["class", "", *_METRICS, _SHARE], [[name, cell, *cells] for (name, *cells), cell in rows])
     if baseline:
-        note = f"Bars: IoU. Upright lines: {baseline.name}, on FLAIR #2's test set, mIoU {baseline.miou:.4f}"
-        yield paragraph(f"{note} ({baseline.source}).", "soft")
+        known = f"{baseline.name}, on the test set of FLAIR #2, mIoU {baseline.miou:.4f} ({baseline.source})"
+        yield paragraph(f"Bars: IoU. Vertical lines: {known}.", "soft")
 
 
 def _baseline() -> Published:
-    """The best published result whose classes are known."""
+    """The best published result whose IoU per class is known."""
     return next(row for row in read_published() if row.classes)
 
 
@@ -101,13 +104,13 @@ def _describe_confusion(evaluation: Evaluation, count: int = 5) -> Iterator[str]
     matrix = evaluation.matrix
     names = evaluation.nomenclature.classes_with_other
     errors = np.where(np.eye(len(names), dtype=bool), 0, matrix)
-    for place in np.argsort(-errors, axis=None, kind="stable")[:count]:
-        actual, predicted = np.unravel_index(place, errors.shape)
+    for index in np.argsort(-errors, axis=None, kind="stable")[:count]:
+        actual, predicted = np.unravel_index(index, errors.shape)
         pixels = errors[actual, predicted]
         if pixels:
             yield (
-                f"{pixels / matrix[actual].sum():.1%} of {names[actual]} was taken for {names[predicted]}: "
-                f"{pixels / errors.sum():.1%} of all errors."
+                f"{pixels / matrix[actual].sum():.1%} of {names[actual]} was predicted as "
+                f"{names[predicted]}: {pixels / errors.sum():.1%} of all errors."
             )
 
 
@@ -133,7 +136,7 @@ def _latency_section(timing: dict[str, Any]) -> list[str]:
         limits.append(timing["limit_ratio"] * timing["reference_seconds"])
     seconds = min((limit for limit in limits if limit), default=None)
     limit = 1000 * seconds / requests if seconds else None
-    note = "One value per request. The limit is that of the whole run, shared evenly among its requests."
+    note = "One value per request. The limit is that of the whole run, divided by the number of requests."
     return ["<h2>Latency</h2>", histogram(latencies, limit, "milliseconds"), paragraph(note, "soft")]
 
 
@@ -169,12 +172,15 @@ def _checks(evaluation: Evaluation) -> Iterator[str]:
     )
     classes = zip(evaluation.nomenclature.classes, evaluation.iou, strict=True)
     if absent := [name for name, value in classes if np.isnan(value)]:
-        yield f"Neither in references nor predictions: {', '.join(absent)}. Not in the mean, 0 in the column."
+        yield (
+            f"Neither in the references nor in the predictions: {', '.join(absent)}. Such a class is left "
+            "out of the mean, and its column of the leaderboard shows 0."
+        )
     yield from evaluation.notes
 
 
 def provenance_table(timing: dict[str, Any], nomenclature: str = FLAIR_12.name) -> str:
-    """Versions of what scored, and every single value of timing.json."""
+    """A table of the versions of the scoring program, and of every single value in timing.json."""
     own: dict[str, Any] = stamp(nomenclature)
     own |= {"Python": platform.python_version(), "numpy": np.__version__}
     own |= {"imagecodecs": imagecodecs.__version__, "Pillow": PIL.__version__}
