@@ -28,7 +28,7 @@ from flair_baseline.model.folding import fold_batch_norm
 from flair_baseline.model.inference import compile_unet, computes_in_bfloat16
 from flair_baseline.model.utt import OFFICIAL_DAY, UTT, choose_labels
 from flair_baseline.official import convert
-from flair_baseline.training.allocator import keep_freed_memory
+from flair_baseline.training.machine import keep_freed_memory
 from flair_scoring.base.errors import UsageError, run_command
 
 REPEATS = 5
@@ -89,8 +89,8 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
 
         def run_official(inputs: Inputs) -> Tensor:
             days = OFFICIAL_DAY - inputs["days"]
-            scores = official(settings, inputs["aerial"] / 255, inputs["series"] * 10_000, days, [])[1]
-            return scores.softmax(1).argmax(1)
+            logits = official(settings, inputs["aerial"] / 255, inputs["series"] * 10_000, days, [])[1]
+            return logits.softmax(1).argmax(1)
 
         runners["official"] = run_official
     else:
@@ -100,17 +100,17 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
     plain.to(device)
     folded.to(device, memory_format=torch.channels_last)
     runners["plain"] = lambda inputs: choose_labels(plain(**inputs)[0], 512)
-    runners["folded"] = lambda inputs: choose_labels(folded.score(**inputs)[0], 512)
+    runners["folded"] = lambda inputs: choose_labels(folded.classify_aerial(**inputs)[0], 512)
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         runners["tf32"] = lambda inputs: run_in_tf32(runners["folded"], inputs)
-    scores = {"bf16": folded.score} if computes_in_bfloat16(device) else {}
+    networks = {"bf16": folded.classify_aerial} if computes_in_bfloat16(device) else {}
     if compiled:
         both = deepcopy(folded)
         compile_unet(both)
-        runners["compiled"] = lambda inputs: choose_labels(both.score(**inputs)[0], 512)
-        scores |= {f"{name} compiled": both.score for name in scores}
-    for name, score in scores.items():
-        runners[name] = lambda inputs, score=score: run_in_bfloat16(score, inputs)
+        runners["compiled"] = lambda inputs: choose_labels(both.classify_aerial(**inputs)[0], 512)
+        networks |= {f"{name} compiled": both.classify_aerial for name in networks}
+    for name, network in networks.items():
+        runners[name] = lambda inputs, network=network: run_in_bfloat16(network, inputs)
     return runners
 
 
@@ -123,11 +123,11 @@ def run_in_tf32(run: Runner, inputs: Inputs) -> Tensor:
         allow_tf32(False)
 
 
-def run_in_bfloat16(score: Callable[..., tuple[Tensor, Tensor | None]], inputs: Inputs) -> Tensor:
+def run_in_bfloat16(network: Callable[..., tuple[Tensor, Tensor | None]], inputs: Inputs) -> Tensor:
     """Labels under autocast."""
     with torch.autocast(inputs["aerial"].device.type, torch.bfloat16):
-        scores, _ = score(**inputs)
-    return choose_labels(scores, 512)
+        logits, _ = network(**inputs)
+    return choose_labels(logits, 512)
 
 
 def load_official(flair2: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -30,12 +30,11 @@ from flair_baseline.model.inference import computes_in_bfloat16
 from flair_baseline.model.sentinel import pad_series
 from flair_baseline.model.utt import OFFICIAL_DAY
 from flair_baseline.official import convert
-from flair_baseline.training.allocator import keep_freed_memory
-from flair_baseline.training.learner import choose_device, make_learner
+from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loader import Batch
 from flair_baseline.training.loop import take_step
-from flair_baseline.training.losses import sum_losses, sum_weights
-from flair_baseline.training.validation import class_weights
+from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
+from flair_baseline.training.machine import choose_device, keep_freed_memory
 from flair_scoring.base.errors import UsageError, run_command
 from inference import load_official
 
@@ -107,7 +106,7 @@ def our_step(batch: Batch, way: Way, device: torch.device) -> Callable[[], objec
     size = len(batch.labels)
     options = ["encoder_weights=null", f"batch_size={size}", f"effective_batch_size={size}"]
     config = load_config("utt_best", options)
-    learner, weights = make_learner(config, device, batches_per_epoch=1), class_weights(config)
+    learner, weights = make_learner(config, device, steps_per_epoch=1), class_weights(config)
     learner.model.train()
 
     def step() -> None:
@@ -142,12 +141,12 @@ def official_loss(model: nn.Module, settings: dict[str, Any], batch: Batch, devi
     """Sum of the weighted cross-entropies of both heads, on inputs as its data set makes them."""
     (aerial, series, days, _), labels = batch
     inputs = (aerial / 255, series * 10_000, OFFICIAL_DAY - days)
-    scores = model(settings, *(tensor.to(device) for tensor in inputs), [])
+    logits = model(settings, *(tensor.to(device) for tensor in inputs), [])
     pairs = settings["weights_aerial_satellite"].values()
     losses = [
         F.cross_entropy(branch, labels.long().to(device), torch.tensor(weights).float().to(device))
         for branch, weights in zip(
-            scores, ([pair[1] for pair in pairs], [pair[0] for pair in pairs]), strict=True
+            logits, ([pair[1] for pair in pairs], [pair[0] for pair in pairs]), strict=True
         )
     ]
     return sum(losses, torch.zeros((), device=device))

@@ -9,7 +9,6 @@ import argparse
 import secrets
 import sys
 from pathlib import Path
-from typing import Any
 
 PROGRAM = Path(__file__).resolve().parent
 if (PROGRAM.parent / "scoring_program").is_dir():  # in the bundle, flair_scoring lies beside this file
@@ -24,14 +23,15 @@ from flair_ingestion.dataset import SPLITS, index_patches, sample_patches  # noq
 from flair_ingestion.devices.device import choose_device, exclusive_use, require_idle  # noqa: E402
 from flair_ingestion.limits import read_limits  # noqa: E402
 from flair_ingestion.measurement import Conditions, series_lengths  # noqa: E402
-from flair_ingestion.predictions import Predictions, check_output, write_output  # noqa: E402
+from flair_ingestion.predictions import Spool, check_output, write_output  # noqa: E402
 from flair_ingestion.reference import SEED, open_reference  # noqa: E402
 from flair_ingestion.run import Plan, run_ingestion  # noqa: E402
 from flair_ingestion.sandbox.policy import LEVELS, describe_level, require_hidden  # noqa: E402
 from flair_scoring.base.errors import UsageError, run_command  # noqa: E402
 
 KEY = PROGRAM / "signing.key"
-SEED_BITS = 53  # what every reader of JSON keeps exactly
+RENAMED = ("--require-cage", "--require-sandbox")  # the old name is still accepted in this version
+SEED_BITS = 53  # every reader of JSON keeps integers of 53 bits exactly
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=LEVELS,
         default="none",
         help="stop if the sandbox is weaker; "
-        "python flair_ingestion/sandbox/runner.py --probe shows what it denies here",
+        "python ingestion_program/flair_ingestion/sandbox/runner.py --probe shows what it denies here",
     )
     parser.add_argument(
         "--order-seed", type=int, metavar="N", help="take the patches in the order of an earlier run"
@@ -71,7 +71,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--platform", action="store_true", help="as the platform runs it: OUTPUT is emptied, signed"
     )
-    args = parser.parse_args()
+    old, new = RENAMED
+    words = [new + word.removeprefix(old) if word.startswith(old) else word for word in sys.argv[1:]]
+    args = parser.parse_args(words)
     if args.subset is not None and args.subset < 1:
         parser.error(f"--subset {args.subset}: expected at least 1")
     if args.order_seed is not None and args.platform:
@@ -112,17 +114,18 @@ def main() -> None:
     lengths = series_lengths(patches)
     seed = secrets.randbits(SEED_BITS) if args.order_seed is None else args.order_seed
     plan = Plan(args.submission, reference, seed, args.reference_cache, strict=args.platform)
-
-    def write(timing: dict[str, Any], predictions: Predictions | None) -> None:
-        if timing["sandbox"]:
-            print(f"sandbox: {describe_level(timing['sandbox'], device.kind == 'cuda')}", file=sys.stderr)
-        write_output(args.output, timing, predictions, key, args.platform)
-
     with exclusive_use(device):
         require_idle(device)
         conditions = Conditions(device, limits, clock() + limits.wall_seconds, args.require_sandbox, lengths)
-        timing = run_ingestion(plan, patches, conditions, write)
-    print(f"{timing['verdict']}: {timing['reason']}; {len(patches)} patches on {device.name or device.kind}")
+        with Spool(len(patches), limits.max_attempts) as spool:
+            result = run_ingestion(plan, patches, conditions, spool)
+            if level := result.timing["sandbox"]:
+                print(f"sandbox: {describe_level(level, device.kind == 'cuda')}", file=sys.stderr)
+            write_output(args.output, result.timing, result.predictions, key, args.platform)
+    if result.error:
+        raise result.error
+    verdict = f"{result.timing['verdict']}: {result.timing['reason']}"
+    print(f"{verdict}; {len(patches)} patches on {device.name or device.kind}")
     print(f"predictions: {args.output / 'predictions'}")
 
 

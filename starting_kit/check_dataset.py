@@ -21,11 +21,12 @@ from flair_ingestion.dataset import (
     check_patches,
     describe_gaps,
     find_roots,
+    lay_out,
     read_dates,
     read_labels,
+    require_data,
     scan_split,
 )
-from flair_ingestion.dataset.hub_archives import lay_out, require_data
 from flair_scoring.base.errors import DataError, list_problems, run_command
 from flair_scoring.nomenclature import FLAIR_12, MAX_FLAIR_VALUE
 

@@ -6,9 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from flair_baseline.plots import draw, portray
-from flair_ingestion.dataset import SPLITS, Patch, find_roots, scan_split
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_baseline.plots import draw_png, prepare_plot
+from flair_ingestion.dataset import SPLITS, Patch, find_roots, require_data, scan_split
 from flair_scoring.base.errors import DataError, UsageError, list_problems, run_command
 from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12
@@ -84,7 +83,9 @@ def main() -> None:
             raise UsageError(f"{path}: {error}") from None
         if prediction.max() > FLAIR_12.other:
             raise UsageError(f"{path}: value {prediction.max()}; expected indices 0 to {FLAIR_12.other}")
-    write_file(args.output, draw(portray(patch, args.superpatch, prediction), args.dates, args.width))
+    write_file(
+        args.output, draw_png(prepare_plot(patch, args.superpatch, prediction), args.dates, args.width)
+    )
     print(args.output)
 
 

@@ -9,7 +9,7 @@ import pytest
 from evaluate import describe_failures
 from flair_baseline.evaluation import End
 from flair_baseline.submissions import find_submissions
-from flair_ingestion.dataset.superarea import read_dates
+from flair_ingestion.dataset import read_dates
 from flair_scoring.base.errors import DataError, FlairError, list_names
 from flair_scoring.pairing import PREDICTION, find_rasters
 

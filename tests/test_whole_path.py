@@ -30,7 +30,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with data, train, submission.zip, results and leaderboard.html, as `make demo` lays them out.
 
-    The kit's reference takes minutes on a processor: on 3 patches one that sleeps takes its place.
+    The kit's reference takes minutes on a processor. With 3 patches, one that sleeps is the reference.
     """
     here = tmp_path_factory.mktemp("path")
     (copy_submission("sleeps", here) / "seconds").write_text("1")

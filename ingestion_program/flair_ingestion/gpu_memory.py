@@ -7,14 +7,14 @@ or the weights of an earlier participant.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
+from flair_ingestion import PROGRAM
 from flair_ingestion.measurement import Conditions
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
 
-OVERWRITING_SUBMISSION = Path(__file__).resolve().parents[1] / "overwriting_submission"
+OVERWRITING_SUBMISSION = PROGRAM / "overwriting_submission"
 
 
 def overwrite_gpu_memory(conditions: Conditions) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from flair_ingestion import PROGRAM
 from flair_scoring.base.errors import UsageError, list_problems
 from flair_scoring.base.files import read_file
 from flair_scoring.base.settings import parse_settings
 
-DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
+DEFAULT_LIMITS = PROGRAM / "limits.yaml"
 # As fractions of the limit: what a careful measurement on one machine scatters by, and what is too much
 MIN_GREY_ZONE, MAX_GREY_ZONE = 0.03, 0.10
 MAX_ATTEMPTS = 3
@@ -37,6 +38,11 @@ class Limits:
     request_mib: float
     memory_gib: float
     scratch_gib: float
+
+    @property
+    def max_attempts(self) -> int:
+        """How often a submission is run at most: without a time limit, no time needs a second look."""
+        return MAX_ATTEMPTS if self.ratio or self.seconds else 1
 
     def with_options(self, ratio: float | None, seconds: float | None) -> Limits:
         """These limits with --limit-ratio (0: none) and --limit-seconds, if given; may raise UsageError."""

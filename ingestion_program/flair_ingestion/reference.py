@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flair_ingestion import IN_WHEEL, PACKAGE, PROGRAM
 from flair_ingestion.dataset import Patch, sample_patches
 from flair_ingestion.devices.gpu_states import GpuState
 from flair_ingestion.gpu_memory import OVERWRITING_SUBMISSION
@@ -24,7 +25,6 @@ from flair_scoring.base.errors import PredictionError, SubmissionError, TimeLimi
 from flair_scoring.base.files import make_folder, write_file
 from flair_scoring.base.provenance import stamp
 
-PROGRAM = Path(__file__).resolve().parents[1]
 NULL_SUBMISSION = PROGRAM / "null_submission"
 OVERHEAD_PATCHES = 64
 DRIFT_PATCHES = 64  # on which the reference is timed once more at the end
@@ -55,15 +55,15 @@ def open_reference(given: Path | None, max_mib: float) -> Submission:
 
     Raises UsageError if there is none or if it is not a valid submission.
     """
-    places = [given] if given else [folder / "reference_submission" for folder in (PROGRAM, PROGRAM.parent)]
-    place = next((place for place in places if place.exists()), None)
-    if place is None:
+    paths = [given] if given else [folder / "reference_submission" for folder in (PROGRAM, PROGRAM.parent)]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         raise UsageError(
-            f"{places[-1]}: no reference submission; give one with --reference, or switch the limit that it "
+            f"{paths[-1]}: no reference submission; give one with --reference, or switch the limit that it "
             "sets off with --limit-ratio 0"
         )
     try:
-        return open_submission(place, max_mib)
+        return open_submission(path, max_mib)
     except SubmissionError as error:
         raise UsageError(f"as reference: {error}") from None
 
@@ -124,14 +124,17 @@ def time_harness(patches: Sequence[Patch], conditions: Conditions) -> float:
 
 
 def harness_sha256() -> str:
-    """Hash of what measures: ingest.py, this package and the kit's own submissions, names and contents."""
+    """Hash of the names and contents of what measures: this package, ingest.py and the kit's own submissions.
+
+    It is the same in a clone, in the bundle and in a wheel.
+    """
+    sources = [path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(IN_WHEEL)]
+    named = {f"{PACKAGE.name}/{path.relative_to(PACKAGE).as_posix()}": path for path in sources}
+    for path in (PROGRAM / "ingest.py", NULL_SUBMISSION / "model.py", OVERWRITING_SUBMISSION / "model.py"):
+        named[path.relative_to(PROGRAM).as_posix()] = path
     total = hashlib.sha256()
-    ours = [*Path(__file__).parent.rglob("*.py"), PROGRAM / "ingest.py"]
-    ours += [folder / "model.py" for folder in (NULL_SUBMISSION, OVERWRITING_SUBMISSION)]
-    for path in sorted(ours):
-        total.update(
-            f"{path.relative_to(PROGRAM)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
-        )
+    for name, path in sorted(named.items()):
+        total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 
@@ -159,7 +162,7 @@ def _read_cache(entry: Path) -> Reference | None:
 def _draw_sample(patches: Sequence[Patch], conditions: Conditions) -> list[Patch]:
     """The same patches in the same order each time, in an order that gives each block all domains."""
     sample = sample_patches(patches, conditions.limits.calibration_patches, SEED)
-    return [sample[place] for place in np.random.default_rng(SEED).permutation(len(sample))]
+    return [sample[index] for index in np.random.default_rng(SEED).permutation(len(sample))]
 
 
 def _first_patches(attempt: Attempt) -> tuple[int, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from flair_ingestion.devices.device import require_idle
 from flair_ingestion.devices.gpu_states import describe_difference
 from flair_ingestion.gpu_memory import overwrite_gpu_memory
 from flair_ingestion.limits import (
-    MAX_ATTEMPTS,
     MAX_GREY_ZONE,
     exceeded,
     needs_another_attempt,
@@ -28,15 +27,18 @@ from flair_ingestion.predictions import Predictions, Spool
 from flair_ingestion.reference import time_drift, time_reference
 from flair_ingestion.submission import Submission, open_submission
 from flair_ingestion.timing import Record, describe
-from flair_scoring.base.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
+from flair_scoring.base.errors import (
+    FlairError,
+    PredictionError,
+    SubmissionError,
+    TimeLimitError,
+    UsageError,
+)
 
 # By how much attempts of one submission may differ. Rounding and a busy machine stay below that
 MAX_TIME_RATIO, MAX_CHANGED_PIXELS = 1.25, 0.05
 
 _STEADY = "free the machine of other work, and run again"
-
-# Writes OUTPUT: timing.json's content, and the predictions unless the run has failed
-Write = Callable[[dict[str, Any], Predictions | None], None]
 
 
 @dataclass(frozen=True)
@@ -53,39 +55,40 @@ class Plan:
     strict: bool = False
 
 
-def run_ingestion(
-    plan: Plan, patches: Sequence[Patch], conditions: Conditions, write: Write
-) -> dict[str, Any]:
-    """Time a submission against its limits and write its predictions; the content of timing.json.
+@dataclass(frozen=True)
+class Result:
+    """What is to be written into OUTPUT: the content of timing.json, and the predictions of a good run.
 
-    A submission that fails or is too slow leaves timing.json only, and its error is raised again. UsageError
-    without any output: the machine is too unsteady for a verdict.
+    A submission that failed or was too slow has an `error` instead of predictions.
     """
-    limits = conditions.limits
-    record = Record(conditions.device, limits, len(patches), order_seed=plan.order_seed)
-    with Spool(len(patches), MAX_ATTEMPTS if limits.ratio or limits.seconds else 1) as spool:
+
+    timing: dict[str, Any]
+    predictions: Predictions | None
+    error: FlairError | None = None
+
+
+def run_ingestion(plan: Plan, patches: Sequence[Patch], conditions: Conditions, spool: Spool) -> Result:
+    """Time a submission against its limits and predict the patches; nothing is written yet.
+
+    `spool` keeps the labels of all attempts; the predictions of the result are read from it.
+
+    Raises:
+        UsageError: the reference fails, or the machine is too unsteady for a verdict.
+    """
+    record = Record(conditions.device, conditions.limits, len(patches), order_seed=plan.order_seed)
+    try:
         try:
-            record.submission = open_submission(plan.source, limits.submission_mib)
+            record.submission = open_submission(plan.source, conditions.limits.submission_mib)
             _set_limits(record, plan, patches, conditions)
             _attempt_until_decided(record, plan, patches, conditions, spool)
-        except TimeLimitError as error:
-            _check_drift(record, plan, patches, conditions)
-            _check_gpu(record)
-            write(describe(record, error), None)
+        except TimeLimitError:
+            _check_machine(record, plan, patches, conditions)
             raise
-        except (SubmissionError, PredictionError) as error:
-            write(describe(record, error), None)
-            raise
-        _check_drift(record, plan, patches, conditions)
-        _check_gpu(record)
-        try:
-            _require_same_work(record, spool)
-        except SubmissionError as error:
-            write(describe(record, error), None)
-            raise
-        timing = describe(record, None)
-        write(timing, spool.files(record.counted_place))
-    return timing
+        _check_machine(record, plan, patches, conditions)
+        _require_same_work(record, spool)
+    except (SubmissionError, PredictionError, TimeLimitError) as error:
+        return Result(describe(record, error), None, error)
+    return Result(describe(record, None), spool.files(record.counted_index))
 
 
 def _set_limits(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
@@ -144,13 +147,19 @@ def _require_same_work(record: Record, spool: Spool) -> None:
             f"{told}; the same patches must take the same time, within {MAX_TIME_RATIO - 1:.0%}. If another "
             "program was in the way, submit again"
         )
-    whole = [place for place, attempt in enumerate(record.attempts) if attempt.completed]
-    changed = max((spool.difference(record.counted_place, place) for place in whole), default=0.0)
+    whole = [index for index, attempt in enumerate(record.attempts) if attempt.completed]
+    changed = max((spool.difference(record.counted_index, index) for index in whole), default=0.0)
     if changed > MAX_CHANGED_PIXELS:
         raise SubmissionError(
             f"the submission's attempts differ in {changed:.1%} of the pixels; the same patches must get the "
             f"same labels, within {MAX_CHANGED_PIXELS:.0%}"
         )
+
+
+def _check_machine(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
+    """Raises UsageError if the machine has changed during the run by more than the verdict can bear."""
+    _check_drift(record, plan, patches, conditions)
+    _check_gpu(record)
 
 
 def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:

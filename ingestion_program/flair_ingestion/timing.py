@@ -41,15 +41,15 @@ class Record:
         return self.reference.seconds_per_patch * self.patches if self.reference else None
 
     @property
-    def counted_place(self) -> int:
+    def counted_index(self) -> int:
         """Which attempt's time and labels count, from 0: that of the median time, of two the slower one."""
-        ranked = sorted(range(len(self.attempts)), key=lambda place: self.attempts[place].seconds)
+        ranked = sorted(range(len(self.attempts)), key=lambda index: self.attempts[index].seconds)
         return ranked[len(ranked) // 2]
 
     @property
     def counted(self) -> Attempt:
         """That attempt; an empty one if there was none."""
-        return self.attempts[self.counted_place] if self.attempts else Attempt()
+        return self.attempts[self.counted_index] if self.attempts else Attempt()
 
 
 def describe(record: Record, error: FlairError | None) -> dict[str, Any]:

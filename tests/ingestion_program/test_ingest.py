@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -260,6 +261,31 @@ def test_wrong_usage_ends_with_2_and_one_sentence(
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [
+        ([], "none"),
+        (["--require-sandbox", "files"], "files"),
+        (["--require-cage", "files"], "files"),
+        (["--require-cage=full"], "full"),
+        (["--require", "process"], "process"),
+    ],
+)
+def test_the_old_name_of_require_sandbox_is_accepted_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], level: str
+) -> None:
+    monkeypatch.syspath_prepend(INGEST.parent)
+    parse_arguments = importlib.import_module("ingest").parse_arguments
+    monkeypatch.setattr(sys, "argv", ["ingest.py", "data", "submission.zip", "output", *words])
+    assert parse_arguments().require_sandbox == level
+    monkeypatch.setattr(sys, "argv", ["ingest.py", *words, "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        parse_arguments()
+    told = capsys.readouterr().out
+    assert "--require-sandbox" in told
+    assert "cage" not in told
 
 
 @pytest.mark.long

@@ -149,8 +149,8 @@ def test_after_a_kill_the_same_command_does_what_is_left(here: Path) -> None:
         text=True,
     )
     assert ranked.returncode == 0, ranked.stderr
-    places = {line.split()[1]: line.split()[0] for line in ranked.stdout.splitlines()[1:4]}
-    assert places.keys() == {"a", "c", "d"}
+    ranks = {line.split()[1]: line.split()[0] for line in ranked.stdout.splitlines()[1:4]}
+    assert ranks.keys() == {"a", "c", "d"}
     assert "failed: loading: RuntimeError: " in ranked.stdout
 
 
@@ -213,10 +213,10 @@ def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
 
 
 def test_options_of_ingestion_are_not_taken_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "evaluate.py a.zip --data DATA --reference mine --reference-cache kept --plat"
+    line = "evaluate.py a.zip --data DATA --reference mine --reference-cache kept --plat --require-cage files"
     monkeypatch.setattr(sys, "argv", line.split())
     args, options = evaluate.parse_arguments()
-    assert options == ["--reference", "mine", "--plat"]
+    assert options == ["--reference", "mine", "--plat", "--require-cage", "files"]
     assert args.reference_cache == Path("kept")
 
 
