@@ -40,7 +40,7 @@ class Learner:
         """The rate of the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def gradients_stay(self) -> AbstractContextManager:
+    def no_sync(self) -> AbstractContextManager:
         """Inside, gradients add up on this rank; the next backward pass outside averages over the ranks."""
         return self.network.no_sync() if isinstance(self.network, DistributedDataParallel) else nullcontext()
 

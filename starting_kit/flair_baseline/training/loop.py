@@ -188,7 +188,7 @@ def take_step(
     learner.optimizer.zero_grad()
     for number, batch in enumerate(batches, 1):
         inputs, labels = batch.to(device)
-        with nullcontext() if number == len(batches) else learner.gradients_stay():
+        with nullcontext() if number == len(batches) else learner.no_sync():
             with autocast(device, precision):
                 logits, satellite_logits = learner.network(*inputs, drop_satellite=drop_satellite)
             losses = sum_losses(logits, satellite_logits, labels, weights)
