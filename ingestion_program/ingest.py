@@ -1,4 +1,4 @@
-"""Run a submission on the FLAIR #2 test set: predictions, made under the clock, and the time that they took.
+"""Run a submission on the FLAIR #2 test set: it predicts the patches, and the time that it takes is measured.
 
 OUTPUT gets predictions/PRED_*.tif, ids.txt, timing.json and manifest.json.
 """
@@ -45,31 +45,38 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("submission", type=Path, metavar="SUBMISSION", help="zip or folder with model.py")
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="absent, empty, or an earlier output")
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
-    parser.add_argument("--subset", type=int, metavar="N", help="N patches, drawn evenly from the domains")
+    parser.add_argument("--subset", type=int, metavar="N", help="N patches, drawn evenly from all domains")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
     )
     parser.add_argument(
-        "--limit-ratio", type=float, metavar="R", help="times the reference's time; 0: no such limit"
+        "--limit-ratio", type=float, metavar="R", help="limit: R times the reference's time; 0: no such limit"
     )
-    parser.add_argument("--limit-seconds", type=float, metavar="S", help="limit of the inference time")
+    parser.add_argument("--limit-seconds", type=float, metavar="S", help="limit: S seconds of inference")
     parser.add_argument(
         "--reference", type=Path, metavar="DIR", help="default: the kit's reference_submission/"
     )
-    parser.add_argument("--limits", type=Path, metavar="FILE", help="keys in place of those of limits.yaml")
-    parser.add_argument("--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here")
+    parser.add_argument("--limits", type=Path, metavar="FILE", help="its keys replace those of limits.yaml")
+    parser.add_argument(
+        "--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here, for later runs"
+    )
     parser.add_argument(
         "--require-sandbox",
         choices=LEVELS,
         default="none",
-        help="stop if the sandbox is weaker; "
+        help="do not run in a weaker sandbox; "
         "python ingestion_program/flair_ingestion/sandbox/runner.py --probe shows what it denies here",
     )
     parser.add_argument(
-        "--order-seed", type=int, metavar="N", help="take the patches in the order of an earlier run"
+        "--order-seed",
+        type=int,
+        metavar="N",
+        help="order of the patches: `order_seed` in timing.json of an earlier run",
     )
     parser.add_argument(
-        "--platform", action="store_true", help="as the platform runs it: OUTPUT is emptied, signed"
+        "--platform",
+        action="store_true",
+        help="run as on the platform: OUTPUT is emptied, then filled and signed",
     )
     old, new = RENAMED
     words = [new + word.removeprefix(old) if word.startswith(old) else word for word in sys.argv[1:]]
@@ -84,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def take_key() -> bytes | None:
-    """The key to sign with; its file is removed, so that no submission finds it."""
+    """The key that signs OUTPUT, or None; its file is removed, so that no submission finds it."""
     if not KEY.is_file():
         print(f"note: no {KEY.name} beside ingest.py; the output will not be signed", file=sys.stderr)
         return None
@@ -100,7 +107,7 @@ def take_key() -> bytes | None:
 
 
 def main() -> None:
-    """Check what was asked for, run, write, say how it ended."""
+    """Check the command line, run the submission, write OUTPUT and print the verdict."""
     args = parse_arguments()
     key = take_key() if args.platform else None
     limits = read_limits(args.limits).with_options(args.limit_ratio, args.limit_seconds)

@@ -288,8 +288,8 @@ def test_damage_anywhere_in_a_zip_is_the_submissions_fault(tmp_path: Path, metho
         archive.writestr("wé", random.bytes(300))
     content = source.read_bytes()
     refused = 0
-    for place in range(len(content)):
-        source.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    for index in range(len(content)):
+        source.write_bytes(content[:index] + bytes([content[index] ^ 0xFF]) + content[index + 1 :])
         try:
             open_submission(source, 2)
         except SubmissionError:

@@ -1,7 +1,7 @@
 """The archives of the Hugging Face hub, one per domain, are unpacked into the layout of IGN's archives.
 
-The hub has one zip per domain, with all kinds of files of FLAIR #1 and FLAIR #2. Where a file belongs
-is told by its name, and by domain and zone in the metadata json. Folders inside a zip are ignored.
+The hub has one zip per domain, with all kinds of files of FLAIR #1 and FLAIR #2. The name of a file, and its
+domain and zone in the metadata json, tell where it belongs. Folders inside a zip are ignored.
 """
 
 from __future__ import annotations
@@ -66,9 +66,13 @@ def require_data(data: Path) -> None:
     if pointers := _tell_pointers(archives):
         raise DataError(list_problems(f"{data}: the archives of domains are not all downloaded", pointers))
     out = data.resolve().with_name(f"{data.resolve().name}-flair2")
+    first = archives[0].relative_to(data)
+    told = f"{len(archives)} archives of one domain each ({first} …)"
+    if len(archives) == 1:
+        told = f"1 archive of one domain ({first})"
     raise DataError(
-        f"{data}: {len(archives)} archives of one domain each ({archives[0].relative_to(data)} …), as on the "
-        "Hugging Face hub; the kit reads the layout of IGN's archives. Lay them out like that, and check:\n"
+        f"{data}: {told}, as on the Hugging Face hub; the kit reads the layout of IGN's archives. "
+        "Lay out what is there, and check it:\n"
         f"  python starting_kit/check_dataset.py {shlex.quote(str(data))} --lay-out {shlex.quote(str(out))}\n"
         f"  python starting_kit/check_dataset.py {shlex.quote(str(out))}"
     )
@@ -97,9 +101,10 @@ def lay_out(folder: Path, out: Path) -> int:
     archives = find_archives(folder)
     if not archives:
         _explain_other_downloads(folder)
-        if ours := sorted(path.name for path in folder.glob("flair_*.zip")):
+        if found := sorted(path.name for path in folder.glob("flair_*.zip")):
             raise DataError(
-                f"{folder}: {', '.join(ours)}: IGN's own, which need no laying out; unpack each archive there"
+                f"{folder}: {', '.join(found)}: IGN's own, which need no laying out; unpack each archive "
+                "there"
             )
         raise DataError(f"{folder}: no archives of domains (D015_2020.zip …) in it or below it")
     sidecars = _find_sidecars(folder, archives)
