@@ -177,9 +177,10 @@ def ingest_on_gpu(data: Path, output: Path) -> list[str]:
 
 def score(data: Path, output: Path, pixels: np.ndarray) -> list[str]:
     """score.py on what ingestion wrote; every prediction is building, so the accuracy is building's share."""
-    command = [sys.executable, KIT / "scoring_program" / "score.py", output, labels_folder(data, "test")]
+    command = [sys.executable, str(KIT / "scoring_program" / "score.py"), str(output)]
+    command += [str(labels_folder(data, "test")), "--output", str(output / "score")]
     start = time.perf_counter()
-    subprocess.run([*command, "--output", output / "score"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
     accuracy = json.loads((output / "score" / "scores.json").read_text())["overall_accuracy"]
     figures = (

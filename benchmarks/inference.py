@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ EDITS = {  # what src/backbones/txt_model.py needs for smp of this year
     'encoder_name="resnet34", ': 'encoder_name="resnet34", encoder_weights=None,',
     "decoder(*unet_utae_fmaps)": "decoder(unet_utae_fmaps)",
 }
-Inputs = dict[str, Tensor]
+Inputs = dict[str, Any]  # arguments of `UTT.forward`, tensors
 Runner = Callable[[Inputs], Tensor]
 
 
@@ -94,11 +95,12 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
 
         runners["official"] = run_official
     else:
-        plain = randomise_norms(UTT()).eval()
+        plain = UTT().eval()
+        randomise_norms(plain)
     folded = deepcopy(plain)
     fold_batch_norm(folded)
     plain.to(device)
-    folded.to(device, memory_format=torch.channels_last)
+    folded.to(device).to(memory_format=torch.channels_last)
     runners["plain"] = lambda inputs: choose_labels(plain(**inputs)[0], 512)
     runners["folded"] = lambda inputs: choose_labels(folded.classify_aerial(**inputs)[0], 512)
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
@@ -110,7 +112,7 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
         runners["compiled"] = lambda inputs: choose_labels(both.classify_aerial(**inputs)[0], 512)
         networks |= {f"{name} compiled": both.classify_aerial for name in networks}
     for name, network in networks.items():
-        runners[name] = lambda inputs, network=network: run_in_bfloat16(network, inputs)
+        runners[name] = partial(run_in_bfloat16, network)
     return runners
 
 
@@ -147,13 +149,14 @@ def load_official(flair2: Path) -> tuple[nn.Module, dict[str, Any]]:
     return module["TimeTexture_flair"](settings), settings
 
 
-def randomise_norms(model: nn.Module) -> nn.Module:
-    """Batch norms as after training, so that folding them is no identity."""
+def randomise_norms(model: nn.Module) -> None:
+    """Give batch norms statistics as after training, so that folding them changes the network."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    return model
 
 
 def draw_inputs(batch: int, dates: int) -> Inputs:
@@ -209,7 +212,7 @@ def describe_shares(
     """How near each precision comes to its roofline: the shortest possible time over the measured one."""
     shares = []
     for name, peak in peaks.items():
-        layers = list_layers(lambda name=name: runners[name](inputs))
+        layers = list_layers(partial(runners[name], inputs))
         ideal = ideal_seconds(layers, peak)
         work = sum(layer.operations for layer in layers) / len(inputs["aerial"]) / 1e9
         shares.append(f"{name} {ideal / seconds[name]:.0%} ({work:.1f} GFLOP a patch)")

@@ -138,12 +138,15 @@ def official_step(
 
 
 def official_loss(model: nn.Module, settings: dict[str, Any], batch: Batch, device: torch.device) -> Tensor:
-    """Sum of the weighted cross-entropies of both heads, on inputs as its data set makes them."""
+    """Weighted cross-entropies of both heads, summed; inputs are made as by the official data set."""
     (aerial, series, days, _), labels = batch
+    assert aerial is not None
+    assert series is not None
+    assert days is not None
     inputs = (aerial / 255, series * 10_000, OFFICIAL_DAY - days)
     logits = model(settings, *(tensor.to(device) for tensor in inputs), [])
     pairs = settings["weights_aerial_satellite"].values()
-    losses = [
+    losses: list[Tensor] = [
         F.cross_entropy(branch, labels.long().to(device), torch.tensor(weights).float().to(device))
         for branch, weights in zip(
             logits, ([pair[1] for pair in pairs], [pair[0] for pair in pairs]), strict=True
@@ -152,18 +155,17 @@ def official_loss(model: nn.Module, settings: dict[str, Any], batch: Batch, devi
     return sum(losses, torch.zeros((), device=device))
 
 
-def compare_gradients(official: nn.Module, settings: dict[str, Any], source: Path) -> str:
+def compare_gradients(official: Any, settings: dict[str, Any], source: Path) -> str:
     """Loss and U-Net gradients of both on one patch: the official fusion mixes patches of larger batches."""
     config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
     ours = convert(official.state_dict(), config, source)
     batch, weights = draw_batch(1, 12), class_weights(config)
-    loss = (
-        sum_losses(*ours(*batch.inputs), batch.labels, weights) / sum_weights(batch.labels, weights)
-    ).sum()
+    aerial, satellite = ours(*batch.inputs)
+    loss = (sum_losses(aerial, satellite, batch.labels, weights) / sum_weights(batch.labels, weights)).sum()
     loss.backward()
     expected = official_loss(official.eval(), settings, batch, torch.device("cpu"))
     expected.backward()
-    mine = dict(ours.unet.named_parameters())
+    mine: dict[str, Any] = dict(ours.unet.named_parameters())
     theirs = {name: value for name, value in official.arch_vhr.named_parameters() if name in mine}
     gradients = [torch.cat([one[name].grad.flatten() for name in theirs]) for one in (mine, theirs)]
     apart = float((gradients[0] - gradients[1]).norm() / gradients[1].norm())

@@ -11,6 +11,7 @@ import argparse
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from flair_scoring import evaluate
 from flair_scoring.base.errors import FlairError, UsageError, run_command
@@ -129,7 +130,7 @@ def explain_failure(args: argparse.Namespace, error: Exception) -> None:
     rank.py needs the copy to list the run. A timing.json is not copied if it is damaged or, with --platform,
     not signed.
     """
-    timing = {}
+    timing: dict[str, Any] = {}
     with suppress(FlairError, OSError):  # then only the error is known of the run
         if args.platform:
             _, timing = read_signed_timing(args.predictions, read_key())

@@ -78,7 +78,8 @@ def measure_peaks(device: torch.device, dtype: torch.dtype) -> Peaks:
     side, images, size = SIZES[device.type]
     matrix = torch.randn(side, side, device=device, dtype=dtype)
     product = 2 * side**3 / _best_seconds(lambda: matrix @ matrix, device)
-    layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(device, dtype, memory_format=torch.channels_last)
+    layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(device, dtype)
+    layer = layer.to(memory_format=torch.channels_last)
     image = torch.randn(images, 64, 128, 128, device=device, dtype=dtype)
     image = image.to(memory_format=torch.channels_last)
     with torch.inference_mode():

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def time_beside_bare_loops(
         session.warm_up(counts, conditions.series_lengths)
         for loop in loops:
             ask(loop, groups)  # its warm-up
-        measure_block = [
+        measure_block: list[Callable[[], float]] = [
             lambda: time_clocked(session, groups),
             *(functools.partial(ask, loop, groups) for loop in loops),
         ]

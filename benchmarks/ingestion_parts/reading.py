@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from common.ratios import divide, standard_error
 from flair_ingestion import measurement
@@ -60,11 +61,8 @@ def compare_wall_time(submission: Submission, patches: Sequence[Patch], conditio
             spool.add(*arguments)
             delivered.append(clock())
 
-        measurement.read_here = read
-        try:
+        with patch.object(measurement, "read_here", read):
             measure(submission, patches, conditions, attempt, deliver=deliver)
-        finally:
-            measurement.read_here = read_here
     wall, read_seconds = delivered[-1] - reading[0][0], math.fsum(end - begin for begin, end in reading)
     ratio = wall / (read_seconds + attempt.seconds)
     return [
@@ -75,7 +73,8 @@ def compare_wall_time(submission: Submission, patches: Sequence[Patch], conditio
 
 def compare_readers(patches: Sequence[Patch], conditions: Conditions, runs: int) -> list[str]:
     """How much slower a device of 2 ms a patch gets when other processes read, as they do on CUDA."""
-    beside, here = [], []
+    beside: list[float] = []
+    here: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "model.py").write_text(FAKE_DEVICE.format(seconds=FAKE_SECONDS))
         submission = open_submission(Path(folder), 1)
@@ -83,11 +82,8 @@ def compare_readers(patches: Sequence[Patch], conditions: Conditions, runs: int)
         for run in range(runs):
             for found, replacement in [(beside, read_beside), (here, original)][:: 1 if run % 2 else -1]:
                 attempt = Attempt()
-                measurement.work_beside = replacement
-                try:
+                with patch.object(measurement, "work_beside", replacement):
                     measure(submission, patches, conditions, attempt)
-                finally:
-                    measurement.work_beside = original
                 found.append(attempt.seconds)
     ratios = divide(beside, here)
     clocked = 1000 * statistics.median(here) / len(patches)
