@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
+from common.official import load_official
 from common.record import append_record
 from common.roofline import Peaks, ideal_seconds, list_layers, measure_peaks
 from flair_baseline.config import load_config
@@ -30,14 +30,10 @@ from flair_baseline.model.inference import compile_unet, computes_in_bfloat16
 from flair_baseline.model.utt import OFFICIAL_DAY, UTT, choose_labels
 from flair_baseline.official import convert
 from flair_baseline.training.machine import keep_freed_memory
-from flair_scoring.base.errors import UsageError, run_command
+from flair_scoring.base.errors import run_command
 
 REPEATS = 5
 PACKAGES = ("torch", "segmentation-models-pytorch")
-EDITS = {  # what src/backbones/txt_model.py needs for smp of this year
-    'encoder_name="resnet34", ': 'encoder_name="resnet34", encoder_weights=None,',
-    "decoder(*unet_utae_fmaps)": "decoder(unet_utae_fmaps)",
-}
 Inputs = dict[str, Any]  # arguments of `UTT.forward`, tensors
 Runner = Callable[[Inputs], Tensor]
 
@@ -130,23 +126,6 @@ def run_in_bfloat16(network: Callable[..., tuple[Tensor, Tensor | None]], inputs
     with torch.autocast(inputs["aerial"].device.type, torch.bfloat16):
         logits, _ = network(**inputs)
     return choose_labels(logits, 512)
-
-
-def load_official(flair2: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The official model without metadata and its configuration; prints what had to be edited."""
-    path = flair2 / "src/backbones/txt_model.py"
-    if not path.is_file():
-        raise UsageError(f"{path}: not there; --flair2 takes a checkout of github.com/IGNF/FLAIR-2")
-    source = path.read_text(encoding="utf-8")
-    for old, new in EDITS.items():
-        print(f"{path}: {old!r} -> {new!r}", file=sys.stderr)
-        source = source.replace(old, new)
-    sys.path.insert(0, str(flair2))
-    module: dict[str, Any] = {}
-    exec(compile(source, str(path), "exec"), module)
-    settings = yaml.safe_load((flair2 / "flair-2-config.yml").read_text(encoding="utf-8"))
-    settings["aerial_metadata"] = False
-    return module["TimeTexture_flair"](settings), settings
 
 
 def randomise_norms(model: nn.Module) -> None:

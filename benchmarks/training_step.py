@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.official import load_official
 from common.record import append_record
 from flair_baseline.config import load_config
 from flair_baseline.model.inference import computes_in_bfloat16
@@ -36,7 +37,6 @@ from flair_baseline.training.loop import take_step
 from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
 from flair_baseline.training.machine import choose_device, keep_freed_memory
 from flair_scoring.base.errors import UsageError, run_command
-from inference import load_official
 
 ROUNDS = 5
 TOLERANCE = 1e-3  # of loss and gradients, relative; float32 on both sides
