@@ -96,11 +96,12 @@ def told_outputs() -> list[str]:
     sources = [KIT / "README.md", *GUIDES, KIT / "starting_kit/flair-2.ipynb"]
     for folder in ("scoring_program", "ingestion_program", "starting_kit", "bundle"):
         sources += (KIT / folder).glob("*.py")
+    sources += (KIT / "scoring_program/flair_scoring/commands").glob("*.py")
     found = [
         path
         for source in sources
         for path in re.findall(
-            r"(?:\w+\.py [^\n`]*?\s(?:-o|--output)|^-o|make_toy_dataset\.py) \"?([^\s\"`,]+)",
+            r"(?:(?:\w+\.py|%\(prog\)s) [^\n`]*?\s(?:-o|--output)|^-o|make_toy_dataset\.py) \"?([^\s\"`,]+)",
             source.read_text(),
             re.MULTILINE,
         )
