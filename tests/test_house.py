@@ -13,6 +13,7 @@ import pytest
 
 KIT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("scoring_program", "ingestion_program", "starting_kit", "bundle", "benchmarks")
+DESK = KIT / "bundle/flair_bundle"
 MOST_MODULES, MOST_LINES = 14, 350
 # The rooms from the ground up. A module may import those of its own line and of all lines above it in this
 # list, as far as its package may (FLOORS). `x.*` is a folder with all that is in it.
@@ -145,7 +146,7 @@ def test_no_room_is_empty() -> None:
     entries = {entry.removesuffix(".*") for room in ROOMS for entry in room.split()}
     missing = {entry for entry in entries if entry not in modules()}
     # A participant's copy of the kit has no desk
-    assert {entry for entry in missing if (KIT / "bundle").is_dir() or entry != "flair_bundle"} == set()
+    assert missing - (set() if DESK.is_dir() else {"flair_bundle"}) == set()
 
 
 def test_modules_import_downwards_only() -> None:
@@ -205,6 +206,22 @@ def test_each_package_says_who_may_import_it() -> None:
             if not re.search(r"may import (?:it|them|this|these)\b|imports (?:it|these modules)\b", said):
                 silent.append(f"{name}: {said}")
     assert silent == []
+
+
+def test_the_map_names_files_that_exist() -> None:
+    """Each way of the data in CONTRIBUTING.md: its folder, then files and folders below it."""
+    (plan,) = re.findall(r"```\n(Score: .*?)```", (KIT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    ways = plan.strip().split("\n\n")
+    assert len(ways) == 4
+    missing = []
+    for way in ways:
+        head, *lines = way.splitlines()
+        folder = KIT / head.split()[-1]
+        if folder != DESK or DESK.is_dir():
+            named = re.findall(r"(?<![\w/.])(?:\.\./)?(?:\w+/)*(?:\w+\.(?:py|yaml)|\w+/)", "\n".join(lines))
+            assert len(named) > 5
+            missing += [name for name in named if not (folder / name).exists()]
+    assert missing == []
 
 
 SOURCE = """

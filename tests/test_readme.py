@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from flair_scoring.base.provenance import KIT_VERSION
 from programs import run_here
 
 KIT = Path(__file__).resolve().parents[1]
@@ -47,7 +48,7 @@ def test_targets_of_make_exist() -> None:
     assert {"demo", "test", "bundle", "reference"} <= named <= targets
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MAINTAINING.md"])
 def test_files_that_are_named_with_their_folder_exist(page: str) -> None:
     text = (KIT / page).read_text()
     paths = set(re.findall(r"`((?:[\w-]+/)+[\w.-]*|[\w-]+\.md|bundle\.yaml)`", text))
@@ -58,6 +59,10 @@ def test_files_that_are_named_with_their_folder_exist(page: str) -> None:
     missing = [path for path in paths if not (KIT / path).exists()]
     assert paths
     assert missing == []
+
+
+def test_the_citation_has_the_version_of_the_kit() -> None:
+    assert yaml.safe_load((KIT / "CITATION.cff").read_text())["version"] == KIT_VERSION
 
 
 def test_pictures_are_small() -> None:
