@@ -1,9 +1,9 @@
-"""Time of U-T&T on inputs in memory: the plain network, the folded one that package.py packs, and others.
+"""Time of U-T&T on inputs in memory: the plain network, the folded network that package.py packs, and others.
 
-The others are the folded one in TF32 (on GPUs that have it), in bfloat16, and compiled. With --flair2 the
-official model comes first, on the same weights and inputs, and the ratios are to it. The allocator returns
-nothing to the system in between, for all of them: page faults would be part of the ratio. The share of the
-roofline (roofline.py) is that of the folded network in each precision.
+The others are the folded network in TF32 (on GPUs that have it), in bfloat16, and compiled. With --flair2 the
+official model comes first, with the same weights and inputs, and ratios are to its time. The allocator keeps
+freed memory in all cases, since page faults would become part of the ratio. The share of the roofline
+(common/roofline.py) is that of the folded network in each precision.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> dict[str, Runner]:
-    """What is compared, each from inputs to labels (B, 512, 512), the first being the measure."""
+    """What is compared: functions from inputs to labels (B, 512, 512). Ratios are to the first one."""
     runners: dict[str, Runner] = {}
     if flair2 is not None:
         official, settings = load_official(flair2)
@@ -113,7 +113,7 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
 
 
 def run_in_tf32(run: Runner, inputs: Inputs) -> Tensor:
-    """Labels with TF32 allowed meanwhile."""
+    """Labels, computed while TF32 is allowed."""
     allow_tf32(True)
     try:
         return run(inputs)
@@ -149,7 +149,7 @@ def draw_inputs(batch: int, dates: int) -> Inputs:
 
 @torch.inference_mode()
 def compare(runners: dict[str, Runner], inputs: Inputs, device: torch.device) -> tuple[dict[str, float], str]:
-    """Median seconds of each in turn; also in a sentence, with ratios to the first and equal labels."""
+    """Median seconds of each runner, and a sentence with ratios to the first and shares of equal labels."""
     labels = {name: run(inputs).cpu() for name, run in runners.items()}  # the warm-up too
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(REPEATS):
@@ -188,7 +188,7 @@ def measure_all_peaks(runners: dict[str, Runner], device: torch.device) -> dict[
 def describe_shares(
     runners: dict[str, Runner], peaks: dict[str, Peaks], inputs: Inputs, seconds: dict[str, float]
 ) -> str:
-    """How near each precision comes to its roofline: the shortest possible time over the measured one."""
+    """The share of the roofline that each precision reaches: shortest possible time / measured time."""
     shares = []
     for name, peak in peaks.items():
         layers = list_layers(partial(runners[name], inputs))

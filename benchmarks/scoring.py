@@ -1,8 +1,8 @@
 """Scoring against the official procedure and against decoding alone, side by side in one run.
 
-The official procedure is that of the challenge's scorer, made here of the same libraries: Pillow opens both
-files, scikit-learn counts 13 x 13 classes, the matrices are summed. Ours is `flair_scoring.evaluate` with
-everything that users wait for: finding and pairing the files, refusing bad ones, starting the processes.
+The official procedure is that of the challenge's scorer, rebuilt here with the same libraries: Pillow opens
+both files, scikit-learn counts 13 x 13 classes, the matrices are summed. Ours is `flair_scoring.evaluate`
+with everything that users wait for: finding and pairing the files, refusing bad ones, starting the processes.
 
 `--scale full` runs score.py as a command on the 16,050 pairs of a whole test set and watches its memory.
 """
@@ -36,7 +36,7 @@ PACKAGES = ("numpy", "pillow", "imagecodecs", "scikit-learn")
 
 
 def score_officially(pairs: Sequence[Pair]) -> np.ndarray:
-    """Sum of one scikit-learn matrix per patch, int64 (13, 13)."""
+    """The sum of scikit-learn's matrices of all patches, int64 (13, 13)."""
     total = np.zeros((13, 13), np.int64)
     for reference, prediction in pairs:
         truth = np.array(Image.open(reference)) - 1
@@ -47,7 +47,7 @@ def score_officially(pairs: Sequence[Pair]) -> np.ndarray:
 
 
 def decode(pairs: Sequence[Pair]) -> None:
-    """Read and decode both files of every pair, nothing else: what no scorer on one process can undercut."""
+    """Read and decode both files of every pair and do nothing else; no scorer in one process is faster."""
     buffer = np.empty((512, 512), np.uint8)
     for pair in pairs:
         for path in pair:
@@ -63,7 +63,7 @@ def timed(function: Callable[[], Result]) -> tuple[float, Result]:
 
 
 def compare(folder: Path, count: int, rounds: int, compression: str) -> None:
-    """Time all of them `rounds` times in turn on the same files; print and record medians and ratios."""
+    """Time all ways `rounds` times in turn on the same files; print and record medians and ratios."""
     pairs = write_pairs(folder, count, compression)
     several = f"ours, {cores()} processes"
     contestants: dict[str, Callable[[], np.ndarray | None]] = {
@@ -97,12 +97,12 @@ def compare(folder: Path, count: int, rounds: int, compression: str) -> None:
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """Median over the rounds of their ratio."""
+    """The median of the rounds' ratios."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def score_full(folder: Path) -> None:
-    """score.py on a whole test set: seconds, memory of all its processes together, the official matrix."""
+    """Run score.py on a whole test set: its seconds, the memory of all its processes, equal matrices."""
     pairs = write_pairs(folder, FULL, "lzw")
     score = [sys.executable, str(KIT / "scoring_program/score.py"), str(folder / "pred"), str(folder / "ref")]
     start = time.perf_counter()

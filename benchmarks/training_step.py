@@ -1,11 +1,11 @@
 """Time of a training step of U-T&T on a batch in memory: forward, loss, backward, SGD; in several precisions.
 
-They are float32 and bfloat16, on a GPU also TF32, which torch takes for the convolutions of float32 unless it
-is told otherwise, and float32 with deterministic algorithms only.
+The precisions are float32 and bfloat16. On a GPU they are also TF32, torch's default for the convolutions of
+float32, and float32 with deterministic algorithms only.
 
-With --flair2 the official model takes the same step beside it, without its training metric, which ours does
-not compute either. First both compute the loss and the gradients of one patch with the same weights, batch
-norm frozen and dropout off: these must agree. The allocator keeps what is freed, for all of them.
+With --flair2 the official model takes the same step beside ours, without its training metric, since ours
+computes none. First both models compute the loss and the gradients of one patch, with equal weights, frozen
+batch norms and no dropout: these must agree. The allocator keeps freed memory in all cases.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TOLERANCE = 1e-3  # of loss and gradients, relative; float32 on both sides
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is computed: `precision` as in configurations, whether TF32 is allowed and any algorithm."""
+    """How a step is computed: `precision` as in configurations, TF32 or not, deterministic or not."""
 
     precision: str = "fp32"
     tf32: bool = False
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def draw_batch(patches: int, dates: int) -> Batch:
-    """Patches of made-up content, all with as many dates, collated as train.py does."""
+    """Patches of made-up content with so many dates each, collated as train.py does."""
     generator = torch.Generator().manual_seed(0)
     cells = torch.randint(0, 13, (patches, 32, 32), dtype=torch.uint8, generator=generator)
     aerial = torch.randint(0, 256, (patches, 5, 512, 512), dtype=torch.uint8, generator=generator)
@@ -93,7 +93,7 @@ def draw_batch(patches: int, dates: int) -> Batch:
 
 
 def choose_ways(device: torch.device) -> dict[str, Way]:
-    """Those in which this device can compute a step."""
+    """The ways in which this device can compute a step."""
     gpu = device.type == "cuda"
     ways = {"fp32": Way()}
     ways |= {"tf32": Way(tf32=True)} if gpu and torch.cuda.get_device_capability(device) >= (8, 0) else {}
@@ -156,7 +156,10 @@ def official_loss(model: nn.Module, settings: dict[str, Any], batch: Batch, devi
 
 
 def compare_gradients(official: Any, settings: dict[str, Any], source: Path) -> str:
-    """Loss and U-Net gradients of both on one patch: the official fusion mixes patches of larger batches."""
+    """Compare loss and U-Net gradients of both models on one patch; the official fusion mixes larger batches.
+
+    Raises UsageError if they differ.
+    """
     config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
     ours = convert(official.state_dict(), config, source)
     batch, weights = draw_batch(1, 12), class_weights(config)
@@ -176,7 +179,7 @@ def compare_gradients(official: Any, settings: dict[str, Any], source: Path) -> 
 
 
 def time_steps(steps: dict[str, Callable[[], object]], device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each, in turn, after a step that warms up."""
+    """Seconds of each step, measured in turn, after one round that warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(ROUNDS + 1):
         for name, step in steps.items():

@@ -89,7 +89,7 @@ def write_series(folder: Path, domain: str, area: str, rng: np.random.Generator,
     np.save(folder / f"{stem}_data.npy", rng.integers(0, 10000, (dates, 10, HEIGHT, WIDTH), np.uint16))
     np.save(folder / f"{stem}_masks.npy", rng.integers(0, 101, (dates, 2, HEIGHT, WIDTH), np.uint8))
     first = datetime.date(int(domain[5:]), 1, 20)
-    days = [first + datetime.timedelta(weeks=7 * place) for place in range(dates)]
+    days = [first + datetime.timedelta(weeks=7 * index) for index in range(dates)]
     (folder / f"{stem}_products.txt").write_text("".join(f"{product_name(day)}\n" for day in days))
 
 

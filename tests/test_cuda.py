@@ -72,7 +72,7 @@ def test_the_clock_of_the_gpu_is_looked_at(toy: Path, tmp_path: Path) -> None:
 
 
 def test_the_baseline_labels_as_on_the_cpu(toy: Path, tmp_path: Path) -> None:
-    """Untrained weights: scores lie closer to each other than those of a trained network."""
+    """The weights are untrained, so logits lie closer to each other than those of a trained network."""
     _, labels, _ = ingest(tmp_path, toy, KIT / "reference_submission", "cuda")
     _, expected, _ = ingest(tmp_path, toy, KIT / "reference_submission", "cpu")
     assert (labels == expected).mean() > 0.99

@@ -62,8 +62,8 @@ class Reader:
 def evaluation() -> Evaluation:
     matrices = np.zeros((7, 13, 13), np.uint32)
     matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 1] = 512 * 400, 512 * 100, 512 * 12
-    names = [f"D00{place}_2020" for place in range(7)]
-    ids = tuple(f"{place:06d}" for place in range(7))
+    names = [f"D00{index}_2020" for index in range(7)]
+    ids = tuple(f"{index:06d}" for index in range(7))
     checksums = np.arange(7, dtype=np.uint32)
     return Evaluation(FLAIR_12, ids, tuple(names), ("Z1_UU",) * 7, matrices, ("a note",), checksums)
 

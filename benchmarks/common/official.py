@@ -11,7 +11,7 @@ from torch import nn
 
 from flair_scoring.base.errors import UsageError
 
-EDITS = {  # what src/backbones/txt_model.py needs for smp of this year
+EDITS = {  # what src/backbones/txt_model.py needs with a current smp
     'encoder_name="resnet34", ': 'encoder_name="resnet34", encoder_weights=None,',
     "decoder(*unet_utae_fmaps)": "decoder(unet_utae_fmaps)",
 }
