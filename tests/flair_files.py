@@ -18,7 +18,7 @@ DOMAINS = {
 AREA = "Z1_UF"
 PATCHES = 2  # per domain
 DATES = 5
-HEIGHT, WIDTH = 130, 124  # of a super-area; not square, so that rows and columns cannot be mistaken
+HEIGHT, WIDTH = 130, 124  # of a super-area; not square, so that swapped rows and columns are noticed
 CENTROIDS, METADATA = "flair-2_centroids_sp_to_patch.json", "flair_aerial_metadata.json"
 
 
@@ -49,7 +49,7 @@ def write_flair_tree(root: Path, toy: bool = False) -> Path:
 
 
 def area_folder(root: Path, kind: str, part: str, domain: str, toy: bool = False, area: str = AREA) -> Path:
-    """Folder of an area's files, made if need be: kind aerial, sen or labels; part train or test."""
+    """Make and return the folder of an area's files: kind aerial, sen or labels; part train or test."""
     real = f"flair_2_{kind}_test" if part == "test" else f"flair_{kind}_train"
     content = {"aerial": "img", "sen": "sen", "labels": "msk"}[kind]
     folder = root / (f"flair_2_toy_{kind}_{part}" if toy else real) / domain / area / content

@@ -1,4 +1,4 @@
-"""Damaged variants of a file, the same ones for the same seed."""
+"""Damaged variants of files; the same seed gives the same variants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mutants(seeds: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
 
 
 def _change(content: bytearray, rng: random.Random) -> None:
-    # Headers and lists at the end say how to read the rest, so half of the changes are made there
+    # Headers, and lists at the end, say how to read the rest, so most changes are made there
     length = len(content)
     edge = min(length, 200)
     start = rng.choice((rng.randrange(length + 1), rng.randrange(edge + 1), length - rng.randrange(edge + 1)))

@@ -1,4 +1,4 @@
-"""What only a GPU can show, on the toy data set, which needs no package that a machine for it may lack."""
+"""What only a GPU can show. The toy data set needs no package that a machine with a GPU may lack."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ingest(folder: Path, data: Path, submission: Path, device: str) -> tuple[dict[str, Any], np.ndarray, str]:
-    """timing.json, the labels of all patches by their names, and what was said."""
+    """timing.json, the labels of all patches in the order of their names, and stderr."""
     output = folder / device
     done = run_ingest(folder, data, submission, output, "--limit-ratio", 0, device=device)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""`make gpu`: every part within its time, whatever the others do, and a table at the end."""
+"""`make gpu`: each part runs within its time, whatever the others do; a table comes at the end."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ os.wait()
 
 
 def test_a_trace_tells_what_the_sandbox_refuses_with_its_path_or_arguments() -> None:
-    """Also in processes that a program starts. Nobody may write into that file, whoever he is."""
+    """Processes that the program starts are traced, too. Not even root may write into /sys/kernel/notes."""
     call_filter = seccomp.system_call_filter(None)
     assert call_filter
     line = [sys.executable, "-I", "-c", FILTERED, entering.__file__, call_filter.hex()]
@@ -142,7 +142,7 @@ def test_a_process_that_cannot_be_traced_is_told() -> None:
 
 
 def test_the_roofline_counts_every_layer_once() -> None:
-    """Numbers by hand: operations are two for each multiplication, bytes those of inputs and output."""
+    """Worked out by hand: two operations for each multiplication; the bytes of inputs and output."""
     image, kernel, matrix = torch.ones(2, 5, 64, 64), torch.ones(8, 5, 3, 3), torch.ones(3, 8)
 
     def run() -> torch.Tensor:
@@ -160,7 +160,7 @@ def test_the_roofline_counts_every_layer_once() -> None:
 
 @pytest.mark.long
 def test_make_gpu_runs_here() -> None:
-    """On a machine without a GPU what has a counterpart on the CPU; four minutes on two quiet cores."""
+    """Without a GPU the parts with a version for the CPU run: four minutes on two quiet cores."""
     done = subprocess.run(["make", "gpu"], cwd=KIT, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "record.md: " in done.stdout

@@ -1,4 +1,4 @@
-"""Messages that name files name some of them, and say how many more there are."""
+"""A message about many files names ten of them, and says how many more there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README and the pages beside it: what they tell to type exists, and their numbers have sources."""
+"""README and the pages beside it: the commands that they name exist, and their numbers have sources."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_pictures_are_small() -> None:
 
 
 def rows(heading: str) -> dict[str, str]:
-    """First -> second column of the table that follows some words."""
+    """First -> second column of the table that follows these words."""
     table = README.split(heading)[1].split("\n\n")[1]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     return {name: value for name, value, *_ in cells}
@@ -97,7 +97,7 @@ def test_results_on_toy_data_are_recorded() -> None:
 
 
 def told_outputs() -> list[str]:
-    """Where the commands of pages, of the notebook and of help pages write."""
+    """The paths to which commands write, on pages, in the notebook and on help pages."""
     sources = [KIT / "README.md", *GUIDES, KIT / "starting_kit/flair-2.ipynb"]
     for folder in ("scoring_program", "ingestion_program", "starting_kit", "bundle"):
         sources += (KIT / folder).glob("*.py")
