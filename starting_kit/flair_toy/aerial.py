@@ -41,8 +41,8 @@ class Units:
     """How the parcels and structures of an area look, whatever their class: one entry for each unit.
 
     `tint` (units, 4) multiplies the colour, `roof` is an index of a roof's colour, and `level` 0..1 lies
-    between the lowest and the highest height of the look. The last three describe rows of plants: direction
-    in radians, spacing in metres, strength 0..1.
+    between the lowest and the highest height of the look. The last three describe rows, as of vines:
+    direction in radians, spacing in metres, strength 0..1.
     """
 
     tint: np.ndarray

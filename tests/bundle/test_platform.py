@@ -19,10 +19,12 @@ import rasterio
 import yaml
 from bundle_files import KIT, pack, read_zip, run_build
 from compute_worker import Outcome, Worker, pack_folder
-from container import Container, namespaces_work
 from entries import ENTRIES, Entry, copy_submission
 from sklearn.metrics import jaccard_score
 
+from flair_bundle.platform.container import ENVIRONMENT, Container, namespaces_work
+from flair_bundle.platform.process import run_step
+from flair_bundle.platform.worker import AT_SCORING, NEVER
 from flair_ingestion.sandbox.policy import LEVELS
 
 Bundle = dict[str, bytes]
@@ -110,14 +112,19 @@ def test_submissions_that_other_tests_use(
 
 
 @pytest.mark.parametrize(
-    ("name", "scored"),
-    [pytest.param("honest_constant", True, marks=pytest.mark.long), ("ships_predictions", False)],
+    ("copies", "name", "scored"),
+    [
+        pytest.param(NEVER, "honest_constant", True, marks=pytest.mark.long),
+        (NEVER, "ships_predictions", False),
+        (AT_SCORING, "honest_constant", True),
+        pytest.param(AT_SCORING, "ships_predictions", False, marks=pytest.mark.long),
+    ],
 )
-def test_a_worker_that_does_not_copy_the_submission_into_the_output(
-    files: Bundle, task: dict[str, Any], tmp_path: Path, name: str, scored: bool
+def test_a_worker_that_copies_the_submission_at_another_time(
+    files: Bundle, task: dict[str, Any], tmp_path: Path, copies: str, name: str, scored: bool
 ) -> None:
     submission = pack_folder(copy_submission(name, tmp_path / "copies"))
-    outcome = Worker(tmp_path / "worker", copies=False).run(change_limits(files), task, submission)
+    outcome = Worker(tmp_path / "worker", copies=copies).run(change_limits(files), task, submission)
     if scored:
         assert outcome.status == "Finished", outcome.scoring
     else:
@@ -150,7 +157,7 @@ def test_containers_are_as_bare_as_the_platforms(tmp_path: Path) -> None:
     container = Container(
         probe, mounts, "/app/program", str(tmp_path / "root"), namespaces_work(), ("/app/data",)
     )
-    done = container.run()
+    done = run_step(container.launcher(), ENVIRONMENT, show=False, timeout=200)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["environment"].keys() - {"LC_CTYPE"} == {"PYTHONUNBUFFERED", "http_proxy", "https_proxy"}

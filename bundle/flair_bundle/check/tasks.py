@@ -70,7 +70,7 @@ def check_task(archive: zipfile.ZipFile, task: dict[str, Any], found: Findings) 
         )
     elif "reference_submission/weights.safetensors" not in reference:
         found.notes.append("the reference is untrained; train it (make reference DATA=...) and build again")
-    return _read_limits(f"{where}.ingestion_program", ingestion, found)
+    return read_limits_of(f"{where}.ingestion_program", ingestion, found)
 
 
 def _check_program(where: str, part: Part, mounts: Sequence[str], found: Findings) -> str | None:
@@ -164,7 +164,8 @@ def _check_completeness(where: str, inputs: Part, found: Findings) -> None:
     found.remarks += [f"{where}.input_data: {told}" for told in describe_missing("test", here, known)]
 
 
-def _read_limits(where: str, part: Part, found: Findings) -> Limits | None:
+def read_limits_of(where: str, part: Part, found: Findings) -> Limits | None:
+    """The limits of an ingestion program; None, with a problem, if it has no valid limits.yaml."""
     if "limits.yaml" not in part.files:
         found.problems.append(f"{where}: no limits.yaml")
         return None

@@ -1,8 +1,9 @@
-"""Runs one command as the platform's container engine does. `python container.py JSON`, see `Container`.
+"""Run one command as the platform's container engine does, in namespaces of Linux instead of an engine.
 
-Root, but without capabilities; a process tree, /tmp and a 64 MB /dev/shm of its own; the mounts and nothing
-else of the kit; a bare environment. Where mount namespaces are not allowed, paths in the command take the
-place of the mounts, and only the capabilities go.
+`python container.py JSON` becomes the container that the JSON describes. Its process is root without any
+capability. It has a process tree, a /tmp and a /dev/shm of 64 MB of its own, a bare environment, the mounts,
+and no other folder of the kit. Where mount namespaces are not allowed, the command gets the paths outside in
+place of the mounts, and only the capabilities are dropped.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ import functools
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-KIT = Path(__file__).resolve().parents[2]
+KIT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "http_proxy": "", "https_proxy": ""}  # as the worker sets it
 SHARED_MEMORY = "64m"
-TIMEOUT = 200
 _NEW_MOUNTS, _NEW_IPC, _NEW_PROCESSES = 0x00020000, 0x08000000, 0x20000000
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _DETACH = 2
@@ -36,9 +36,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Container:
-    """A command, the mounts (place inside -> folder outside) and the work folder inside.
+    """A command with its mounts.
 
-    `root` is an empty folder outside for the container's own files. `isolated`: in a mount namespace.
+    `mounts` maps a folder inside to the folder outside that is seen there; those in `read_only` cannot be
+    written. `root` is an empty folder outside in which the container's own root is made. `workdir` is the
+    work folder inside. `isolated`: use a mount namespace.
     """
 
     command: list[str]
@@ -48,20 +50,20 @@ class Container:
     isolated: bool
     read_only: tuple[str, ...] = ()
 
-    def run(self) -> subprocess.CompletedProcess[str]:
-        """The ended process; 128 and more if a signal ended it, as container engines report that."""
-        launcher = [sys.executable, "-B", __file__, json.dumps(asdict(self))]
-        return subprocess.run(launcher, capture_output=True, text=True, timeout=TIMEOUT, env=ENVIRONMENT)
+    def launcher(self) -> list[str]:
+        """The command line, for a process with ENVIRONMENT, that becomes the container.
+
+        Its exit code is the command's, or 128 and the number of the signal that ended the command.
+        """
+        return [sys.executable, "-B", __file__, json.dumps(asdict(self))]
 
 
 @functools.cache
 def namespaces_work() -> bool:
     """Whether this user may have a mount namespace and change mounts in it."""
-    root = subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip()
-    try:
-        return Container(["/bin/true"], {}, "/", root, True).run().returncode == 0
-    finally:
-        shutil.rmtree(root)
+    with tempfile.TemporaryDirectory() as root:
+        launcher = Container(["/bin/true"], {}, "/", root, True).launcher()
+        return subprocess.run(launcher, capture_output=True, env=ENVIRONMENT).returncode == 0
 
 
 def main() -> None:
@@ -80,7 +82,7 @@ def main() -> None:
 
 
 def _enter_namespaces() -> None:
-    """Go on in a child, the first process of its own tree; the parent ends as that child does."""
+    """Go on in a child that is the first process of a tree of its own; the parent ends as the child does."""
     _call("unshare", _NEW_MOUNTS | _NEW_IPC | _NEW_PROCESSES)
     child = os.fork()
     if child:
@@ -91,7 +93,7 @@ def _enter_namespaces() -> None:
 
 
 def _mount_all(container: Container) -> None:
-    """Make a new root: the machine's folders, the container's own ones, the mounts."""
+    """Enter a new root, made of the machine's folders, the container's own ones and the mounts."""
     new = Path(container.root)
     _mount(None, "/", _PRIVATE | _RECURSIVE)
     _mount("tmpfs", new, kind="tmpfs")
@@ -105,15 +107,15 @@ def _mount_all(container: Container) -> None:
     _mount("proc", new / "proc", kind="proc")
     _mount("shm", new / "dev/shm", kind="tmpfs", options=f"size={SHARED_MEMORY}")
     for folder in _kit_folders():
-        if (inside := new / folder.relative_to("/")).is_dir():
-            _mount("tmpfs", inside, kind="tmpfs")
+        if (hidden := new / folder.relative_to("/")).is_dir():
+            _mount("tmpfs", hidden, kind="tmpfs")
     for interpreter in {sys.prefix, sys.base_prefix}:  # which may lie in /tmp
         if not (new / interpreter[1:]).is_dir():
             _bind(interpreter, new / interpreter[1:])
-    for place, outside in container.mounts.items():
-        _bind(outside, new / place[1:])
-        if place in container.read_only:
-            _mount(None, new / place[1:], _REMOUNT | _BIND | _READ_ONLY)
+    for inside, outside in container.mounts.items():
+        _bind(outside, new / inside[1:])
+        if inside in container.read_only:
+            _mount(None, new / inside[1:], _REMOUNT | _BIND | _READ_ONLY)
     os.chdir(new)
     if _LIBC.syscall(_PIVOT_ROOT[os.uname().machine], b".", b".") != 0:
         raise OSError(ctypes.get_errno(), "pivot_root")
@@ -122,8 +124,8 @@ def _mount_all(container: Container) -> None:
 
 
 def _kit_folders() -> list[Path]:
-    """The kit, here and where it is installed from: it must not stand in for what the bundle lacks."""
-    names = ("flair_scoring", "flair_ingestion", "flair_baseline")
+    """The folders of the kit. They are hidden: no file of them may replace one that the bundle lacks."""
+    names = ("flair_scoring", "flair_ingestion", "flair_toy", "flair_baseline")
     specs = [importlib.util.find_spec(name) for name in names]
     installed = {Path(spec.origin).parents[1] for spec in specs if spec and spec.origin}
     folders = {folder for folder in [*KIT.iterdir(), *installed] if folder.is_dir()}
@@ -153,7 +155,7 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def _drop_capabilities() -> None:
-    """All of them, for good, and no new ones; without the right to do so there are none."""
+    """Drop all capabilities for good. A user who may not do that has none."""
     capability = 0
     while _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
@@ -162,7 +164,7 @@ def _drop_capabilities() -> None:
 
 
 def _outside(word: str, mounts: dict[str, str]) -> str:
-    """A word of the command with the path outside in place of the mount that it begins with."""
+    """A word of the command; if it is a path below a mount, the path outside."""
     for inside, outside in mounts.items():
         with contextlib.suppress(ValueError):
             return str(Path(outside) / Path(word).relative_to(inside))
