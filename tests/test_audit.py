@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path += [
-    str(Path(__file__).parents[1] / name)
-    for name in ("bundle", "tests/submissions", "tests/ingestion_program")
-]
 from entries import copy_submission
 from ingest_command import run_ingest
 

@@ -48,9 +48,9 @@ def copy(source: Path, target: Path) -> Path:
     """A copy of a folder that can be written to, wherever the clone lies."""
     for path in source.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(path.read_bytes())
+            written = target / path.relative_to(source)
+            written.parent.mkdir(parents=True, exist_ok=True)
+            written.write_bytes(path.read_bytes())
     return target
 
 

@@ -1,13 +1,10 @@
-"""Messages that name files name some of them, and say how many more there are."""
+"""A message about many files names ten of them, and says how many more there are."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "starting_kit"))
 
 from evaluate import describe_failures
 from flair_baseline.evaluation import End

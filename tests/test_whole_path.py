@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from entries import copy_submission
 from sklearn.metrics import jaccard_score
 
 from flair_ingestion.dataset import index_patches, read_labels
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import read_raster
-
-sys.path.append(str(Path(__file__).parent / "submissions"))
-from entries import copy_submission
 
 KIT = Path(__file__).resolve().parents[1]
 

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flair_bundle.check.competition import read_competition
-from flair_bundle.check.findings import Findings
-from flair_bundle.check.parts import open_part
-from flair_bundle.check.tasks import FILES_OF_TASK, read_limits_of
+from flair_bundle.check import FILES_OF_TASK, Findings, open_part, read_competition, read_limits_of
 from flair_bundle.platform.worker import Outcome, Worker
 from flair_bundle.schema import is_uuid
 from flair_ingestion.limits import Limits

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flair_bundle.check.competition import DEFAULT_QUEUE_SECONDS
+from flair_bundle.check import DEFAULT_QUEUE_SECONDS
 from flair_bundle.platform.worker import Outcome
 from flair_bundle.rehearsal import Rehearsed
 

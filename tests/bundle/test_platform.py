@@ -19,15 +19,13 @@ import rasterio
 import yaml
 from bundle_files import KIT, pack, read_zip, run_build
 from compute_worker import Outcome, Worker, pack_folder
+from entries import ENTRIES, Entry, copy_submission
 from sklearn.metrics import jaccard_score
 
 from flair_bundle.platform.container import ENVIRONMENT, Container, namespaces_work
 from flair_bundle.platform.process import run_step
 from flair_bundle.platform.worker import AT_SCORING, NEVER
 from flair_ingestion.sandbox.policy import LEVELS
-
-sys.path.append(str(KIT / "tests/submissions"))
-from entries import ENTRIES, Entry, copy_submission
 
 Bundle = dict[str, bytes]
 # One of each kind: a score, each way to fail, each attack on what the platform hands over

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from entries import copy_submission
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
 from copies import copy_folder
@@ -26,9 +27,6 @@ from flair_files import area_folder, write_series
 from flair_ingestion.dataset import index_patches, read_image, read_superpatch
 from flair_ingestion.sandbox.policy import landlock_version
 from flair_scoring.outputs.manifest import verify_manifest
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from entries import copy_submission
 
 KIT = INGEST.parents[1]
 TEST_IDS = [f"{number:06d}" for number in range(77413, 77419)]

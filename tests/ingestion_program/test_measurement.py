@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from entries import copy_submission
 
 from flair_ingestion.dataset import Patch, index_patches
 from flair_ingestion.devices.device import Device
@@ -26,9 +27,6 @@ from flair_ingestion.reading import Readers, start_readers
 from flair_ingestion.scheduling import current_scheduling, restore_scheduling
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from entries import copy_submission
 
 CPU = Device("cpu", "a processor", None, {"cores": 2})
 

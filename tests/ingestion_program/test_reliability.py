@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entries import copy_submission
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
 from flair_ingestion.predictions import write_output
 from flair_ingestion.processes.process_tree import children
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from entries import copy_submission
 
 DRIVER = f"""
 import os, resource, runpy, shutil, signal, sys, time

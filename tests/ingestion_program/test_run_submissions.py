@@ -6,10 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
 import entries
+import pytest
 import run_submissions
 from entries import Entry
 

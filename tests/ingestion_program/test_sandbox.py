@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from entries import copy_submission
 from ingest_command import run_ingest
 
 from copies import copy_folder
@@ -28,9 +29,6 @@ from flair_ingestion.sandbox import attempts, child, policy, probe
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError, UsageError
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from entries import copy_submission
 
 LEVEL = "full" if policy.landlock_version() else "process"  # what this kernel can give
 PACKAGE = Path(policy.__file__).parents[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from entries import copy_submission
 
 from flair_ingestion import session as session_module
 from flair_ingestion.devices.device import Device
@@ -28,9 +28,6 @@ from flair_ingestion.session import Session
 from flair_ingestion.shared_memory import Request, synthetic_request, write_request
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from entries import copy_submission
 
 CPU = Device("cpu", "a processor", None, {"cores": 2})
 GAP = 0.5  # seconds

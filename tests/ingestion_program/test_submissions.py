@@ -5,16 +5,13 @@ A submission that `make test` runs on the emulated platform (tests/bundle/test_p
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-from flair_ingestion.sandbox.policy import LEVELS
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
 from entries import ENTRIES, Entry
 from run_submissions import observe
+
+from flair_ingestion.sandbox.policy import LEVELS
 
 ALWAYS = {
     *("floods_stdout", "hangs_in_predict", "forks_without_end", "returns_unfinished", "speaks_pickle"),

@@ -15,11 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path += [
-    str(Path(__file__).resolve().parents[2] / name)
-    for name in ("starting_kit", "tests/submissions", "tests/ingestion_program")
-]
 from entries import copy_submission
 from ingest_command import environment, leftovers
 
