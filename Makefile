@@ -1,4 +1,4 @@
-# Every target sets up what it needs; `make` lists them.
+# Every target sets up what it needs; `make` lists the targets.
 PYTHON ?= python3
 PY := .venv/bin/python
 DEMO := runs/demo
@@ -6,7 +6,7 @@ SEED := 2022
 WHEELS_PYTHON ?= 3.12
 PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 any
 WHEELS := segmentation-models-pytorch|imagecodecs|nvidia-ml-py|safetensors|timm|huggingface-hub|pandas|python-dateutil|tifffile
-# Two processes, each computing with one core: two that want all of them wait for each other
+# Two processes that compute with one core each. If both used all cores, they would wait for each other
 PYTEST_OPTIONS := -n 2 --dist loadfile
 test test-all test-lowest: export OMP_NUM_THREADS := 1
 
@@ -41,10 +41,10 @@ try: .venv/installed ## SUBMISSION=... on DATA=... as on the platform: in the im
 test: .venv/installed ## tests that take seconds each
 	$(PY) -m pytest $(PYTEST_OPTIONS) -m "not long"
 
-test-all: .venv/installed ## test, and the long runs
+test-all: .venv/installed ## all tests, also those that take minutes
 	$(PY) -m pytest $(PYTEST_OPTIONS)
 
-# What lies beside the kit, a submission or an environment, is not ours to judge
+# A submission or an environment in the folder of the clone is not ours to check
 lint: .venv/installed ## ruff and mypy, on the files that git tracks
 	git ls-files -z '*.py' '*.ipynb' | xargs -0 $(PY) -m ruff check --force-exclude
 	git ls-files -z '*.py' '*.ipynb' | xargs -0 $(PY) -m ruff format --check --force-exclude
@@ -74,11 +74,11 @@ bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/demo.py
 
 # On a machine without network: `make wheels` elsewhere, install them there, then `make gpu PY=python3`
-gpu: $(if $(filter .venv/%,$(PY)),.venv/installed) ## all that needs a GPU, in 9 minutes; what it can on a CPU
+gpu: $(if $(filter .venv/%,$(PY)),.venv/installed) ## all that needs a GPU, in 9 minutes; without a GPU, what a CPU can do
 	$(PY) benchmarks/gpu.py
 
-# Of two versions in the lock, the second is for newer Pythons
-wheels: .venv/installed ## in wheels/, what the kit needs beside PyTorch's usual company, for Python $(WHEELS_PYTHON)
+# Where the lock has two versions of a package, the second is for newer Pythons
+wheels: .venv/installed ## in wheels/, the packages that a Python with PyTorch may lack, for Python $(WHEELS_PYTHON)
 	$(PY) -m pip download --quiet --no-deps --only-binary :all: --python-version $(WHEELS_PYTHON) \
 	  $(addprefix --platform ,$(PLATFORMS)) -d wheels \
 	  $$(grep -oE '^($(WHEELS))==[^ ]+' requirements.lock | tac | sort -u -t= -k1,1)
@@ -97,5 +97,5 @@ test-lowest: ## tests with the lowest versions that pyproject.toml allows, in .v
 	.venv-lowest/bin/pip install --quiet --no-deps --editable .
 	.venv-lowest/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long"
 
-clean: ## remove what make has written
+clean: ## remove everything that make has written
 	rm -rf .venv .venv-lowest runs dist build

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from record import KIT, append_record
+from common.record import KIT, append_record
 
 
 def miou(clone: Path, name: str) -> float:

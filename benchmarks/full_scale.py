@@ -1,9 +1,9 @@
 """FLAIR #2's size on one machine: index of all patches, ingestion and scoring of the whole test set.
 
-Data: the toy set `large`, whose areas share the files of one drawn area per domain, with a training split of
-61,712 patches made of further names of a few files. So the page cache holds all of it, and nothing waits for
-the disk. The submission does nothing: what remains is the kit's own work. With --device cuda the test set
-goes through the reference submission on the GPU instead, and nothing else is measured.
+Data: the toy set `large`. All areas of a domain share the files of one drawn area, and the training split of
+61,712 patches consists of further names for a few files. So the page cache holds everything, and nothing
+waits for the disk. The submission does nothing, so what is measured is the kit's own work. With --device cuda
+only one thing is measured: the whole test set through the reference submission on the GPU.
 """
 
 from __future__ import annotations
@@ -22,29 +22,32 @@ from pathlib import Path
 
 import numpy as np
 
+from common.record import KIT, append_record
 from flair_ingestion.dataset import SPLITS, VALIDATION_DOMAINS, Patch, index_patches, labels_folder
 from flair_ingestion.reference import NULL_SUBMISSION
 from flair_ingestion.shared_memory import read_request
 from flair_scoring.base.errors import run_command
 from flair_toy.areas import SIZES
 from flair_toy.dataset import make_toy_dataset
-from record import KIT, append_record
 
 TRAIN_PATCHES, TRAIN_AREAS, TRAIN_DOMAINS = 61_712, 757, 40  # train and val together
-BATCH, WINDOW = 10, 40  # the null submission's requests
-EARLY = 1000  # patches after which memory must not grow any more
+BATCH, WINDOW = 10, 40  # of the null submission's requests
+EARLY = 1000  # patches after which memory should not grow any more
 PROGRESS = re.compile(rb"submission: [^\r\n]*?(\d+)/\d+")
 
 
 def make_data(data: Path, areas: int) -> np.ndarray:
-    """`large` with so many test areas, and the whole training split; test pixels per FLAIR value (20,)."""
+    """Draw `large` with so many test areas and the whole training split.
+
+    Returns the number of test pixels of each FLAIR value, int64 (20,).
+    """
     pixels = make_test_split(data, areas)
     link_training_split(data)
     return pixels
 
 
 def make_test_split(data: Path, areas: int) -> np.ndarray:
-    """`large` with so many test areas; test pixels per FLAIR value (20,)."""
+    """Draw `large` with so many test areas; return its test pixels of each FLAIR value, int64 (20,)."""
     large = SIZES["large"]
     domains = min(areas, large.splits["test"].domains)
     test = dataclasses.replace(
@@ -55,7 +58,7 @@ def make_test_split(data: Path, areas: int) -> np.ndarray:
 
 
 def link_training_split(data: Path) -> None:
-    """Replace the toy's training domains by 40 with 61,712 patches, all of them names of the toy's files."""
+    """Replace the toy's training domains by 40 domains with 61,712 patches, links to the toy's files."""
     files: dict[str, list[Path]] = {}
     for kind in ("aerial", "labels", "sen"):
         root = data / f"flair_2_toy_{kind}_train"
@@ -81,16 +84,16 @@ def link_training_split(data: Path) -> None:
         for path in series:
             os.link(path, folders["sen"] / f"SEN2_sp_{domain}-{area}_{path.name.rpartition('_')[2]}")
         for patch in range(bounds[number] + 1, bounds[number + 1] + 1):
-            place = patch % len(files["aerial"])
-            os.link(files["aerial"][place], folders["aerial"] / f"IMG_{patch:06d}.tif")
-            os.link(files["labels"][place], folders["labels"] / f"MSK_{patch:06d}.tif")
+            index = patch % len(files["aerial"])
+            os.link(files["aerial"][index], folders["aerial"] / f"IMG_{patch:06d}.tif")
+            os.link(files["labels"][index], folders["labels"] / f"MSK_{patch:06d}.tif")
             centroids[f"IMG_{patch:06d}.tif"], metadata[f"IMG_{patch:06d}"] = centroid, facts
     for path, content in zip(sidecars.values(), (centroids, metadata), strict=True):
         path.write_text(json.dumps(content))
 
 
 def time_index(data: Path, runs: int = 3) -> tuple[list[str], list[Patch]]:
-    """Index all three splits with their labels, after one run that warms the cache; the test patches too."""
+    """Time the index of all three splits with labels, with a warm cache; also return the test patches."""
     seconds = []
     for _ in range(runs + 1):
         start = time.perf_counter()
@@ -104,7 +107,7 @@ def time_index(data: Path, runs: int = 3) -> tuple[list[str], list[Patch]]:
 
 
 def time_reading(patches: list[Patch]) -> float:
-    """Seconds to read every request, one after the other, as ingestion does on the CPU."""
+    """Seconds that reading all requests takes, one after the other, as ingestion does on the CPU."""
     start = time.perf_counter()
     for first in range(0, len(patches), BATCH):
         read_request(patches[first : first + BATCH], WINDOW)
@@ -112,14 +115,14 @@ def time_reading(patches: list[Patch]) -> float:
 
 
 def memory(pid: int) -> np.ndarray:
-    """Resident MB of a process, all and without mapped files."""
+    """Resident memory of a process in MB: all of it, and without mapped files."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = {name: int(kib) * 1024 / 1e6 for name, kib in re.findall(r"(VmRSS|RssAnon):\s*(\d+) kB", status)}
     return np.array([found["VmRSS"], found["RssAnon"]])
 
 
 def ingest(data: Path, output: Path) -> tuple[float, dict[int, np.ndarray]]:
-    """Wall seconds of ingest.py from start to exit, and its memory at each count that its progress shows."""
+    """Seconds of ingest.py from start to exit, and its memory at each number of patches that it shows."""
     command = [sys.executable, "-B", str(KIT / "ingestion_program" / "ingest.py"), str(data)]
     command += [str(NULL_SUBMISSION), str(output), "--limit-ratio", "0", "--device", "cpu"]
     memories: dict[int, np.ndarray] = {}
@@ -137,7 +140,7 @@ def ingest(data: Path, output: Path) -> tuple[float, dict[int, np.ndarray]]:
 
 
 def ingest_beside_reading(data: Path, output: Path, patches: list[Patch]) -> list[str]:
-    """Reading alone, then ingestion of the same patches; its memory early and at the end; its totals."""
+    """Compare reading alone with ingestion of the same patches; its memory early and at the end."""
     time_reading(patches[:EARLY])  # warms the cache
     reading = time_reading(patches)
     wall, memories = ingest(data, output)
@@ -161,7 +164,7 @@ def ingest_beside_reading(data: Path, output: Path, patches: list[Patch]) -> lis
 
 
 def ingest_on_gpu(data: Path, output: Path) -> list[str]:
-    """The reference submission on the GPU over all test patches, without a limit."""
+    """Time the reference submission on the GPU, on all test patches and without a limit."""
     command = [sys.executable, "-B", str(KIT / "ingestion_program" / "ingest.py"), str(data)]
     command += [str(KIT / "reference_submission"), str(output), "--limit-ratio", "0", "--device", "cuda"]
     start = time.perf_counter()
@@ -176,10 +179,14 @@ def ingest_on_gpu(data: Path, output: Path) -> list[str]:
 
 
 def score(data: Path, output: Path, pixels: np.ndarray) -> list[str]:
-    """score.py on what ingestion wrote; every prediction is building, so the accuracy is building's share."""
-    command = [sys.executable, KIT / "scoring_program" / "score.py", output, labels_folder(data, "test")]
+    """Time score.py on what ingestion wrote.
+
+    Every prediction is building, so the overall accuracy must be the share of building in the labels.
+    """
+    command = [sys.executable, str(KIT / "scoring_program" / "score.py"), str(output)]
+    command += [str(labels_folder(data, "test")), "--output", str(output / "score")]
     start = time.perf_counter()
-    subprocess.run([*command, "--output", output / "score"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
     accuracy = json.loads((output / "score" / "scores.json").read_text())["overall_accuracy"]
     figures = (

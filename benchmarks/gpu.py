@@ -1,10 +1,10 @@
-"""Everything of the kit that needs a GPU, in nine minutes, the most telling parts first.
+"""Run everything of the kit that needs a GPU, in nine minutes, the most important parts first.
 
-Each part is a program with its own time budget; one that fails does not keep the others from running. What
-they print is kept in runs/gpu, with a table at the end and lines for the record in record.md. Without a GPU
-the parts that have a smaller counterpart on the CPU run, and the table says which did not.
+Each part is a program with its own time budget. If one fails, the others still run. runs/gpu keeps what they
+print, a table of the results, and lines for the record in record.md. Without a GPU, only the parts run that
+have a smaller version for the CPU, and the table says which parts did not run.
 
-Ends with exit code 1 if a part has failed or has not ended within its budget.
+The exit code is 1 if a part has failed or has not ended within its budget.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KIT = Path(__file__).resolve().parents[1]
 OUTPUT = KIT / "runs" / "gpu"
 SEED = "2022"
 MINUTES = 9
-PATIENCE = 4  # how many times as long everything may take without a GPU, where the machine may be a busy one
+PATIENCE = 4  # without a GPU, on a machine that may be busy, everything may take so many times as long
 FINE, NOT_RUN = "done", "not run"
 DEVICE = """
 import json, torch
@@ -38,9 +38,10 @@ print(json.dumps(facts))
 
 @dataclass(frozen=True)
 class Part:
-    """What Python runs with a GPU and without (None: nothing), and the seconds that it may take.
+    """A program with its arguments: those with a GPU, those without (None: it does not run).
 
-    `telling`: what the most telling line of its output holds.
+    `seconds` is the time that it may take, with a GPU. `telling` is a text by which the most telling line of
+    its output is found.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a part, the seconds that it took, and the most telling line that it printed."""
+    """How a part ended, the seconds that it took, and the most telling line that it printed."""
 
     name: str
     state: str
@@ -61,7 +62,7 @@ class Result:
 
 
 def list_parts(data: Path, output: Path) -> list[Part]:
-    """All parts, in their order."""
+    """All parts, in the order in which they run."""
     toy = ["starting_kit/make_toy_dataset.py", str(data), "--size", "tiny", "--seed", SEED]
     probe = ["ingestion_program/flair_ingestion/sandbox/runner.py", "--probe"]
     ingest = ["ingestion_program/ingest.py", str(data), "reference_submission", str(output / "run")]
@@ -71,14 +72,20 @@ def list_parts(data: Path, output: Path) -> list[Part]:
     return [
         Part("toy data", 60, toy, toy, "patches"),
         Part("sandbox", 60, probe, probe, "sandbox level"),
-        Part("refusals", 60, ["benchmarks/refusals.py"], ["benchmarks/refusals.py"], "sandbox level"),
+        Part(
+            "refusals",
+            60,
+            ["benchmarks/gpu_parts/refusals.py"],
+            ["benchmarks/gpu_parts/refusals.py"],
+            "sandbox level",
+        ),
         Part(
             *("timed run", 90),
             [*ingest, "--device", "cuda"],
             [*ingest, "--device", "cpu", "--subset", "2"],
             telling="sandbox:",
         ),
-        Part("submissions", 120, ["tests/submissions/run_zoo.py", "--device", "cuda"], None),
+        Part("submissions", 120, ["tests/submissions/run_submissions.py", "--device", "cuda"], None),
         Part(
             *("harness", 60),
             [clock, "null", "--device", "cuda", "--runs", "3"],
@@ -110,18 +117,24 @@ def list_parts(data: Path, output: Path) -> list[Part]:
         ),
         Part(
             *("loader", 60),
-            ["benchmarks/loader.py", "--workers", "1", "16"],
-            ["benchmarks/loader.py", "--workers", "2", "--seconds", "2"],
+            ["benchmarks/gpu_parts/loader.py", "--workers", "1", "16"],
+            ["benchmarks/gpu_parts/loader.py", "--workers", "2", "--seconds", "2"],
             telling="patches/s",
         ),
-        Part("refusals compiled", 90, ["benchmarks/refusals.py", "--compiled"], None, "compiled model"),
+        Part(
+            "refusals compiled",
+            90,
+            ["benchmarks/gpu_parts/refusals.py", "--compiled"],
+            None,
+            "compiled model",
+        ),
         Part("test set", 180, ["benchmarks/full_scale.py", "--device", "cuda"], None, "patches/s"),
         Part("scatter", 150, [clock, "models", "--device", "cuda", "--block", "60"], None),
     ]
 
 
 def run_parts(parts: Sequence[Part], gpu: bool, output: Path, seconds: float) -> list[Result]:
-    """Run one part after the other within `seconds` altogether, or longer without a GPU; prints results."""
+    """Run one part after the other, within `seconds` altogether (longer without a GPU), and print results."""
     patience = 1 if gpu else PATIENCE
     end = time.monotonic() + seconds * patience
     results = []
@@ -140,7 +153,7 @@ def run_parts(parts: Sequence[Part], gpu: bool, output: Path, seconds: float) ->
 
 
 def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float) -> Result:
-    """Run one part, and end all its processes when its time is over."""
+    """Run one part; when its time is over, end all its processes."""
     log = output / f"{part.name.replace(' ', '_')}.log"
     begin = time.monotonic()
     with log.open("wb") as stream:
@@ -166,26 +179,27 @@ def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float)
 
 
 def environment(output: Path) -> dict[str, str]:
-    """That of a part: it finds the kit, also where that is not installed, and where its figures go."""
-    programs = [str(KIT / name) for name in ("scoring_program", "ingestion_program", "starting_kit")]
+    """The environment of a part: where the kit lies, installed or not, and the file for its figures."""
+    folders = ("scoring_program", "ingestion_program", "starting_kit", "benchmarks")
+    programs = [str(KIT / name) for name in folders]
     paths = [*programs, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "FLAIR_RECORD": str(output / "record.md")}
 
 
 def telling_line(log: Path, telling: str) -> str:
-    """The last line that holds `telling`, else the last one; progress bars overwrite their line."""
+    """The last line that holds `telling`, else the last line. A progress bar's states count as lines."""
     lines = [line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines()]
     said = [line for line in lines if line]
     return [*said[-1:], *(line for line in said if telling in line)][-1] if said else ""
 
 
 def describe(result: Result) -> str:
-    """A line of the table."""
+    """One line of the table."""
     return f"{result.name:<18} {result.state:<20} {result.seconds:6.1f} s  {result.said}"
 
 
 def main() -> None:
-    """Run all parts, print the table, write it with the record's lines."""
+    """Run all parts, print the table, and write it beside the record's lines."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()

@@ -1,9 +1,9 @@
-"""Time of U-T&T on inputs in memory: the plain network, the folded one that package.py packs, and others.
+"""Time of U-T&T on inputs in memory: the plain network, the folded network that package.py packs, and others.
 
-The others are the folded one in TF32 (on GPUs that have it), in bfloat16, and compiled. With --flair2 the
-official model comes first, on the same weights and inputs, and the ratios are to it. The allocator returns
-nothing to the system in between, for all of them: page faults would be part of the ratio. The share of the
-roofline (roofline.py) is that of the folded network in each precision.
+The others are the folded network in TF32 (on GPUs that have it), in bfloat16, and compiled. With --flair2 the
+official model comes first, with the same weights and inputs, and ratios are to its time. The allocator keeps
+freed memory in all cases, since page faults would become part of the ratio. The share of the roofline
+(common/roofline.py) is that of the folded network in each precision.
 """
 
 from __future__ import annotations
@@ -14,30 +14,27 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
+from common.official import load_official
+from common.record import append_record
+from common.roofline import Peaks, ideal_seconds, list_layers, measure_peaks
 from flair_baseline.config import load_config
 from flair_baseline.model.folding import fold_batch_norm
 from flair_baseline.model.inference import compile_unet, computes_in_bfloat16
 from flair_baseline.model.utt import OFFICIAL_DAY, UTT, choose_labels
 from flair_baseline.official import convert
-from flair_baseline.training.allocator import keep_freed_memory
-from flair_scoring.base.errors import UsageError, run_command
-from record import append_record
-from roofline import Peaks, ideal_seconds, list_layers, measure_peaks
+from flair_baseline.training.machine import keep_freed_memory
+from flair_scoring.base.errors import run_command
 
 REPEATS = 5
 PACKAGES = ("torch", "segmentation-models-pytorch")
-EDITS = {  # what src/backbones/txt_model.py needs for smp of this year
-    'encoder_name="resnet34", ': 'encoder_name="resnet34", encoder_weights=None,',
-    "decoder(*unet_utae_fmaps)": "decoder(unet_utae_fmaps)",
-}
-Inputs = dict[str, Tensor]
+Inputs = dict[str, Any]  # arguments of `UTT.forward`, tensors
 Runner = Callable[[Inputs], Tensor]
 
 
@@ -78,7 +75,7 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> dict[str, Runner]:
-    """What is compared, each from inputs to labels (B, 512, 512), the first being the measure."""
+    """What is compared: functions from inputs to labels (B, 512, 512). Ratios are to the first one."""
     runners: dict[str, Runner] = {}
     if flair2 is not None:
         official, settings = load_official(flair2)
@@ -89,33 +86,34 @@ def make_runners(flair2: Path | None, compiled: bool, device: torch.device) -> d
 
         def run_official(inputs: Inputs) -> Tensor:
             days = OFFICIAL_DAY - inputs["days"]
-            scores = official(settings, inputs["aerial"] / 255, inputs["series"] * 10_000, days, [])[1]
-            return scores.softmax(1).argmax(1)
+            logits = official(settings, inputs["aerial"] / 255, inputs["series"] * 10_000, days, [])[1]
+            return logits.softmax(1).argmax(1)
 
         runners["official"] = run_official
     else:
-        plain = randomise_norms(UTT()).eval()
+        plain = UTT().eval()
+        randomise_norms(plain)
     folded = deepcopy(plain)
     fold_batch_norm(folded)
     plain.to(device)
-    folded.to(device, memory_format=torch.channels_last)
+    folded.to(device).to(memory_format=torch.channels_last)
     runners["plain"] = lambda inputs: choose_labels(plain(**inputs)[0], 512)
-    runners["folded"] = lambda inputs: choose_labels(folded.score(**inputs)[0], 512)
+    runners["folded"] = lambda inputs: choose_labels(folded.classify_aerial(**inputs)[0], 512)
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         runners["tf32"] = lambda inputs: run_in_tf32(runners["folded"], inputs)
-    scores = {"bf16": folded.score} if computes_in_bfloat16(device) else {}
+    networks = {"bf16": folded.classify_aerial} if computes_in_bfloat16(device) else {}
     if compiled:
         both = deepcopy(folded)
         compile_unet(both)
-        runners["compiled"] = lambda inputs: choose_labels(both.score(**inputs)[0], 512)
-        scores |= {f"{name} compiled": both.score for name in scores}
-    for name, score in scores.items():
-        runners[name] = lambda inputs, score=score: run_in_bfloat16(score, inputs)
+        runners["compiled"] = lambda inputs: choose_labels(both.classify_aerial(**inputs)[0], 512)
+        networks |= {f"{name} compiled": both.classify_aerial for name in networks}
+    for name, network in networks.items():
+        runners[name] = partial(run_in_bfloat16, network)
     return runners
 
 
 def run_in_tf32(run: Runner, inputs: Inputs) -> Tensor:
-    """Labels with TF32 allowed meanwhile."""
+    """Labels, computed while TF32 is allowed."""
     allow_tf32(True)
     try:
         return run(inputs)
@@ -123,37 +121,21 @@ def run_in_tf32(run: Runner, inputs: Inputs) -> Tensor:
         allow_tf32(False)
 
 
-def run_in_bfloat16(score: Callable[..., tuple[Tensor, Tensor | None]], inputs: Inputs) -> Tensor:
+def run_in_bfloat16(network: Callable[..., tuple[Tensor, Tensor | None]], inputs: Inputs) -> Tensor:
     """Labels under autocast."""
     with torch.autocast(inputs["aerial"].device.type, torch.bfloat16):
-        scores, _ = score(**inputs)
-    return choose_labels(scores, 512)
+        logits, _ = network(**inputs)
+    return choose_labels(logits, 512)
 
 
-def load_official(flair2: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The official model without metadata and its configuration; prints what had to be edited."""
-    path = flair2 / "src/backbones/txt_model.py"
-    if not path.is_file():
-        raise UsageError(f"{path}: not there; --flair2 takes a checkout of github.com/IGNF/FLAIR-2")
-    source = path.read_text(encoding="utf-8")
-    for old, new in EDITS.items():
-        print(f"{path}: {old!r} -> {new!r}", file=sys.stderr)
-        source = source.replace(old, new)
-    sys.path.insert(0, str(flair2))
-    module: dict[str, Any] = {}
-    exec(compile(source, str(path), "exec"), module)
-    settings = yaml.safe_load((flair2 / "flair-2-config.yml").read_text(encoding="utf-8"))
-    settings["aerial_metadata"] = False
-    return module["TimeTexture_flair"](settings), settings
-
-
-def randomise_norms(model: nn.Module) -> nn.Module:
-    """Batch norms as after training, so that folding them is no identity."""
+def randomise_norms(model: nn.Module) -> None:
+    """Give batch norms statistics as after training, so that folding them changes the network."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    return model
 
 
 def draw_inputs(batch: int, dates: int) -> Inputs:
@@ -167,7 +149,7 @@ def draw_inputs(batch: int, dates: int) -> Inputs:
 
 @torch.inference_mode()
 def compare(runners: dict[str, Runner], inputs: Inputs, device: torch.device) -> tuple[dict[str, float], str]:
-    """Median seconds of each in turn; also in a sentence, with ratios to the first and equal labels."""
+    """Median seconds of each runner, and a sentence with ratios to the first and shares of equal labels."""
     labels = {name: run(inputs).cpu() for name, run in runners.items()}  # the warm-up too
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(REPEATS):
@@ -206,10 +188,10 @@ def measure_all_peaks(runners: dict[str, Runner], device: torch.device) -> dict[
 def describe_shares(
     runners: dict[str, Runner], peaks: dict[str, Peaks], inputs: Inputs, seconds: dict[str, float]
 ) -> str:
-    """How near each precision comes to its roofline: the shortest possible time over the measured one."""
+    """The share of the roofline that each precision reaches: shortest possible time / measured time."""
     shares = []
     for name, peak in peaks.items():
-        layers = list_layers(lambda name=name: runners[name](inputs))
+        layers = list_layers(partial(runners[name], inputs))
         ideal = ideal_seconds(layers, peak)
         work = sum(layer.operations for layer in layers) / len(inputs["aerial"]) / 1e9
         shares.append(f"{name} {ideal / seconds[name]:.0%} ({work:.1f} GFLOP a patch)")

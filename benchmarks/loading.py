@@ -1,12 +1,12 @@
-"""Time to load training patches: ours alone, or with --flair2 beside the official data set, file for file.
+"""Time to load training patches: our loader alone, or with --flair2 beside the official one.
 
-Images and annotations are stored again without compression and with LZW: the codec of the published files is
-not known. Without augmentation ours is timed with the conversion to float32, which the official code does and
-ours leaves to the device; what both hand over must then be equal, bit for bit, up to the scale of
-reflectances, which the official code leaves out. With augmentation and two workers each does what it does in
-training. Alone, a process of ours decodes the image while it reads the rest, on another core if it can;
-workers do not. Both run with an allocator that keeps what is freed. The toy set's series are made as long as
-the published ones.
+Images and annotations are stored twice, without compression and with LZW, since the codec of the published
+files is not known. The first comparison is without augmentation and without workers. There our loader also
+converts to float32, as the official code does; in training ours leaves that to the device. Both must give
+equal values, bit for bit, but for the scale of reflectances, which the official code does not apply. Without
+workers, our loader decodes the image on another core while it reads the rest. The second comparison is with
+augmentation and two workers: each loader does what it does in training. The allocator keeps freed memory for
+both. The toy set's series are made as long as the published ones.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import rasterio
 import torch
 from torch.utils.data import DataLoader
 
+from common.record import append_record
 from flair_baseline.config import load_config
 from flair_baseline.model.sentinel import REFLECTANCE_ONE
-from flair_baseline.training.allocator import keep_freed_memory
 from flair_baseline.training.loader import PatchDataset, Sample, make_loader
+from flair_baseline.training.machine import keep_freed_memory
 from flair_ingestion.dataset import Patch, index_patches, read_dates, read_image, read_labels
 from flair_scoring.base.errors import UsageError, run_command
 from flair_toy.dataset import make_toy_dataset
-from record import append_record
 
 ROUNDS = 5
 BATCH, WORKERS = 10, 2
@@ -50,7 +50,7 @@ OFFICIAL = {  # flair-2-config.yml
 
 
 def main() -> None:
-    """Measure both codecs, print, append one line to the record for each."""
+    """Measure with both codecs; print, and append one line to the record for each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -119,12 +119,12 @@ def store(patches: Sequence[Patch], folder: Path, codec: str) -> list[Patch]:
 
 
 def measure(patches: Sequence[Patch], flair2: Path | None) -> list[str]:
-    """Figures of single samples, and of batches with augmentation; UsageError when outputs differ."""
+    """Figures of single samples, and of batches with augmentation; UsageError if outputs differ."""
     config = load_config("utt_best", ["cloud_rule=official", f"batch_size={BATCH}", "augmentation=false"])
     ours = PatchDataset(patches, config)
 
-    def load(place: int) -> Sample:
-        sample = ours[place]
+    def load(index: int) -> Sample:
+        sample = ours[index]
         return sample._replace(aerial=sample.aerial.float().div_(255))
 
     contestants: dict[str, Callable[[], object]] = {"ours": lambda: drain(map(load, range(len(patches))))}
@@ -133,8 +133,8 @@ def measure(patches: Sequence[Patch], flair2: Path | None) -> list[str]:
     batches: dict[str, Callable[[], object]] = {"ours": lambda: drain(make_loader(several, training, 0))}
     if flair2 is not None:
         official = make_official(flair2, patches, None)
-        for place in range(len(patches)):
-            check_equal(load(place), official[place])
+        for index in range(len(patches)):
+            check_equal(load(index), official[index])
         contestants["official"] = lambda: drain(official[i] for i in range(len(patches)))
         batches["official"] = lambda: drain(make_official_loader(flair2, several))
     return [
@@ -145,7 +145,7 @@ def measure(patches: Sequence[Patch], flair2: Path | None) -> list[str]:
 
 
 def drain(samples: Iterable[object]) -> None:
-    """Load all and keep none, as training does."""
+    """Load all samples and keep none, as training does."""
     deque(samples, maxlen=0)
 
 
@@ -167,9 +167,9 @@ def compare(contestants: dict[str, Callable[[], object]], count: int, what: str)
 
 
 def make_official(flair2: Path, patches: Sequence[Patch], augmentation: Any) -> Any:
-    """The official Fit_Dataset on the same files; UsageError when it cannot be imported."""
+    """The official Fit_Dataset on the same files; UsageError if it cannot be imported."""
     try:
-        import albumentations  # noqa: F401  # later, but it had better be missed now
+        import albumentations  # noqa: F401  # is needed later; an error now is better
 
         Fit_Dataset = import_official(flair2, "dataset").Fit_Dataset
     except ImportError as error:
@@ -183,7 +183,7 @@ def make_official(flair2: Path, patches: Sequence[Patch], augmentation: Any) -> 
         "PATH_SP_DATA": [patch.super_area.data for patch in patches],
         "PATH_SP_MASKS": [patch.super_area.masks for patch in patches],
         "PATH_SP_DATES": [patch.super_area.products for patch in patches],
-        "SP_COORDS": [list(patch.centroid) for patch in patches],
+        "SP_COORDS": [list(patch.centroid or ()) for patch in patches],
     }
     return Fit_Dataset(files, OFFICIAL, augmentation)
 
@@ -204,7 +204,7 @@ def make_official_loader(flair2: Path, patches: Sequence[Patch]) -> DataLoader:
 
 
 def import_official(flair2: Path, name: str) -> Any:
-    """A module of the checkout's src/."""
+    """Import a module of src/ in the checkout."""
     import importlib
 
     if str(flair2) not in sys.path:
@@ -213,7 +213,7 @@ def import_official(flair2: Path, name: str) -> Any:
 
 
 def check_equal(ours: Sample, official: dict[str, torch.Tensor]) -> None:
-    """UsageError unless the pixels are equal bit for bit; days of the months differ by design."""
+    """UsageError unless the pixels are equal, bit for bit. Dates are not compared: ours differ by design."""
     scaled = torch.from_numpy(official["spatch"].numpy() / np.float32(REFLECTANCE_ONE))
     pairs = {
         "aerial": (ours.aerial, official["patch"]),
@@ -221,7 +221,7 @@ def check_equal(ours: Sample, official: dict[str, torch.Tensor]) -> None:
         "series": (ours.series, scaled),
     }
     for name, (mine, theirs) in pairs.items():
-        if not torch.equal(mine, theirs):
+        if mine is None or not torch.equal(mine, theirs):
             raise UsageError(f"ours and the official {name} differ")
 
 

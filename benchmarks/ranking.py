@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from common.record import KIT, append_record
 from flair_scoring import Evaluation
 from flair_scoring.base.provenance import stamp
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.outputs.ingestion_output import IngestionOutput
 from flair_scoring.writing import write_results
-from record import KIT, append_record
 
 DOMAINS = 10
 

@@ -1,8 +1,8 @@
 """What the order of patches costs when the disk is read: requests in four orders, each from cold files.
 
-Series have FLAIR #2's sizes, of which a memory cgroup keeps less than all and more than 32 areas in the page
-cache. Images are not compressed: decoding them would only dilute what differs. All patches share one file of
-an image, or with --own-images each has its own.
+Series have FLAIR #2's sizes. A memory cgroup keeps the series of more than 32 areas in the page cache, but
+not all of them. Images are not compressed, since decoding takes the same time in every order. All patches
+share one image file; with --own-images each patch has its own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from common.record import append_record
 from flair_ingestion.dataset import BANDS, Patch, SuperArea, read_ahead
 from flair_ingestion.order import OPEN_AREAS, areas_to_open, draw_order
 from flair_ingestion.shared_memory import read_request
 from flair_scoring.base.errors import run_command
 from flair_toy.areas import PATCH
 from flair_toy.sentinel import product_name
-from record import append_record
 
 SEED, DATES, WINDOW = 2022, 55, 40
 BUFFER, PIXEL = 512, 10  # metres
@@ -42,7 +42,7 @@ GROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Reading:
-    """Requests of one patch each: seconds in all, of the processor, of reading ahead; bytes from the disk."""
+    """Requests of one patch each: seconds in all, of computing, of reading ahead; bytes from the disk."""
 
     patches: int
     seconds: float
@@ -51,7 +51,7 @@ class Reading:
     loaded: int
 
     def describe(self, unit: Reading) -> str:
-        """One figure, beside another order's."""
+        """The figures of one order, as a ratio to those of `unit`."""
         each, busy, ahead = (
             1000 * seconds / self.patches for seconds in (self.seconds, self.busy, self.ahead)
         )
@@ -62,7 +62,7 @@ class Reading:
 
 
 def make_data(folder: Path, areas: int, own_images: bool) -> list[Patch]:
-    """Areas with series of their own; the patches in the order of their files."""
+    """Write areas, each with its own series; return the patches in the order of their files."""
     generator = np.random.default_rng(SEED)
     shared = write_image(folder / "IMG.tif", generator)
     pixels = DATES * max(side(rows) * side(columns) for rows, columns in SHAPES)
@@ -72,10 +72,10 @@ def make_data(folder: Path, areas: int, own_images: bool) -> list[Patch]:
     patches: list[Patch] = []
     for number, shape in enumerate(generator.choice(list(SHAPES), areas, p=shares).tolist()):
         series = write_series(folder, number, shape, values, probabilities)
-        for place in np.ndindex(*shape):
+        for position in np.ndindex(*shape):
             own = folder / f"IMG_{len(patches):06d}.tif"
             image = shutil.copyfile(shared, own) if own_images else shared
-            centroid = tuple(round(BUFFER / PIXEL + 1 + PATCH / PIXEL * (at + 0.5)) for at in place)
+            centroid = tuple(round(BUFFER / PIXEL + 1 + PATCH / PIXEL * (index + 0.5)) for index in position)
             fields = (f"{len(patches):06d}", series.domain, series.area, str(image), None, series)
             patches.append(Patch(*fields, centroid, {}))
     return patches
@@ -103,7 +103,7 @@ def write_series(
     for kind, bands, source in (("data", BANDS, values), ("masks", 2, probabilities)):
         content = source[: DATES * bands * height * width]
         np.save(f"{stem}_{kind}.npy", content.reshape(DATES, bands, height, width))
-    days = [datetime.date(2021, 1, 3) + datetime.timedelta(6 * place) for place in range(DATES)]
+    days = [datetime.date(2021, 1, 3) + datetime.timedelta(6 * index) for index in range(DATES)]
     Path(f"{stem}_products.txt").write_text("".join(f"{product_name(day, 'T31UDP')}\n" for day in days))
     files = (f"{stem}_{name}" for name in ("data.npy", "masks.npy", "products.txt"))
     return SuperArea(f"D{number // 20:03d}_2021", f"Z{number}_UF", *files)
@@ -121,7 +121,7 @@ def limited_memory(limit: int) -> Iterator[Path | None]:
 
 
 def parents() -> Iterator[Path]:
-    """Where a memory cgroup could be made, in version 1 and in version 2."""
+    """Folders in which a memory cgroup may be made, for version 1 and version 2 of cgroups."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, own = line.split(":", 2)
         if controllers in ("memory", ""):
@@ -130,7 +130,7 @@ def parents() -> Iterator[Path]:
 
 
 def make_group(parent: Path, limit: int) -> Path | None:
-    """A group with that limit, or None and nothing is left of it."""
+    """Make a group with that limit; if that fails, remove it and return None."""
     group = parent / f"reading_order_{os.getpid()}"
     with suppress(OSError):
         group.mkdir()
@@ -169,7 +169,7 @@ def read_cold(order: Sequence[Patch], ahead: bool, group: Path | None) -> Readin
 
 
 def read(order: Sequence[Patch], ahead: bool) -> Reading:
-    """Read these patches, and the series of areas before they are opened if so wanted."""
+    """Read these patches; with `ahead`, read the series of an area before its first patch."""
     openings = areas_to_open(order) if ahead else [[]] * len(order)
     spent_ahead, loaded, busy, start = 0.0, bytes_loaded(), time.process_time(), time.perf_counter()
     for patch, opening in zip(order, openings, strict=True):
@@ -184,13 +184,13 @@ def read(order: Sequence[Patch], ahead: bool) -> Reading:
 
 
 def bytes_loaded() -> int:
-    """Bytes that the disk had to deliver to this process so far."""
+    """Bytes that the disk has delivered to this process so far."""
     counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(counts["read_bytes"])
 
 
 def describe_conditions(patches: Sequence[Patch], size: int, limit: int, group: Path | None) -> str:
-    """What was read, and what stood in the way."""
+    """What was read, with how much memory, and with which settings of the kernel."""
     device = os.stat(patches[0].super_area.data).st_dev
     bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
     kernel = f"{bdi.read_text().strip()} KiB read ahead by the kernel" if bdi.exists() else "disk unknown"
@@ -223,12 +223,12 @@ def main() -> None:
         start = time.perf_counter()
         sliding = draw_order(patches, SEED)
         drawn = time.perf_counter() - start
-        places = np.random.default_rng(SEED).permutation(len(patches))[: args.random]
+        chosen = np.random.default_rng(SEED).permutation(len(patches))[: args.random]
         orders = {
             "order of the files": (patches, False),
             f"sliding set of {OPEN_AREAS} areas, read ahead": (sliding, True),
             "the same, not read ahead": (sliding, False),
-            f"random order, {len(places)} of them": ([patches[place] for place in places], False),
+            f"random order, {len(chosen)} of them": ([patches[index] for index in chosen], False),
         }
         with limited_memory(limit) as group:
             figures = [

@@ -1,8 +1,8 @@
 """Scoring against the official procedure and against decoding alone, side by side in one run.
 
-The official procedure is that of the challenge's scorer, made here of the same libraries: Pillow opens both
-files, scikit-learn counts 13 x 13 classes, the matrices are summed. Ours is `flair_scoring.evaluate` with
-everything that users wait for: finding and pairing the files, refusing bad ones, starting the processes.
+The official procedure is that of the challenge's scorer, rebuilt here with the same libraries: Pillow opens
+both files, scikit-learn counts 13 x 13 classes, the matrices are summed. Ours is `flair_scoring.evaluate`
+with everything that users wait for: finding and pairing the files, refusing bad ones, starting the processes.
 
 `--scale full` runs score.py as a command on the 16,050 pairs of a whole test set and watches its memory.
 """
@@ -19,22 +19,24 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from imagecodecs import tiff_decode
 from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
+from common.label_maps import Pair, mean_size, write_pairs
+from common.record import KIT, append_record, cores
 from flair_scoring import evaluate, mean_iou
-from label_maps import Pair, mean_size, write_pairs
-from record import KIT, append_record, cores
 
 FULL = 16_050  # patches of the test set
+Result = TypeVar("Result")
 PACKAGES = ("numpy", "pillow", "imagecodecs", "scikit-learn")
 
 
 def score_officially(pairs: Sequence[Pair]) -> np.ndarray:
-    """Sum of one scikit-learn matrix per patch, int64 (13, 13)."""
+    """The sum of scikit-learn's matrices of all patches, int64 (13, 13)."""
     total = np.zeros((13, 13), np.int64)
     for reference, prediction in pairs:
         truth = np.array(Image.open(reference)) - 1
@@ -45,7 +47,7 @@ def score_officially(pairs: Sequence[Pair]) -> np.ndarray:
 
 
 def decode(pairs: Sequence[Pair]) -> None:
-    """Read and decode both files of every pair, nothing else: what no scorer on one process can undercut."""
+    """Read and decode both files of every pair and do nothing else; no scorer in one process is faster."""
     buffer = np.empty((512, 512), np.uint8)
     for pair in pairs:
         for path in pair:
@@ -53,7 +55,7 @@ def decode(pairs: Sequence[Pair]) -> None:
                 tiff_decode(file.readall(), out=buffer)
 
 
-def timed(function: Callable[[], object]) -> tuple[float, object]:
+def timed(function: Callable[[], Result]) -> tuple[float, Result]:
     """Seconds, and what the function returns."""
     start = time.perf_counter()
     result = function()
@@ -61,23 +63,26 @@ def timed(function: Callable[[], object]) -> tuple[float, object]:
 
 
 def compare(folder: Path, count: int, rounds: int, compression: str) -> None:
-    """Time all of them `rounds` times in turn on the same files; print and record medians and ratios."""
+    """Time all ways `rounds` times in turn on the same files; print and record medians and ratios."""
     pairs = write_pairs(folder, count, compression)
     several = f"ours, {cores()} processes"
-    contestants: dict[str, Callable[[], object]] = {
+    contestants: dict[str, Callable[[], np.ndarray | None]] = {
         "official": lambda: score_officially(pairs),
         "ours, 1 process": lambda: evaluate(folder / "pred", folder / "ref", jobs=1).matrix,
         several: lambda: evaluate(folder / "pred", folder / "ref").matrix,
         "decoding alone": lambda: decode(pairs),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    expected = np.zeros((13, 13), np.int64)  # until the official procedure has run
     for _ in range(rounds):
         for name, contestant in contestants.items():
             spent, matrix = timed(contestant)
             seconds[name].append(spent)
+            if matrix is None:
+                continue
             if name == "official":
                 expected = matrix
-            elif matrix is not None and not np.array_equal(matrix, expected):
+            elif not np.array_equal(matrix, expected):
                 sys.exit(f"error: {name} differs from the official matrix")
     figures = [
         f"{count} pairs, {compression} ({mean_size(reference for reference, _ in pairs):.1f} + "
@@ -92,16 +97,16 @@ def compare(folder: Path, count: int, rounds: int, compression: str) -> None:
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """Median over the rounds of their ratio."""
+    """The median of the rounds' ratios."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def score_full(folder: Path) -> None:
-    """score.py on a whole test set: seconds, memory of all its processes together, the official matrix."""
+    """Run score.py on a whole test set: its seconds, the memory of all its processes, equal matrices."""
     pairs = write_pairs(folder, FULL, "lzw")
-    score = [sys.executable, KIT / "scoring_program" / "score.py", folder / "pred", folder / "ref"]
+    score = [sys.executable, str(KIT / "scoring_program/score.py"), str(folder / "pred"), str(folder / "ref")]
     start = time.perf_counter()
-    with subprocess.Popen([*score, "--output", folder / "out"], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*score, "--output", str(folder / "out")], stdout=subprocess.DEVNULL) as process:
         peak = 0.0
         while process.poll() is None:
             peak = max(peak, resident_mb(process.pid))

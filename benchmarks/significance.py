@@ -30,6 +30,7 @@ import numpy as np
 from scipy.stats import beta, studentized_range, ttest_1samp
 from tqdm import tqdm
 
+from common.record import append_record
 from flair_scoring.metrics import jackknife_interval, mean_iou
 from flair_scoring.ranking.permutation import (
     ALPHA,
@@ -38,7 +39,6 @@ from flair_scoring.ranking.permutation import (
     permutation_test,
     sign_patterns,
 )
-from record import append_record
 
 DOMAINS, AREAS = 10, 16
 AREA_PIXELS = 100 * 512 * 512

@@ -1,8 +1,9 @@
-"""Whether the toy data set is worth learning: rows of Table IV with the toy recipe, and what they differ by.
+"""Whether the toy data set is worth learning: rows of Table IV with the toy recipe, and their differences.
 
-A model that reads the year must be far better than one that sees the air alone; given the year's images with
-their dates in random order it must lose most of that; the satellite head alone must stay below the air; and
-without the paper's cloud filter and monthly means it must lose. Differences are of runs with the same seed.
+U-T&T, which reads the satellite series, must be far better than the U-Net, which sees the aerial image alone.
+With the dates of the series in random order it must lose most of that gain. The satellite head alone must
+stay below the U-Net. Without the paper's cloud filter and monthly means U-T&T must lose. Differences are
+between runs with the same seed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from record import KIT, append_record
+from common.record import KIT, append_record
 
 ROWS = ("unet", "utt_best", "satellite_only", "no_filter", "dates_permuted")
 

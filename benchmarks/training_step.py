@@ -1,11 +1,11 @@
 """Time of a training step of U-T&T on a batch in memory: forward, loss, backward, SGD; in several precisions.
 
-They are float32 and bfloat16, on a GPU also TF32, which torch takes for the convolutions of float32 unless it
-is told otherwise, and float32 with deterministic algorithms only.
+The precisions are float32 and bfloat16. On a GPU they are also TF32, torch's default for the convolutions of
+float32, and float32 with deterministic algorithms only.
 
-With --flair2 the official model takes the same step beside it, without its training metric, which ours does
-not compute either. First both compute the loss and the gradients of one patch with the same weights, batch
-norm frozen and dropout off: these must agree. The allocator keeps what is freed, for all of them.
+With --flair2 the official model takes the same step beside ours, without its training metric, since ours
+computes none. First both models compute the loss and the gradients of one patch, with equal weights, frozen
+batch norms and no dropout: these must agree. The allocator keeps freed memory in all cases.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.official import load_official
+from common.record import append_record
 from flair_baseline.config import load_config
 from flair_baseline.model.inference import computes_in_bfloat16
 from flair_baseline.model.sentinel import pad_series
 from flair_baseline.model.utt import OFFICIAL_DAY
 from flair_baseline.official import convert
-from flair_baseline.training.allocator import keep_freed_memory
-from flair_baseline.training.learner import choose_device, make_learner
+from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loader import Batch
 from flair_baseline.training.loop import take_step
-from flair_baseline.training.losses import sum_losses, sum_weights
-from flair_baseline.training.validation import class_weights
+from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
+from flair_baseline.training.machine import choose_device, keep_freed_memory
 from flair_scoring.base.errors import UsageError, run_command
-from inference import load_official
-from record import append_record
 
 ROUNDS = 5
 TOLERANCE = 1e-3  # of loss and gradients, relative; float32 on both sides
@@ -45,7 +44,7 @@ TOLERANCE = 1e-3  # of loss and gradients, relative; float32 on both sides
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is computed: `precision` as in configurations, whether TF32 is allowed and any algorithm."""
+    """How a step is computed: `precision` as in configurations, TF32 or not, deterministic or not."""
 
     precision: str = "fp32"
     tf32: bool = False
@@ -83,7 +82,7 @@ def main() -> None:
 
 
 def draw_batch(patches: int, dates: int) -> Batch:
-    """Patches of made-up content, all with as many dates, collated as train.py does."""
+    """Patches of made-up content with so many dates each, collated as train.py does."""
     generator = torch.Generator().manual_seed(0)
     cells = torch.randint(0, 13, (patches, 32, 32), dtype=torch.uint8, generator=generator)
     aerial = torch.randint(0, 256, (patches, 5, 512, 512), dtype=torch.uint8, generator=generator)
@@ -94,7 +93,7 @@ def draw_batch(patches: int, dates: int) -> Batch:
 
 
 def choose_ways(device: torch.device) -> dict[str, Way]:
-    """Those in which this device can compute a step."""
+    """The ways in which this device can compute a step."""
     gpu = device.type == "cuda"
     ways = {"fp32": Way()}
     ways |= {"tf32": Way(tf32=True)} if gpu and torch.cuda.get_device_capability(device) >= (8, 0) else {}
@@ -107,7 +106,7 @@ def our_step(batch: Batch, way: Way, device: torch.device) -> Callable[[], objec
     size = len(batch.labels)
     options = ["encoder_weights=null", f"batch_size={size}", f"effective_batch_size={size}"]
     config = load_config("utt_best", options)
-    learner, weights = make_learner(config, device, batches_per_epoch=1), class_weights(config)
+    learner, weights = make_learner(config, device, steps_per_epoch=1), class_weights(config)
     learner.model.train()
 
     def step() -> None:
@@ -139,32 +138,37 @@ def official_step(
 
 
 def official_loss(model: nn.Module, settings: dict[str, Any], batch: Batch, device: torch.device) -> Tensor:
-    """Sum of the weighted cross-entropies of both heads, on inputs as its data set makes them."""
+    """Weighted cross-entropies of both heads, summed; inputs are made as by the official data set."""
     (aerial, series, days, _), labels = batch
+    assert aerial is not None
+    assert series is not None
+    assert days is not None
     inputs = (aerial / 255, series * 10_000, OFFICIAL_DAY - days)
-    scores = model(settings, *(tensor.to(device) for tensor in inputs), [])
+    logits = model(settings, *(tensor.to(device) for tensor in inputs), [])
     pairs = settings["weights_aerial_satellite"].values()
-    losses = [
+    losses: list[Tensor] = [
         F.cross_entropy(branch, labels.long().to(device), torch.tensor(weights).float().to(device))
         for branch, weights in zip(
-            scores, ([pair[1] for pair in pairs], [pair[0] for pair in pairs]), strict=True
+            logits, ([pair[1] for pair in pairs], [pair[0] for pair in pairs]), strict=True
         )
     ]
     return sum(losses, torch.zeros((), device=device))
 
 
-def compare_gradients(official: nn.Module, settings: dict[str, Any], source: Path) -> str:
-    """Loss and U-Net gradients of both on one patch: the official fusion mixes patches of larger batches."""
+def compare_gradients(official: Any, settings: dict[str, Any], source: Path) -> str:
+    """Compare loss and U-Net gradients of both models on one patch; the official fusion mixes larger batches.
+
+    Raises UsageError if they differ.
+    """
     config = load_config("utt_best", ["official_layers=true", "metadata_stages=deepest"])
     ours = convert(official.state_dict(), config, source)
     batch, weights = draw_batch(1, 12), class_weights(config)
-    loss = (
-        sum_losses(*ours(*batch.inputs), batch.labels, weights) / sum_weights(batch.labels, weights)
-    ).sum()
+    aerial, satellite = ours(*batch.inputs)
+    loss = (sum_losses(aerial, satellite, batch.labels, weights) / sum_weights(batch.labels, weights)).sum()
     loss.backward()
     expected = official_loss(official.eval(), settings, batch, torch.device("cpu"))
     expected.backward()
-    mine = dict(ours.unet.named_parameters())
+    mine: dict[str, Any] = dict(ours.unet.named_parameters())
     theirs = {name: value for name, value in official.arch_vhr.named_parameters() if name in mine}
     gradients = [torch.cat([one[name].grad.flatten() for name in theirs]) for one in (mine, theirs)]
     apart = float((gradients[0] - gradients[1]).norm() / gradients[1].norm())
@@ -175,7 +179,7 @@ def compare_gradients(official: nn.Module, settings: dict[str, Any], source: Pat
 
 
 def time_steps(steps: dict[str, Callable[[], object]], device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each, in turn, after a step that warms up."""
+    """Seconds of each step, measured in turn, after one round that warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(ROUNDS + 1):
         for name, step in steps.items():

@@ -25,12 +25,12 @@ from flair_ingestion.sandbox.system import require_linux  # noqa: E402
 
 require_linux()
 
+from flair_ingestion.clock import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, Patch, index_patches, sample_patches  # noqa: E402
 from flair_ingestion.devices.device import choose_device, exclusive_use, require_idle  # noqa: E402
 from flair_ingestion.limits import read_limits  # noqa: E402
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths  # noqa: E402
 from flair_ingestion.reference import SEED, time_harness  # noqa: E402
-from flair_ingestion.sandbox.child import clock  # noqa: E402
 from flair_ingestion.sandbox.policy import require_hidden  # noqa: E402
 from flair_ingestion.sandbox.probe import Row, probe  # noqa: E402
 from flair_ingestion.submission import Submission, open_submission  # noqa: E402

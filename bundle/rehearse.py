@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,14 +27,14 @@ from flair_bundle.platform.engine import find_engine, image_problem  # noqa: E40
 from flair_bundle.platform.worker import COPIES, Image, Worker  # noqa: E402
 from flair_bundle.rehearsal import (  # noqa: E402
     Rehearsed,
-    describe,
+    group_phases,
     pack_submissions,
     read_phases,
     rehearse,
-    warn,
     work_folder,
     write_record,
 )
+from flair_bundle.rehearsal_summary import describe, describe_visible  # noqa: E402
 from flair_scoring.base.errors import (  # noqa: E402
     DataError,
     SubmissionError,
@@ -158,24 +159,35 @@ def main() -> None:
     require_sound(args.bundle)
     runs: list[Rehearsed] = []
     with work_folder(args.output) as work:
+        write_record(args.output, args.bundle, runs)  # from now on the folder is known as a rehearsal's
         phases, solutions = read_phases(args.bundle, work, args.phase)
         submissions = pack_submissions(args.submissions, work)
         if args.solutions or not submissions:
             submissions = solutions | submissions
-        count = len(phases) * len(submissions)
-        for phase in phases:
+        groups = group_phases(phases)
+        for phase, *others in groups:
             for name, submission in submissions.items():
-                print(f"== {len(runs) + 1} of {count}: {phase.name}, {name}", file=sys.stderr)
-                worker = Worker(
-                    work / f"run_{len(runs)}", args.worker_data, device, image, copies=args.copies, show=True
-                )
+                number, count = len(runs) + 1, len(groups) * len(submissions)
+                print(f"== {number} of {count}: {phase.name}, {name}", file=sys.stderr)
+                folder = work / f"run_{number}"
+                worker = Worker(folder, args.worker_data, device, image, copies=args.copies, show=True)
                 runs.append(rehearse(phase, name, submission, worker, args.output))
-                print(f"{phase.name}, {name}", *describe(runs[-1]), sep="\n", flush=True)
-        write_record(args.output, args.bundle, runs)
-    for phase in phases:
-        print(f"\n{phase.name}: {args.output / phase.name / 'leaderboard.html'}", flush=True)
+                write_record(args.output, args.bundle, runs)
+                print(f"{phase.name}, {name}", *describe(runs[-1]), sep="\n")
+                for other in others:
+                    print(f"  in {other.name}, which has the same programs and data, participants")
+                    print(f"               {describe_visible(other.settings, runs[-1].outcome)}", flush=True)
+                shutil.rmtree(folder, ignore_errors=True)
+    for phase, *others in groups:
+        names = " and ".join(one.name for one in (phase, *others))
+        print(f"\n{names}: {args.output / phase.name / 'leaderboard.html'}", flush=True)
         rank(args.output / phase.name)
     fail_for(runs, args.image)
+
+
+def warn(sentence: str) -> None:
+    """Print a note on stderr."""
+    print(f"note: {sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

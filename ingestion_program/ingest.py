@@ -1,4 +1,4 @@
-"""Run a submission on the FLAIR #2 test set: predictions, made under the clock, and the time that they took.
+"""Run a submission on the FLAIR #2 test set: it predicts the patches, and the time that it takes is measured.
 
 OUTPUT gets predictions/PRED_*.tif, ids.txt, timing.json and manifest.json.
 """
@@ -9,7 +9,6 @@ import argparse
 import secrets
 import sys
 from pathlib import Path
-from typing import Any
 
 PROGRAM = Path(__file__).resolve().parent
 if (PROGRAM.parent / "scoring_program").is_dir():  # in the bundle, flair_scoring lies beside this file
@@ -19,20 +18,21 @@ from flair_ingestion.sandbox.system import require_linux  # noqa: E402
 
 require_linux()
 
+from flair_ingestion.clock import clock  # noqa: E402
 from flair_ingestion.dataset import SPLITS, index_patches, sample_patches  # noqa: E402
 from flair_ingestion.devices.device import choose_device, exclusive_use, require_idle  # noqa: E402
 from flair_ingestion.limits import read_limits  # noqa: E402
 from flair_ingestion.measurement import Conditions, series_lengths  # noqa: E402
-from flair_ingestion.predictions import Predictions, check_output, write_output  # noqa: E402
+from flair_ingestion.predictions import Spool, check_output, write_output  # noqa: E402
 from flair_ingestion.reference import SEED, open_reference  # noqa: E402
 from flair_ingestion.run import Plan, run_ingestion  # noqa: E402
-from flair_ingestion.sandbox.child import clock  # noqa: E402
 from flair_ingestion.sandbox.policy import LEVELS, describe_level, require_hidden  # noqa: E402
 from flair_scoring.base.errors import UsageError, run_command  # noqa: E402
 
 KEY = PROGRAM / "signing.key"
 WORKER_DATA = Path("/app/data")  # where a worker of the platform shows its own folder
-SEED_BITS = 53  # what every reader of JSON keeps exactly
+RENAMED = ("--require-cage", "--require-sandbox")  # the old name is still accepted in this version
+SEED_BITS = 53  # every reader of JSON keeps integers of 53 bits exactly
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,33 +46,42 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("submission", type=Path, metavar="SUBMISSION", help="zip or folder with model.py")
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="absent, empty, or an earlier output")
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
-    parser.add_argument("--subset", type=int, metavar="N", help="N patches, drawn evenly from the domains")
+    parser.add_argument("--subset", type=int, metavar="N", help="N patches, drawn evenly from all domains")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
     )
     parser.add_argument(
-        "--limit-ratio", type=float, metavar="R", help="times the reference's time; 0: no such limit"
+        "--limit-ratio", type=float, metavar="R", help="limit: R times the reference's time; 0: no such limit"
     )
-    parser.add_argument("--limit-seconds", type=float, metavar="S", help="limit of the inference time")
+    parser.add_argument("--limit-seconds", type=float, metavar="S", help="limit: S seconds of inference")
     parser.add_argument(
         "--reference", type=Path, metavar="DIR", help="default: the kit's reference_submission/"
     )
-    parser.add_argument("--limits", type=Path, metavar="FILE", help="keys in place of those of limits.yaml")
-    parser.add_argument("--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here")
+    parser.add_argument("--limits", type=Path, metavar="FILE", help="its keys replace those of limits.yaml")
+    parser.add_argument(
+        "--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here, for later runs"
+    )
     parser.add_argument(
         "--require-sandbox",
         choices=LEVELS,
         default="none",
-        help="stop if the sandbox is weaker; "
-        "python flair_ingestion/sandbox/runner.py --probe shows what it denies here",
+        help="do not run in a weaker sandbox; "
+        "python ingestion_program/flair_ingestion/sandbox/runner.py --probe shows what it denies here",
     )
     parser.add_argument(
-        "--order-seed", type=int, metavar="N", help="take the patches in the order of an earlier run"
+        "--order-seed",
+        type=int,
+        metavar="N",
+        help="order of the patches: `order_seed` in timing.json of an earlier run",
     )
     parser.add_argument(
-        "--platform", action="store_true", help="as the platform runs it: OUTPUT is emptied, signed"
+        "--platform",
+        action="store_true",
+        help="run as on the platform: OUTPUT is emptied, then filled and signed",
     )
-    args = parser.parse_args()
+    old, new = RENAMED
+    words = [new + word.removeprefix(old) if word.startswith(old) else word for word in sys.argv[1:]]
+    args = parser.parse_args(words)
     if args.subset is not None and args.subset < 1:
         parser.error(f"--subset {args.subset}: expected at least 1")
     if args.order_seed is not None and args.platform:
@@ -83,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def take_key() -> bytes | None:
-    """The key to sign with; its file is removed, so that no submission finds it."""
+    """The key that signs OUTPUT, or None; its file is removed, so that no submission finds it."""
     if not KEY.is_file():
         print(f"note: no {KEY.name} beside ingest.py; the output will not be signed", file=sys.stderr)
         return None
@@ -109,7 +118,7 @@ def require_worker_data(data: Path) -> None:
 
 
 def main() -> None:
-    """Check what was asked for, run, write, say how it ended."""
+    """Check the command line, run the submission, write OUTPUT and print the verdict."""
     args = parse_arguments()
     key = take_key() if args.platform else None
     limits = read_limits(args.limits).with_options(args.limit_ratio, args.limit_seconds)
@@ -125,17 +134,18 @@ def main() -> None:
     lengths = series_lengths(patches)
     seed = secrets.randbits(SEED_BITS) if args.order_seed is None else args.order_seed
     plan = Plan(args.submission, reference, seed, args.reference_cache, strict=args.platform)
-
-    def write(timing: dict[str, Any], predictions: Predictions | None) -> None:
-        if timing["sandbox"]:
-            print(f"sandbox: {describe_level(timing['sandbox'], device.kind == 'cuda')}", file=sys.stderr)
-        write_output(args.output, timing, predictions, key, args.platform)
-
     with exclusive_use(device):
         require_idle(device)
         conditions = Conditions(device, limits, clock() + limits.wall_seconds, args.require_sandbox, lengths)
-        timing = run_ingestion(plan, patches, conditions, write)
-    print(f"{timing['verdict']}: {timing['reason']}; {len(patches)} patches on {device.name or device.kind}")
+        with Spool(len(patches), limits.max_attempts) as spool:
+            result = run_ingestion(plan, patches, conditions, spool)
+            if level := result.timing["sandbox"]:
+                print(f"sandbox: {describe_level(level, device.kind == 'cuda')}", file=sys.stderr)
+            write_output(args.output, result.timing, result.predictions, key, args.platform)
+    if result.error:
+        raise result.error
+    verdict = f"{result.timing['verdict']}: {result.timing['reason']}"
+    print(f"{verdict}; {len(patches)} patches on {device.name or device.kind}")
     print(f"predictions: {args.output / 'predictions'}")
 
 

@@ -1,6 +1,6 @@
-"""Read a data set whole, say what is in it, and list everything that is wrong with it.
+"""Read a whole data set, say what is in it, and list everything that is wrong with it.
 
-FLAIR as downloaded from the Hugging Face hub, one archive per domain, is laid out first: --lay-out.
+The Hugging Face hub has one archive per domain. --lay-out unpacks such a download as the kit reads it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -21,17 +22,21 @@ from flair_ingestion.dataset import (
     check_patches,
     describe_gaps,
     find_roots,
+    lay_out,
     read_dates,
     read_labels,
+    require_data,
     scan_split,
 )
-from flair_ingestion.dataset.hub_archives import lay_out, require_data
 from flair_scoring.base.errors import DataError, list_problems, run_command
 from flair_scoring.nomenclature import FLAIR_12, MAX_FLAIR_VALUE
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def scan(data: Path) -> tuple[dict[str, list[Patch]], list[str]]:
-    """The usable patches of every split that is there, and all problems; labels of test may be absent."""
+    """The usable patches of every split that is there, and all problems. The labels of test may be absent."""
     require_data(data)
     splits: dict[str, list[Patch]] = {}
     problems: list[str] = []
@@ -41,29 +46,36 @@ def scan(data: Path) -> tuple[dict[str, list[Patch]], list[str]]:
             splits[split], found = scan_split(data, split, labels)
             problems += found
     problems += find_shared_ids(splits)
-    return splits, list(dict.fromkeys(problems))  # all splits share the json files
+    return splits, list(dict.fromkeys(problems))  # each split tells the problems of the json files
 
 
 def find_shared_ids(splits: dict[str, list[Patch]]) -> list[str]:
-    """Problems: patches of two splits with one id."""
+    """Problems: patches of different splits that have the same id."""
     first: dict[str, str] = {}
     patches = [patch for part in splits.values() for patch in part]
     repeated = [patch for patch in patches if first.setdefault(patch.id, patch.image) != patch.image]
     return [f"{patch.image}: the id {patch.id} is taken by {first[patch.id]}" for patch in repeated]
 
 
-def summary(splits: dict[str, list[Patch]]) -> str:
-    """Table of the numbers of domains, areas, patches and Sentinel-2 dates in each split."""
-    lines = ["split  domains  areas  patches  dates per area: min  mean  max"]
-    for split, patches in splits.items():
+def summarise(splits: dict[str, list[Patch]]) -> pd.DataFrame:
+    """Domains, areas, patches, and Sentinel-2 dates per area: a row for each split."""
+    import pandas as pd
+
+    rows = []
+    for patches in splits.values():
         areas = {patch.super_area for patch in patches}
         dates = [len(read_dates(area.products)) for area in areas] or [0]
-        lines.append(
-            f"{split:5}  {len({patch.domain for patch in patches}):7}  {len(areas):5}  {len(patches):7}"
-            f"  {min(dates):19}  {np.mean(dates):4.1f}  {max(dates):3}"
+        rows.append(
+            {
+                "domains": len({patch.domain for patch in patches}),
+                "areas": len(areas),
+                "patches": len(patches),
+                "dates per area: min": min(dates),
+                "mean": float(np.mean(dates)),
+                "max": max(dates),
+            }
         )
-    lines.append("(FLAIR #2 as published: 61712 patches in train and val, 16050 in test)")
-    return "\n".join(lines)
+    return pd.DataFrame(rows, index=list(splits)).rename_axis(columns="split")
 
 
 def count_values(patches: Sequence[Patch], split: str) -> np.ndarray:
@@ -80,36 +92,43 @@ def _count_patch(patch: Patch) -> np.ndarray:
     return np.bincount(read_labels(patch).ravel(), minlength=MAX_FLAIR_VALUE + 1)
 
 
-def frequencies(counts: dict[str, np.ndarray]) -> str:
-    """Table of the share of each class in the labelled pixels of each split, in %, with notes on value 0."""
-    lines = [f"{'class, % of pixels':22}" + "".join(f"{split:>8}" for split in counts)]
-    for index, name in enumerate(FLAIR_12.classes_with_other):
-        shares = [100 * count[FLAIR_12.index_of == index].sum() / count.sum() for count in counts.values()]
-        lines.append(f"{name:22}" + "".join(f"{share:8.2f}" for share in shares))
-    zeros = {split: count[0] for split, count in counts.items() if count[0]}
-    lines += [f"{split}: {number} pixels are 0 and count as other" for split, number in zeros.items()]
-    return "\n".join(lines)
+def class_shares(counts: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Share of each class in the labelled pixels, in %: a row for each class, a column for each split."""
+    import pandas as pd
 
-
-def nodata_shares(counts: dict[str, Nodata]) -> str:
-    """Table of the shares of pixels and dates without data in each split, in %."""
-    rows = {
-        "pixels of the images": [(count.image_empty, count.image_pixels) for count in counts.values()],
-        "pixels of the series": [(count.series_empty, count.series_pixels) for count in counts.values()],
-        "dates with some pixels without data": [
-            (count.dates_empty, count.dates) for count in counts.values()
-        ],
+    classes = FLAIR_12.classes_with_other
+    shares = {
+        split: [100 * count[FLAIR_12.index_of == index].sum() / count.sum() for index in range(len(classes))]
+        for split, count in counts.items()
     }
-    width = max(map(len, rows))
-    lines = [f"{'without data, %':{width}}" + "".join(f"{split:>8}" for split in counts)]
-    for name, cells in rows.items():
-        shares = [100 * empty / total if total else 0.0 for empty, total in cells]
-        lines.append(f"{name:{width}}" + "".join(f"{share:8.2f}" for share in shares))
-    return "\n".join(lines)
+    return pd.DataFrame(shares, index=list(classes)).rename_axis(columns="class, % of pixels")
+
+
+def nodata_shares(counts: dict[str, Nodata]) -> pd.DataFrame:
+    """Shares of pixels and dates without data, in %: a column for each split."""
+    import pandas as pd
+
+    shares = {
+        split: {
+            "pixels of the images": _percentage(count.image_empty, count.image_pixels),
+            "pixels of the series": _percentage(count.series_empty, count.series_pixels),
+            "dates with some pixels without data": _percentage(count.dates_empty, count.dates),
+        }
+        for split, count in counts.items()
+    }
+    return pd.DataFrame(shares).rename_axis(columns="without data, %")
+
+
+def _percentage(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else 0.0
+
+
+def _format(table: pd.DataFrame, digits: int) -> str:
+    return table.to_string(float_format=f"{{:.{digits}f}}".format, col_space=7)
 
 
 def main() -> None:
-    """Print the tables and what is missing of FLAIR #2; problems end in one error that lists them."""
+    """Print what is in the data set, and what it lacks; raises DataError that lists all problems."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -120,24 +139,29 @@ def main() -> None:
         "--lay-out",
         type=Path,
         metavar="OUT",
-        help="do not check: unpack the archives of single domains in DATA into OUT, in the layout of IGN's",
+        help="do not check: unpack the hub's archives of domains in DATA into OUT, as the kit reads them",
     )
     args = parser.parse_args()
     data = args.data
     if args.lay_out:
-        print(f"{args.lay_out}: {lay_out(data, args.lay_out)} files and both json files in place")
+        print(f"{args.lay_out}: {lay_out(data, args.lay_out)} files and both json files are there")
         return
 
     splits, problems = scan(data)
-    print(summary(splits), flush=True)
+    print(_format(summarise(splits), digits=1))
+    print("(FLAIR #2 as published: 61712 patches in train and val, 16050 in test)", flush=True)
     nodata = {split: Nodata() for split in splits}
     for split, part in splits.items():
         problems += check_patches(part, labels=True, decode=True, progress=True, nodata=nodata[split])
     if problems:
         raise DataError(list_problems(f"{data}: the data set is incomplete or damaged", problems))
-    labelled = {split: part for split, part in splits.items() if part[0].labels}
-    print("\n" + nodata_shares(nodata))
-    print("\n" + frequencies({split: count_values(part, split) for split, part in labelled.items()}))
+    print("\n" + _format(nodata_shares(nodata), digits=2))
+    counts = {split: count_values(part, split) for split, part in splits.items() if part[0].labels}
+    if counts:
+        print("\n" + _format(class_shares(counts), digits=2))
+    for split, count in counts.items():
+        if count[0]:
+            print(f"{split}: {count[0]} pixels are 0 and count as other")
     gaps = describe_gaps(data, {split: splits.get(split, []) for split in SPLITS})
     print("", *(f"note: {gap}" for gap in gaps), sep="\n")
     print("no problems in what is here" if gaps else "no problems")

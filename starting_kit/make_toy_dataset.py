@@ -1,7 +1,7 @@
 """Make a small data set with FLAIR #2's layout, to try the kit, check a submission or train on a laptop.
 
-tiny is for tests, demo for `make demo`; large has as many test patches as FLAIR #2, 16,050, which share the
-files of 250.
+There are three sizes: tiny for tests, demo for `make demo`, and large, which has as many test patches as
+FLAIR #2 (16,050; they share the files of 250).
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from flair_toy.dataset import make_toy_dataset
 
 
 def summarise(pixels: dict[str, np.ndarray]) -> str:
-    """Table of the patches and of the share of each class per split, from pixels per FLAIR value."""
+    """A table for the terminal: patches and share of each class per split.
+
+    `pixels` are those of each FLAIR value in each split, int64 (20,).
+    """
     lines = ["".ljust(24) + "".join(f"{split:>8}" for split in pixels)]
     lines.append("patches".ljust(24) + "".join(f"{count.sum() // 512**2:8d}" for count in pixels.values()))
     for index, name in enumerate(FLAIR_12.classes_with_other):

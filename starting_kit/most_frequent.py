@@ -1,6 +1,6 @@
 """Pack the submission that gives every pixel the most frequent class of the training labels.
 
-It needs no model and is the trivial row of a leaderboard: what a score is worth shows against it.
+It needs no model. On a leaderboard it shows what other scores are worth.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flair_baseline.packaging import check_target, write_submission
-from flair_ingestion.dataset import Patch, index_patches, read_labels
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_ingestion.dataset import Patch, index_patches, read_labels, require_data
 from flair_scoring.base.errors import DataError, run_command
 from flair_scoring.nomenclature import FLAIR_12
 
@@ -37,7 +36,7 @@ class Model:
 
 
 def count_classes(patches: Sequence[Patch]) -> np.ndarray:
-    """Labelled pixels of each scored class, int64 (12,); *other* is not scored and left out."""
+    """Labelled pixels of each scored class, int64 (12,); *other* is left out, since it is not scored."""
     counts = np.zeros(len(FLAIR_12.classes_with_other), dtype=np.int64)
     for patch in tqdm(patches, unit="patch", desc="labels", dynamic_ncols=True, disable=None):
         counts += np.bincount(FLAIR_12.index_of[read_labels(patch)].ravel(), minlength=len(counts))

@@ -1,6 +1,6 @@
 """Pack a trained model into a submission: model.py, its code, config.json, metadata.yaml and the weights.
 
-With --untrained a configuration is packed instead, to time a network before it is trained.
+--untrained packs a configuration instead of a trained model, to time a network before it is trained.
 """
 
 from __future__ import annotations

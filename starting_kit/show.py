@@ -1,4 +1,4 @@
-"""Draw one patch: aerial image, false colours, height, labels, a prediction, and its year of Sentinel-2."""
+"""Draw one patch: aerial image, false colours, elevation, labels, a prediction, and the Sentinel-2 series."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from flair_baseline.plots import draw, portray
-from flair_ingestion.dataset import SPLITS, Patch, find_roots, scan_split
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_baseline.plots import draw_png, prepare_plot
+from flair_ingestion.dataset import SPLITS, Patch, find_roots, require_data, scan_split
 from flair_scoring.base.errors import DataError, UsageError, list_problems, run_command
 from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12
@@ -17,7 +16,7 @@ from flair_scoring.raster import RasterError, read_raster
 
 
 def find_patch(data: Path, id: str) -> Patch:
-    """The complete patch of that id in any split; UsageError or DataError that says why there is none."""
+    """The patch with that id, of any split; UsageError or DataError says why there is none."""
     require_data(data)
     problems: list[str] = []
     for split in SPLITS:
@@ -28,21 +27,22 @@ def find_patch(data: Path, id: str) -> Patch:
                 if patch.id == id:
                     return patch
     if problems:
-        raise DataError(list_problems(f"{data}: no complete patch {id}; the data set", problems))
+        title = f"{data}: no complete patch {id}; the data set is incomplete or damaged"
+        raise DataError(list_problems(title, problems))
     raise UsageError(f"{data}: no patch {id} in any split; check_dataset.py DATA says what is there")
 
 
 def find_prediction(folder: Path, id: str) -> Path:
-    """The file of PRED_<id>.tif somewhere below the folder; UsageError if it is not there."""
+    """The path of PRED_<id>.tif, anywhere below the folder; raises UsageError if it is not there."""
     require_folder(folder, f"PRED_{id}.tif")
     paths = find_rasters(list_files(folder), PREDICTION).paths
     if id not in paths:
-        raise UsageError(f"{folder}: no PRED_{id}.tif there; name the folder that ingest.py or you wrote")
+        raise UsageError(f"{folder}: no PRED_{id}.tif there; name a folder with predictions of this patch")
     return Path(paths[id])
 
 
 def main() -> None:
-    """Find, read, draw, write."""
+    """Find the patch and its prediction, draw them, and write the picture."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example: python starting_kit/show.py 077413 --data DATA --predictions pred -o runs/patch.png",
@@ -51,17 +51,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DATA")
     parser.add_argument("--predictions", type=Path, metavar="DIR", help="a folder with PRED_<id>.tif")
     parser.add_argument(
-        "--superpatch", type=int, default=40, metavar="S", help="side in 10 m pixels (default: %(default)s)"
+        "--superpatch",
+        type=int,
+        default=40,
+        metavar="S",
+        help="side of the Sentinel-2 window in pixels of 10 m (default: %(default)s)",
     )
     parser.add_argument(
-        "--dates", type=int, default=30, metavar="N", help="draw at most so many dates (default: %(default)s)"
+        "--dates", type=int, default=30, metavar="N", help="draw at most N dates (default: %(default)s)"
     )
     parser.add_argument(
         "--width",
         type=int,
         default=1700,
         metavar="N",
-        help="of the picture, in pixels (default: %(default)s)",
+        help="width of the picture in pixels (default: %(default)s)",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PNG")
     args = parser.parse_args()
@@ -84,7 +88,9 @@ def main() -> None:
             raise UsageError(f"{path}: {error}") from None
         if prediction.max() > FLAIR_12.other:
             raise UsageError(f"{path}: value {prediction.max()}; expected indices 0 to {FLAIR_12.other}")
-    write_file(args.output, draw(portray(patch, args.superpatch, prediction), args.dates, args.width))
+    write_file(
+        args.output, draw_png(prepare_plot(patch, args.superpatch, prediction), args.dates, args.width)
+    )
     print(args.output)
 
 

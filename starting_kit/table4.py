@@ -1,9 +1,9 @@
 """Train and test the rows of the datapaper's Table IV, each with several seeds, beside what was published.
 
-DIR/<run>/<seed>/ gets what train.py writes and test.json; DIR gets table4.html and table4.csv. Started again,
-it keeps the runs that are finished and resumes the one that is not. Beside the paper's eleven rows there are
-dates_permuted (utt_best, each series with its dates in random order), satellite_only (the satellite head of
-utt_best) and no_filter (utt_best without filter and monthly average, which is utt_aug).
+DIR/<run>/<seed>/ gets what train.py writes and test.json; DIR gets table4.html and table4.csv. After an
+interruption the same command keeps finished runs and resumes the one that is not finished. Beside the paper's
+eleven rows there are dates_permuted (utt_best, each series with its dates in random order), satellite_only
+(the satellite branch of utt_best) and no_filter (utt_best without filter and monthly average: utt_aug).
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ from flair_baseline.table_iv import (
     table_rows,
     toy_recipe,
 )
-from flair_baseline.training.allocator import keep_freed_memory
 from flair_baseline.training.distributed import joined_ranks, rank
+from flair_baseline.training.failures import explained_failures
 from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
-from flair_baseline.training.learner import choose_device
-from flair_baseline.training.loop import explained_failures
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_baseline.training.machine import choose_device, keep_freed_memory
+from flair_ingestion.dataset import require_data
 from flair_scoring.base.errors import UsageError, run_command
 from flair_scoring.base.files import write_file
 
 
 def describe_recipe(recipe: str, data: Path) -> list[str]:
-    """Sentences for the reader of the table."""
+    """Sentences above the table: on which data, and with which recipe, it was measured."""
     measured = (
         f"Measured on {data} with the {recipe} recipe; published: means of 5 runs on the FLAIR #2 test set."
     )
@@ -52,7 +51,7 @@ def describe_recipe(recipe: str, data: Path) -> list[str]:
 
 
 def main() -> None:
-    """Run what is missing, one seed of all rows after the other; write the table after each run."""
+    """Run what is missing, all rows with one seed and then with the next; write the table after each run."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

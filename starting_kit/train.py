@@ -1,8 +1,8 @@
 """Train the baseline, or one of your own configurations, on FLAIR #2 or on the toy data set.
 
 RUN gets model.safetensors and model.json (the epoch with the best validation mIoU), last.pt (to resume),
-log.csv and curves.png. Validation uses whole domains that are never trained on. With torchrun instead of
-python several processes, on one machine or more, share every step.
+log.csv and curves.png. The domains of the validation are never trained on. Under torchrun several processes,
+on one machine or more, share every step.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import argparse
 from pathlib import Path
 
 from flair_baseline.config import describe_keys, find_config, load_config
-from flair_baseline.training.allocator import keep_freed_memory
 from flair_baseline.training.distributed import joined_ranks, rank
+from flair_baseline.training.failures import explained_failures
 from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
-from flair_baseline.training.learner import choose_device
-from flair_baseline.training.loop import explained_failures, train
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_baseline.training.loop import train
+from flair_baseline.training.machine import choose_device, keep_freed_memory
+from flair_ingestion.dataset import require_data
 from flair_scoring.base.errors import run_command
 
 
@@ -25,8 +25,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="The keys of a configuration, their defaults (the paper's U-T&T, no strategy on) and values;\n"
-        f"flair_baseline/config.py says more about each:\n{describe_keys()}\n\n"
+        epilog="The keys of a configuration, their defaults (the paper's plain U-T&T) and their values;\n"
+        f"flair_baseline/config.py explains each of them:\n{describe_keys()}\n\n"
         "example: python starting_kit/train.py --data /data/flair2 --config utt_best batch_size=5\n"
         "         torchrun --nproc-per-node 4 starting_kit/train.py --data /data/flair2 --config utt_best",
     )
@@ -43,7 +43,7 @@ def main() -> None:
         "--resume",
         action="store_true",
         help="continue the run in RUN, bit for bit on the CPU and on GPUs with deterministic=true; "
-        "begin it, and say so, if there is none",
+        "if RUN holds no run, begin one",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example epochs=3 encoder_weights=null"

@@ -1,4 +1,4 @@
-"""Fixtures that several areas share; in CI, a test that does not run has failed."""
+"""Fixtures that several folders of tests share. In CI a skipped test counts as failed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-# Things that a machine may lack, and a GPU that it may have; anything else must be there
+# Reasons for which a test may be skipped in CI: a machine may lack these things, and it may have a GPU
 MAY_BE_ABSENT = ("no sample of FLAIR #2", "the real patches", "no browser", "a GPU is there", "no GPU")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that are marked `cuda` are skipped where torch sees no GPU."""
+    """Skip tests that are marked `cuda` where torch sees no GPU."""
     if marked := [item for item in items if item.get_closest_marker("cuda")]:
         import torch
 
@@ -32,7 +32,7 @@ def flair_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With FLAIR_CI=1 a skip for another reason fails: a defence that is not tested is not there."""
+    """With FLAIR_CI=1 a test fails if it is skipped for another reason: its defence would go untested."""
     report = yield
     reason = str(report.longrepr)
     if report.skipped and os.environ.get("FLAIR_CI") and not any(known in reason for known in MAY_BE_ABSENT):

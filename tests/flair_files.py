@@ -18,7 +18,7 @@ DOMAINS = {
 AREA = "Z1_UF"
 PATCHES = 2  # per domain
 DATES = 5
-HEIGHT, WIDTH = 130, 124  # of a super-area; not square, so that rows and columns cannot be mistaken
+HEIGHT, WIDTH = 130, 124  # of a super-area; not square, so that swapped rows and columns are noticed
 CENTROIDS, METADATA = "flair-2_centroids_sp_to_patch.json", "flair_aerial_metadata.json"
 
 
@@ -49,7 +49,7 @@ def write_flair_tree(root: Path, toy: bool = False) -> Path:
 
 
 def area_folder(root: Path, kind: str, part: str, domain: str, toy: bool = False, area: str = AREA) -> Path:
-    """Folder of an area's files, made if need be: kind aerial, sen or labels; part train or test."""
+    """Make and return the folder of an area's files: kind aerial, sen or labels; part train or test."""
     real = f"flair_2_{kind}_test" if part == "test" else f"flair_{kind}_train"
     content = {"aerial": "img", "sen": "sen", "labels": "msk"}[kind]
     folder = root / (f"flair_2_toy_{kind}_{part}" if toy else real) / domain / area / content
@@ -89,7 +89,7 @@ def write_series(folder: Path, domain: str, area: str, rng: np.random.Generator,
     np.save(folder / f"{stem}_data.npy", rng.integers(0, 10000, (dates, 10, HEIGHT, WIDTH), np.uint16))
     np.save(folder / f"{stem}_masks.npy", rng.integers(0, 101, (dates, 2, HEIGHT, WIDTH), np.uint8))
     first = datetime.date(int(domain[5:]), 1, 20)
-    days = [first + datetime.timedelta(weeks=7 * place) for place in range(dates)]
+    days = [first + datetime.timedelta(weeks=7 * index) for index in range(dates)]
     (folder / f"{stem}_products.txt").write_text("".join(f"{product_name(day)}\n" for day in days))
 
 

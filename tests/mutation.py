@@ -1,4 +1,4 @@
-"""Damaged variants of a file, the same ones for the same seed."""
+"""Damaged variants of files; the same seed gives the same variants."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def mutants(seeds: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
 
 
 def _change(content: bytearray, rng: random.Random) -> None:
-    # Headers and lists at the end say how to read the rest, so half of the changes are made there
+    # Headers, and lists at the end, say how to read the rest, so most changes are made there
     length = len(content)
     edge = min(length, 200)
-    place = rng.choice((rng.randrange(length + 1), rng.randrange(edge + 1), length - rng.randrange(edge + 1)))
-    end = min(length, place + rng.choice((1, 2, 4, 8, 64, 1000)))
+    start = rng.choice((rng.randrange(length + 1), rng.randrange(edge + 1), length - rng.randrange(edge + 1)))
+    end = min(length, start + rng.choice((1, 2, 4, 8, 64, 1000)))
     kind = rng.randrange(7)
     if kind == 0:
-        content[place:end] = rng.randbytes(end - place)
-    elif kind == 1 and place < length:
-        content[place] ^= 1 << rng.randrange(8)
+        content[start:end] = rng.randbytes(end - start)
+    elif kind == 1 and start < length:
+        content[start] ^= 1 << rng.randrange(8)
     elif kind == 2:
         layout = rng.choice("<>") + rng.choice("BHIQ")
         size = struct.calcsize(layout)
-        content[place : place + size] = struct.pack(layout, rng.choice(_NUMBERS) % 256**size)
+        content[start : start + size] = struct.pack(layout, rng.choice(_NUMBERS) % 256**size)
     elif kind == 3:
-        del content[place:end]
+        del content[start:end]
     elif kind == 4:
-        content[place:place] = content[place:end] * rng.choice((1, 1, 20))
+        content[start:start] = content[start:end] * rng.choice((1, 1, 20))
     elif kind == 5:
-        content[place : place + rng.choice((0, 1, 4))] = rng.choice(_WORDS)
+        content[start : start + rng.choice((0, 1, 4))] = rng.choice(_WORDS)
     else:
-        del content[place:]
+        del content[start:]

@@ -1,7 +1,7 @@
 """Runs programs of the kit in the process of the tests.
 
-A process of its own costs seconds, most of which go into the import of torch, and shows nothing more unless
-a test is about processes.
+A process of its own would cost seconds, most of them for the import of torch. Only a test about processes
+needs one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KIT = Path(__file__).resolve().parents[1]
 def run_here(
     program: str, *arguments: object, cwd: Path | None = None, folder: str = "starting_kit"
 ) -> subprocess.CompletedProcess[str]:
-    """`python FOLDER/PROGRAM.py ARGUMENTS` in `cwd`, as an ended process; a bug of ours is raised."""
+    """Run `python FOLDER/PROGRAM.py ARGUMENTS` in `cwd`; return an ended process. Our own bugs are raised."""
     line = [f"{program}.py", *map(str, arguments)]
     told, said = io.StringIO(), io.StringIO()
     handler = signal.getsignal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Reads what the kit says to mistakes: out of its sources, without making the mistakes."""
+"""Collects the kit's error messages from its sources, without causing the errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILLED_IN = "{}"
-# Words of Python and its libraries that tell a user nothing
+# Words of Python and its libraries that do not help a user
 _NOT_OURS = re.compile(
     r"Traceback|\bobject has no attribute\b|\bNoneType\b|\binvalid literal\b|\bnot subscriptable\b|<class '"
     r"|\bunhashable\b|\bunexpected keyword argument\b|\bcodec can't decode\b|<[\w.]+ object at 0x"
     r"|\b(?:Type|Value|Key|Index|Attribute|Unicode\w*|Assertion|OS|Permission|FileNotFound|Recursion)Error\b"
 )
-_MANY = 24  # alternatives of one message that are looked at
+_MANY = 24  # variants of one message that are looked at
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def count_sentences(text: str) -> int:
 
 
 def find_faults(said: str) -> list[str]:
-    """What is wrong with a message that a program has printed; each line of a list stands for itself."""
+    """What is wrong with a printed message; each line is judged for itself."""
     faults = [f"{found.group()!r} is not in our words" for found in _NOT_OURS.finditer(said)]
     for line in said.splitlines():
         if (sentences := count_sentences(line)) > 3:
@@ -48,7 +48,7 @@ def find_faults(said: str) -> list[str]:
 
 
 def read_messages(folder: Path, own_errors: set[str]) -> Iterator[Message]:
-    """The messages of all errors raised below the folder, and what is added to lists of problems.
+    """The messages of all errors that are raised below the folder, and all entries of lists of problems.
 
     `own_errors` are the names of the exceptions whose text the kit has worded.
     """
@@ -126,7 +126,7 @@ class _Reader:
                 yield node
 
     def _is_foreign(self, node: ast.expr, seen: tuple[str, ...]) -> bool:
-        """Whether an exception's text that is not ours becomes part of it."""
+        """Whether the text of an exception that is not ours becomes part of the message."""
         for name in ast.walk(node):
             if not isinstance(name, ast.Name) or name.id in seen:
                 continue

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path += [
-    str(Path(__file__).parents[1] / name)
-    for name in ("bundle", "tests/submissions", "tests/ingestion_program")
-]
+from entries import copy_submission
 from ingest_command import run_ingest
-from zoo import lay_out
 
 import audit
 from flair_ingestion.sandbox.probe import Row
@@ -22,7 +16,7 @@ AUDIT = Path(__file__).parents[1] / "bundle" / "audit.py"
 
 
 @pytest.mark.parametrize(
-    ("animal", "suspicious"),
+    ("name", "suspicious"),
     [
         ("caches_by_content", ["caching"]),
         pytest.param("keeps_state", ["repetition", "order"], marks=pytest.mark.long),
@@ -30,10 +24,10 @@ AUDIT = Path(__file__).parents[1] / "bundle" / "audit.py"
     ],
 )
 def test_an_audit_tells_them_apart(
-    flair_tree: Path, tmp_path: Path, animal: str, suspicious: list[str]
+    flair_tree: Path, tmp_path: Path, name: str, suspicious: list[str]
 ) -> None:
     options = ["--data", flair_tree, "--patches", 5]
-    done = run_ingest(tmp_path, lay_out(animal, tmp_path), *options, program=AUDIT)
+    done = run_ingest(tmp_path, copy_submission(name, tmp_path), *options, program=AUDIT)
     assert done.returncode == (3 if suspicious else 0), done.stderr
     verdicts = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
     assert list(verdicts) == ["caching", "repetition", "order", "overhead", "sandbox"]

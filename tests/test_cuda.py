@@ -1,4 +1,4 @@
-"""What only a GPU can show, on the toy data set, which needs no package that a machine for it may lack."""
+"""What only a GPU can show. The toy data set needs no package that a machine with a GPU may lack."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from entries import copy_submission
+from ingest_command import run_ingest
 
 from flair_ingestion.sandbox import policy
 from flair_scoring.raster import read_raster
 from flair_toy.dataset import make_toy_dataset
-
-sys.path += [str(Path(__file__).parent / name) for name in ("ingestion_program", "submissions")]
-from ingest_command import run_ingest
-from zoo import lay_out
 
 pytestmark = pytest.mark.cuda
 KIT = Path(__file__).parents[1]
@@ -38,7 +36,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ingest(folder: Path, data: Path, submission: Path, device: str) -> tuple[dict[str, Any], np.ndarray, str]:
-    """timing.json, the labels of all patches by their names, and what was said."""
+    """timing.json, the labels of all patches in the order of their names, and stderr."""
     output = folder / device
     done = run_ingest(folder, data, submission, output, "--limit-ratio", 0, device=device)
     assert done.returncode == 0, done.stderr
@@ -47,7 +45,7 @@ def ingest(folder: Path, data: Path, submission: Path, device: str) -> tuple[dic
 
 
 def test_a_submission_uses_its_gpu_inside_the_sandbox(toy: Path, tmp_path: Path) -> None:
-    submission = lay_out("honest_gpu", tmp_path)
+    submission = copy_submission("honest_gpu", tmp_path)
     timing, labels, said = ingest(tmp_path, toy, submission, "cuda")
     assert timing["sandbox"] == ("full" if policy.landlock_version() else "process")
     assert "trying without" not in said
@@ -74,7 +72,7 @@ def test_the_clock_of_the_gpu_is_looked_at(toy: Path, tmp_path: Path) -> None:
 
 
 def test_the_baseline_labels_as_on_the_cpu(toy: Path, tmp_path: Path) -> None:
-    """Untrained weights: scores lie closer to each other than those of a trained network."""
+    """The weights are untrained, so logits lie closer to each other than those of a trained network."""
     _, labels, _ = ingest(tmp_path, toy, KIT / "reference_submission", "cuda")
     _, expected, _ = ingest(tmp_path, toy, KIT / "reference_submission", "cpu")
     assert (labels == expected).mean() > 0.99

@@ -48,9 +48,9 @@ def copy(source: Path, target: Path) -> Path:
     """A copy of a folder that can be written to, wherever the clone lies."""
     for path in source.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(path.read_bytes())
+            written = target / path.relative_to(source)
+            written.parent.mkdir(parents=True, exist_ok=True)
+            written.write_bytes(path.read_bytes())
     return target
 
 
@@ -69,7 +69,11 @@ def read_scores(folder: Path) -> dict[str, float]:
 def run(script: Path, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A program in a process of its own; asserts that it succeeds."""
     command = [sys.executable, "-B", str(script), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    temporary = {
+        **os.environ,
+        "TMPDIR": str(cwd),
+    }  # of its own: the lock of the device lies there
+    done = subprocess.run(command, cwd=cwd, env=temporary, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done
 

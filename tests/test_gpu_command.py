@@ -1,4 +1,4 @@
-"""`make gpu`: every part within its time, whatever the others do, and a table at the end."""
+"""`make gpu`: each part runs within its time, whatever the others do; a table comes at the end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from flair_ingestion.sandbox import runner, seccomp
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu
-import refusals
+from common.roofline import Layer, Peaks, ideal_seconds, list_layers
+from flair_ingestion.sandbox import entering, seccomp
 from gpu import FINE, NOT_RUN, PATIENCE, Part, run_parts
-from roofline import Layer, Peaks, ideal_seconds, list_layers
+from gpu_parts import refusals
 
 KIT = Path(__file__).parents[1]
 OUTLIVES = """
@@ -76,11 +74,9 @@ def test_no_part_begins_when_the_time_is_over(tmp_path: Path) -> None:
 
 def test_parts_find_the_kit_and_write_no_line_into_the_record_itself(tmp_path: Path) -> None:
     source = "import flair_ingestion, flair_baseline, flair_scoring; "
-    source += "import record; record.append_record('it', ['figure'])"
-    program = KIT / "benchmarks" / "record.py"
+    source += "from common.record import append_record; append_record('it', ['figure'])"
     before = (KIT / "benchmarks/RECORD.md").read_bytes()
-    command = [sys.executable, "-c", f"import sys; sys.path.append({str(program.parent)!r}); {source}"]
-    subprocess.run(command, check=True, env=gpu.environment(tmp_path), cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", source], check=True, env=gpu.environment(tmp_path), cwd=tmp_path)
     assert (KIT / "benchmarks/RECORD.md").read_bytes() == before
     assert "| `it` |" in (tmp_path / "record.md").read_text()
 
@@ -116,10 +112,10 @@ os.wait()
 
 
 def test_a_trace_tells_what_the_sandbox_refuses_with_its_path_or_arguments() -> None:
-    """Also in processes that a program starts. Nobody may write into that file, whoever he is."""
+    """Processes that the program starts are traced, too. Not even root may write into /sys/kernel/notes."""
     call_filter = seccomp.system_call_filter(None)
     assert call_filter
-    line = [sys.executable, "-I", "-c", FILTERED, runner.__file__, call_filter.hex()]
+    line = [sys.executable, "-I", "-c", FILTERED, entering.__file__, call_filter.hex()]
     with refusals.start_tracer() as tracer:
         child = subprocess.Popen(line, stdin=subprocess.PIPE)
         assert refusals.begin_tracing(tracer, child.pid)
@@ -146,7 +142,7 @@ def test_a_process_that_cannot_be_traced_is_told() -> None:
 
 
 def test_the_roofline_counts_every_layer_once() -> None:
-    """Numbers by hand: operations are two for each multiplication, bytes those of inputs and output."""
+    """Worked out by hand: two operations for each multiplication; the bytes of inputs and output."""
     image, kernel, matrix = torch.ones(2, 5, 64, 64), torch.ones(8, 5, 3, 3), torch.ones(3, 8)
 
     def run() -> torch.Tensor:
@@ -164,7 +160,7 @@ def test_the_roofline_counts_every_layer_once() -> None:
 
 @pytest.mark.long
 def test_make_gpu_runs_here() -> None:
-    """On a machine without a GPU what has a counterpart on the CPU; four minutes on two quiet cores."""
+    """Without a GPU the parts with a version for the CPU run: four minutes on two quiet cores."""
     done = subprocess.run(["make", "gpu"], cwd=KIT, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "record.md: " in done.stdout

@@ -1,4 +1,4 @@
-"""`make lint` looks at the kit's own files, whatever else lies in the folder of the clone."""
+"""`make lint` looks at the files that git tracks, whatever else lies in the folder of the clone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 KIT = Path(__file__).resolve().parents[1]
-# Stands for .venv/bin/python: mypy, which names its packages in pyproject.toml, need not run here
+# Takes the place of .venv/bin/python. It leaves out mypy, whose packages pyproject.toml names
 PYTHON = f"""#!/bin/sh
 test "$2" = mypy || exec {shlex.quote(sys.executable)} "$@"
 """

@@ -1,16 +1,15 @@
-"""Messages that name files name some of them, and say how many more there are."""
+"""A message about many files names ten of them, and says how many more there are."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "starting_kit"))
-
-import evaluate
-from flair_ingestion.dataset.superarea import read_dates
+from evaluate import describe_failures
+from flair_baseline.evaluation import End
+from flair_baseline.submissions import find_submissions
+from flair_ingestion.dataset import read_dates
 from flair_scoring.base.errors import DataError, FlairError, list_names
 from flair_scoring.pairing import PREDICTION, find_rasters
 
@@ -34,13 +33,13 @@ def test_other_files_beside_submissions(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "mine" / "model.py").touch()
     for number in range(500):
         (tmp_path / f"notes_{number:03d}.txt").touch()
-    evaluate.find_submissions([tmp_path])
+    find_submissions([tmp_path])
     assert "notes_009.txt and 490 more\n" in capsys.readouterr().err
 
 
 def test_submissions_without_a_score() -> None:
-    end = evaluate.End(3, "no model.py")
-    error = evaluate._failure({f"team_{number:03d}": end for number in range(300)}, 300)
+    end = End(3, "no model.py")
+    error = describe_failures({f"team_{number:03d}": end for number in range(300)}, 300)
     assert "team_009 (exit code 3) and 290 more" in str(error)
     assert str(error).count("\n") == 300  # each has its reason
 

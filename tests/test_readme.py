@@ -1,4 +1,4 @@
-"""README and the pages beside it: what they tell to type exists, and their numbers have sources."""
+"""README and the pages beside it: the commands that they name exist, and their numbers have sources."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from flair_scoring.base.provenance import KIT_VERSION
 from programs import run_here
 
 KIT = Path(__file__).resolve().parents[1]
@@ -47,7 +48,7 @@ def test_targets_of_make_exist() -> None:
     assert {"demo", "test", "bundle", "reference"} <= named <= targets
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MAINTAINING.md"])
 def test_files_that_are_named_with_their_folder_exist(page: str) -> None:
     text = (KIT / page).read_text()
     paths = set(re.findall(r"`((?:[\w-]+/)+[\w.-]*|[\w-]+\.md|bundle\.yaml)`", text))
@@ -60,6 +61,10 @@ def test_files_that_are_named_with_their_folder_exist(page: str) -> None:
     assert missing == []
 
 
+def test_the_citation_has_the_version_of_the_kit() -> None:
+    assert yaml.safe_load((KIT / "CITATION.cff").read_text())["version"] == KIT_VERSION
+
+
 def test_pictures_are_small() -> None:
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
     assert pictures
@@ -70,7 +75,7 @@ def test_pictures_are_small() -> None:
 
 
 def rows(heading: str) -> dict[str, str]:
-    """First -> second column of the table that follows some words."""
+    """First -> second column of the table that follows these words."""
     table = README.split(heading)[1].split("\n\n")[1]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     return {name: value for name, value, *_ in cells}
@@ -92,15 +97,16 @@ def test_results_on_toy_data_are_recorded() -> None:
 
 
 def told_outputs() -> list[str]:
-    """Where the commands of pages, of the notebook and of help pages write."""
+    """The paths to which commands write, on pages, in the notebook and on help pages."""
     sources = [KIT / "README.md", *GUIDES, KIT / "starting_kit/flair-2.ipynb"]
     for folder in ("scoring_program", "ingestion_program", "starting_kit", "bundle"):
         sources += (KIT / folder).glob("*.py")
+    sources += (KIT / "scoring_program/flair_scoring/commands").glob("*.py")
     found = [
         path
         for source in sources
         for path in re.findall(
-            r"(?:\w+\.py [^\n`]*?\s(?:-o|--output)|^-o|make_toy_dataset\.py) \"?([^\s\"`,]+)",
+            r"(?:(?:\w+\.py|%\(prog\)s) [^\n`]*?\s(?:-o|--output)|^-o|make_toy_dataset\.py) \"?([^\s\"`,]+)",
             source.read_text(),
             re.MULTILINE,
         )

@@ -1,4 +1,4 @@
-"""The sentences of all errors: none longer than three, none in Python's words alone."""
+"""The messages of all errors: at most three sentences, and never Python's words alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from sentences import FILLED_IN, Message, count_sentences, find_faults, read_messages
 
 KIT = Path(__file__).parents[1]
-# These pass on ValueErrors that functions of ours have worded
+# These functions pass on a ValueError whose text the kit has worded
 WORDED = {("counting.py", "_count_chunk"), ("sidecars.py", "look_up"), ("config.py", "parse_overrides")}
 PROGRAMS = ("scoring_program", "ingestion_program", "starting_kit", "bundle")
 
 
 def own_errors() -> set[str]:
-    """FlairError and all that derive from it, and the one error of rasters whose text is ours."""
+    """FlairError, all errors derived from it, and RasterError, whose text is ours, too."""
     known = {"FlairError", "RasterError"}
     classes = [
         node
@@ -44,7 +44,7 @@ def test_no_message_is_longer_than_three_sentences(messages: list[Message]) -> N
 
 
 def test_no_message_is_in_the_words_of_python_alone(messages: list[Message]) -> None:
-    """Where the text of an exception is filled in, words of ours say what it means."""
+    """A message that contains the text of an exception says in the kit's words what it means."""
     foreign = [one for one in messages if one.foreign and (one.file, one.function) not in WORDED]
     assert foreign
     wordless = [one for one in foreign if not re.search("[a-z]{3}", one.text.replace(FILLED_IN, ""))]

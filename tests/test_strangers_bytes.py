@@ -1,7 +1,7 @@
-"""One rule for every reader of a stranger's bytes: a value, or a sentence of ours, within bounds.
+"""Every reader of a stranger's bytes returns a value or refuses them in a sentence of ours, within bounds.
 
-Each reader gets damaged variants of files that it accepts. Whatever a library raises for them has to arrive
-as one of the kit's own errors, with a message that people can read.
+Each reader gets damaged variants of files that it accepts. Whatever a library raises for them must become one
+of the kit's own errors, with a message that people can read.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ MAX_MEMORY = 160e6  # an npz may unpack to 128 MiB, all else to much less
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads, files that it accepts, and the errors with which it may refuse others."""
+    """A function that reads a file, files that it accepts, and the errors with which it may refuse others."""
 
     read: Callable[[Path], object]
     seeds: Callable[[Path], list[bytes]]
     refusals: tuple[type[Exception], ...]
     name: str = "file"
-    accepts: bool = True  # whether it returns for the seeds; else it goes on to what is not there
+    accepts: bool = True  # whether it reads the seeds; if not, it stops later, where another file is missing
 
 
 def evaluation() -> Evaluation:
     matrices = np.zeros((7, 13, 13), np.uint32)
     matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 1] = 512 * 400, 512 * 100, 512 * 12
-    names = [f"D00{place}_2020" for place in range(7)]
-    ids = tuple(f"{place:06d}" for place in range(7))
+    names = [f"D00{index}_2020" for index in range(7)]
+    ids = tuple(f"{index:06d}" for index in range(7))
     checksums = np.arange(7, dtype=np.uint32)
     return Evaluation(FLAIR_12, ids, tuple(names), ("Z1_UU",) * 7, matrices, ("a note",), checksums)
 
@@ -109,7 +109,7 @@ def manifest(folder: Path) -> list[bytes]:
 
 
 def result(folder: Path) -> None:
-    """A result beside the one that is read, to be ranked with it."""
+    """Write a second result, which is ranked together with the one that is read."""
     (folder / "other").mkdir(exist_ok=True)
     write_results(folder / "other", evaluation(), IngestionOutput([], {}, None), per_domain=True)
 
@@ -142,14 +142,14 @@ def read_both_npz(path: Path) -> None:
 
 
 def read_twice(path: Path) -> None:
-    """What is read must not depend on what the buffer held before."""
+    """The pixels must not depend on what the buffer held before."""
     check_raster(path)
     first, second = (read_raster(path, out=np.full((512, 512), fill, np.uint8)) for fill in (7, 9))
     np.testing.assert_array_equal(first, second)
 
 
 def hear(path: Path) -> None:
-    """What the parent makes of a message of the submission's process."""
+    """Read a message of the submission's process as the parent does."""
     message = path.read_bytes()[: 1 << 16]
     try:
         event = parse_json(message)
@@ -199,7 +199,7 @@ READERS = {
 
 
 def feed(reader: Reader, folder: Path, count: int, seed: int) -> None:
-    """Let it read `count` variants; what it raises else, or a message that is none, fails the test."""
+    """Let it read `count` variants. Any other exception fails the test, and so does a bad message."""
     seeds, path, refused = reader.seeds(folder), folder / reader.name, 0
     for content in seeds:
         path.write_bytes(content)

@@ -1,6 +1,6 @@
-"""Windows and macOS: scoring, data and training run there; what times a submission says that it does not.
+"""Windows and macOS: scoring, data and training run there; programs that time a submission say they do not.
 
-These systems are imitated: what Python lacks there is taken away before the kit is imported.
+The tests imitate these systems: they take away what Python lacks there, then import the kit.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ ON_LINUX = (
 
 
 def run_on(system: str, scripts: list[list[str]]) -> list[tuple[int | str, str]]:
-    """Exit code, or the exception, and all that was printed, of each script with its arguments."""
+    """The exit code (or the exception) and the output of each script with its arguments."""
     script = [sys.executable, "-c", IMITATE, system, json.dumps(scripts)]
     done = subprocess.run(script, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_scoring_runs_on_windows(flair_tree: Path, tmp_path: Path) -> None:
 
 
 def test_data_and_training_run_on_windows() -> None:
-    """Up to their options, with everything imported."""
+    """The programs import everything and print their options."""
     names = ("check_dataset", "train", "package", "convert_checkpoint", "show", "table4", "make_toy_dataset")
     scripts = [[str(KIT / f"starting_kit/{name}.py"), "--help"] for name in names]
     *helps, (code, told) = run_on("win32", [*scripts, [str(KIT / "starting_kit/evaluate.py")]])

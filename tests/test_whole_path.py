@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from entries import copy_submission
 from sklearn.metrics import jaccard_score
 
 from flair_ingestion.dataset import index_patches, read_labels
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import read_raster
-
-sys.path.append(str(Path(__file__).parent / "submissions"))
-from zoo import lay_out
 
 KIT = Path(__file__).resolve().parents[1]
 
@@ -32,10 +30,10 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with data, train, submission.zip, results and leaderboard.html, as `make demo` lays them out.
 
-    The kit's reference takes minutes on a processor: on 3 patches one that sleeps takes its place.
+    The kit's reference takes minutes on a processor. With 3 patches, one that sleeps is the reference.
     """
     here = tmp_path_factory.mktemp("path")
-    (lay_out("sleeps", here) / "seconds").write_text("1")
+    (copy_submission("sleeps", here) / "seconds").write_text("1")
     short = ["--subset", 3, "--reference", here / "sleeps"] if request.param == "3 patches" else []
     commands = [
         ("starting_kit/make_toy_dataset.py", here / "data", "--size", "tiny"),

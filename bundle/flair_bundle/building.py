@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from flair_bundle.check.tasks import FILES_OF_TASK
+from flair_bundle.check import FILES_OF_TASK
 from flair_bundle.contents import (
     DESK,
     KIT,

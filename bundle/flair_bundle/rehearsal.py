@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flair_bundle.check.competition import DEFAULT_QUEUE_SECONDS, read_competition
-from flair_bundle.check.findings import Findings
-from flair_bundle.check.parts import open_part
-from flair_bundle.check.tasks import FILES_OF_TASK, read_limits_of
+from flair_bundle.check import FILES_OF_TASK, Findings, open_part, read_competition, read_limits_of
 from flair_bundle.platform.worker import Outcome, Worker
 from flair_bundle.schema import is_uuid
 from flair_ingestion.limits import Limits
@@ -25,7 +22,6 @@ from flair_scoring.base.files import write_file
 from flair_scoring.base.provenance import stamp
 
 RECORD = "rehearsal.json"
-NEAR = 0.5  # share of a limit from which on it is told
 _WORK = ".work"
 _MAX_DIRECTORY = 256 << 20
 
@@ -43,13 +39,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """What a submission got in a phase. `folder` holds the results, `near` sentences on limits."""
+    """What a submission of `size` MiB, unpacked, got in a phase. `folder` holds the results."""
 
     phase: Phase
     name: str
+    size: float
     outcome: Outcome
     folder: Path
-    near: list[str]
 
 
 @contextmanager
@@ -160,6 +156,19 @@ def _extract(archive: zipfile.ZipFile, where: str, value: str, work: Path, found
     return target
 
 
+def group_phases(phases: Sequence[Phase]) -> list[list[Phase]]:
+    """Groups of phases with the same programs and data, byte for byte: one run tells for a whole group."""
+    groups: dict[tuple[tuple[str, str], ...], list[Phase]] = {}
+    hashes = {path: "" for phase in phases for path in phase.zips.values()}
+    for path in hashes:
+        with path.open("rb") as file:
+            hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    for phase in phases:
+        content = tuple(sorted((key, hashes[path]) for key, path in phase.zips.items()))
+        groups.setdefault(content, []).append(phase)
+    return list(groups.values())
+
+
 def pack_submissions(paths: Sequence[Path], work: Path) -> dict[str, Path]:
     """Name -> zip of each submission; folders are zipped into `work`.
 
@@ -206,92 +215,9 @@ def rehearse(phase: Phase, name: str, submission: Path, worker: Worker, output: 
     for job in ("own", "ingestion", "scoring"):
         if step := getattr(outcome, job):
             write_file(folder / f"{job}_log.txt", f"{step.stdout}{step.stderr}")
-    near = [sentence for share, sentence in limits_used(phase, outcome, folder, submission) if share >= NEAR]
-    return Rehearsed(phase, name, outcome, folder, near)
-
-
-def limits_used(
-    phase: Phase, outcome: Outcome, folder: Path, submission: Path
-) -> Iterator[tuple[float, str]]:
-    """Share of each limit that was used, with a sentence that names both."""
-    limits = phase.limits
-    seconds = phase.settings.get("execution_time_limit", DEFAULT_QUEUE_SECONDS)
-    for job, step in (("ingestion", outcome.ingestion), ("scoring", outcome.scoring)):
-        if step:
-            yield _share(f"{job}'s job", step.seconds, seconds, "s", "execution_time_limit")
-    if outcome.ingestion:
-        yield _share("all of ingestion", outcome.ingestion.seconds, limits.wall_seconds, "s", "wall_seconds")
-    size = sum(entry.file_size for entry in zipfile.ZipFile(submission).infolist()) / 2**20
-    yield _share("the submission", size, limits.submission_mib, "MiB", "submission_mib")
-    try:
-        timing = json.loads((folder / "timing.json").read_bytes())
-    except (OSError, ValueError):
-        return
-    known = (
-        ("time / baseline", timing.get("ratio"), limits.ratio, "", "ratio"),
-        ("inference", timing.get("inference_seconds"), limits.seconds, "s", "seconds"),
-        ("loading", timing.get("load_seconds"), limits.load_seconds, "s", "load_seconds"),
-        ("warm-up", timing.get("warmup_seconds"), limits.warmup_seconds, "s", "warmup_seconds"),
-        ("memory", timing.get("peak_memory_mib"), limits.memory_gib * 1024, "MiB", "memory_gib"),
-    )
-    for what, used, limit, unit, key in known:
-        if used is not None and limit:
-            yield _share(what, used, limit, unit, key)
-    if latencies := timing.get("latencies_ms"):
-        yield _share(
-            "the slowest request", max(latencies) / 1000, limits.request_seconds, "s", "request_seconds"
-        )
-
-
-def _share(what: str, used: float, limit: float, unit: str, key: str) -> tuple[float, str]:
-    amount = f"{used:.3g} of {limit:g} {unit}".rstrip()
-    return used / limit, f"{what}: {amount} ({used / limit:.0%} of {key})"
-
-
-def describe(one: Rehearsed) -> Iterator[str]:
-    """Lines on what a submission got: its steps, what participants see, what the leaderboard gets."""
-    outcome, settings = one.outcome, one.phase.settings
-    for job in ("own", "ingestion", "scoring"):
-        if step := getattr(outcome, job):
-            title = "submission's own program" if job == "own" else job
-            yield f"  {title:12} exit code {step.returncode}, {step.seconds:.1f} s"
-    if outcome.scoring is None:
-        yield "  status       Failed: the worker gives up, since the output holds a file named metadata"
-    else:
-        yield f"  status       {outcome.status}"
-    if outcome.scores is not None:
-        yield f"  leaderboard  {', '.join(_cells(one.phase.columns, outcome.scores))}"
-    elif outcome.scoring:
-        told = outcome.scoring.stderr.strip().splitlines() or ["nothing"]
-        yield f"  reason       {told[0].removeprefix('error: ')}"
-    yield f"  participants {'; '.join(_visible(settings, outcome))}"
-    for sentence in one.near:
-        yield f"  near a limit {sentence}"
-
-
-def _cells(columns: Sequence[dict[str, Any]], scores: dict[str, Any]) -> Iterator[str]:
-    for column in columns:
-        if "computation" not in column and not column.get("hidden"):
-            value = scores.get(column["key"])
-            shown = "nothing" if value is None else f"{value:.{column.get('precision', 2)}f}"
-            yield f"{column['title']} {shown}"
-
-
-def _visible(settings: dict[str, Any], outcome: Outcome) -> Iterator[str]:
-    """What participants see of a run and what the phase hides, by the phase's switches."""
-    hidden = settings.get("hide_output")
-    outputs = {
-        "logs": hidden,
-        "output of ingestion": hidden or settings.get("hide_prediction_output"),
-        "output of scoring": hidden or settings.get("hide_score_output"),
-    }
-    if outcome.scored is None:
-        del outputs["output of scoring"]
-    seen = [name for name, is_hidden in outputs.items() if not is_hidden]
-    seen += ["page of detailed results"] if outcome.report else []
-    yield f"see {', '.join(seen) or 'nothing'}"
-    if kept_back := [name for name, is_hidden in outputs.items() if is_hidden]:
-        yield f"do not see {', '.join(kept_back)}"
+    with zipfile.ZipFile(submission) as archive:
+        size = sum(entry.file_size for entry in archive.infolist()) / 2**20
+    return Rehearsed(phase, name, size, outcome, folder)
 
 
 def write_record(output: Path, bundle: Path, runs: Sequence[Rehearsed]) -> None:
@@ -311,14 +237,8 @@ def write_record(output: Path, bundle: Path, runs: Sequence[Rehearsed]) -> None:
                 for job in ("own", "ingestion", "scoring")
                 if (step := getattr(one.outcome, job))
             },
-            "near_limits": one.near,
         }
         for one in runs
     ]
     record = {**stamp(), "bundle": bundle.name, "runs": entries}
     write_file(output / RECORD, json.dumps(record, indent=1) + "\n")
-
-
-def warn(sentence: str) -> None:
-    """A note on stderr."""
-    print(f"note: {sentence}", file=sys.stderr)

@@ -18,11 +18,19 @@ from flair_scoring.base.settings import similar_key
 Check = Callable[[Any], str | None]
 
 DATE = "%Y-%m-%d %H:%M:%S"
+AVERAGE_RANK = "avg_rank"  # a computation that the platform knows since its version 1.29
 SUBMISSION_RULES = (
     *("Add", "Add_And_Delete", "Add_And_Delete_Multiple"),
     *("Force_Last", "Force_Latest_Multiple", "Force_Best"),
 )
 IMAGE_TYPES = (".jpeg", ".jpg", ".png", ".gif", ".webp")
+# What Django takes for an e-mail address, but for quoted names, numbers in place of a domain, and localhost
+_NAME = r"[-!#$%&'*+/=?^_`{|}~0-9A-Za-z]+"
+_LABEL = r"[^\W_]([^\W_]|-){0,61}(?<!-)"
+_LAST_LABEL = r"(?!-)(([^\W\d_]|-){2,63}|xn--[a-z0-9]{1,59})(?<!-)"
+_EMAIL = re.compile(rf"{_NAME}(\.{_NAME})*@({_LABEL}\.)+{_LAST_LABEL}")
+_EMAIL_CHARACTERS = 254
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of characters that take two in UTF-16
 
 
 def check_mapping(where: str, value: Any, keys: Mapping[str, Check], required: tuple[str, ...]) -> list[str]:
@@ -38,6 +46,12 @@ def check_mapping(where: str, value: Any, keys: Mapping[str, Check], required: t
         elif expected := keys[key](content):
             problems.append(f"{where}: {key} is {_short(content)}; expected {expected}")
     return problems
+
+
+def unstorable_character(text: str) -> str | None:
+    """The first character, as U+0000, that the platform's database does not store; None if all are fine."""
+    found = _UNSTORABLE.search(text)
+    return found and f"U+{ord(found[0]):04X}"
 
 
 def is_uuid(value: Any) -> bool:
@@ -76,6 +90,11 @@ def _text(longest: int, empty: bool = False) -> Check:
         return f"a text of {0 if empty else 1} to {longest} characters{length}"
 
     return check
+
+
+def _version(value: Any) -> str | None:
+    fine = value == "2" or (is_whole(value) and value == 2)
+    return None if fine else "2 without a point: the platform does not take 2.0"
 
 
 def _anything(value: Any) -> str | None:
@@ -122,8 +141,8 @@ def _uuid(value: Any) -> str | None:
 
 
 def _email(value: Any) -> str | None:
-    fine = isinstance(value, str) and re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", value)
-    return None if fine else "an e-mail address"
+    fine = isinstance(value, str) and len(value) <= _EMAIL_CHARACTERS and _EMAIL.fullmatch(value)
+    return None if fine else "an e-mail address such as name@example.org"
 
 
 def _date(value: Any) -> str | None:
@@ -145,7 +164,7 @@ def _is_pinned(image: str) -> bool:
 
 
 COMPETITION: dict[str, Check] = {
-    "version": _choice(2, "2"),
+    "version": _version,
     "title": _text(256),
     "description": _description,
     "image": _text(1000),
@@ -166,6 +185,7 @@ COMPETITION: dict[str, Check] = {
     "can_participants_make_submissions_public": _boolean,
     "forum_enabled": _boolean,
     "queue": _uuid,
+    "groups": _anything,  # check_groups
     "competition_type": _choice("competition", "benchmark"),
     "reward": _text(256, empty=True),
     "contact_email": _email,
@@ -225,11 +245,12 @@ COLUMN: dict[str, Check] = {
     "title": _text(36),
     "key": _text(36),
     "sorting": _choice("desc", "asc"),
-    "computation": _choice("avg", "sum", "min", "max"),
+    "computation": _choice("avg", "sum", "min", "max", AVERAGE_RANK),
     "computation_indexes": _whole_numbers,
     "precision": _at_least(0),
     "hidden": _boolean,
 }
+GROUP: dict[str, Check] = {"name": _anything, "queue": _anything}
 FACT: dict[str, Check] = {
     "key": _text(256),
     "type": _choice("checkbox", "text", "select"),
@@ -244,8 +265,23 @@ def check_fact_sheet(sheet: Any) -> list[str]:
     """Problems of the questions that a submission answers; every one needs all keys of FACT."""
     if not isinstance(sheet, dict):
         return [f"fact_sheet: is {_short(sheet)}; expected questions by their keys"]
+    problems = []
+    for name, fact in sheet.items():
+        problems += check_mapping(f"fact_sheet.{name}", fact, FACT, tuple(FACT))
+        if isinstance(fact, dict) and fact.get("key", name) != name:
+            problems.append(
+                f"fact_sheet.{name}: key is {_short(fact['key'])}; expected {name!r}, as the question "
+                "is listed"
+            )
+    return problems
+
+
+def check_groups(groups: Any) -> list[str]:
+    """What is odd about groups of participants, of which each has a queue of its own."""
+    if not isinstance(groups, list):
+        return [f"groups: is {_short(groups)}; expected a list of entries with name and queue"]
     return [
         problem
-        for name, fact in sheet.items()
-        for problem in check_mapping(f"fact_sheet.{name}", fact, FACT, tuple(FACT))
+        for index, group in enumerate(groups)
+        for problem in check_mapping(f"groups[{index}]", group, GROUP, tuple(GROUP))
     ]

@@ -1,24 +1,24 @@
-"""Before each attempt the free memory of the GPU is overwritten: what earlier processes left is gone.
+"""Overwrites the free memory of the GPU before each attempt, so that nothing of earlier processes is left.
 
 A driver may hand out memory as an earlier process has left it. So notes for a later attempt could lie there,
-and the weights of an earlier participant.
+or the weights of an earlier participant.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
+from flair_ingestion import PROGRAM
 from flair_ingestion.measurement import Conditions
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
 
-OVERWRITING_SUBMISSION = Path(__file__).resolve().parents[1] / "overwriting_submission"
+OVERWRITING_SUBMISSION = PROGRAM / "overwriting_submission"
 
 
 def overwrite_gpu_memory(conditions: Conditions) -> None:
-    """Fill the free memory of the GPU with zeros, by a process in a sandbox of its own; nothing on the CPU.
+    """Let a process in a sandbox of its own fill the GPU's free memory with zeros; on the CPU do nothing.
 
     Warns on stderr if that fails. Raises UsageError and TimeLimitError as `Session` does.
     """

@@ -1,4 +1,4 @@
-"""The limits of limits.yaml, and what they say about a measured time."""
+"""The limits of limits.yaml, and how a measured time compares with them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from flair_ingestion import PROGRAM
 from flair_scoring.base.errors import UsageError, list_problems
 from flair_scoring.base.files import read_file
 from flair_scoring.base.settings import parse_settings
 
-DEFAULT_LIMITS = Path(__file__).resolve().parents[1] / "limits.yaml"
-# As fractions of the limit: what a careful measurement on one machine scatters by, and what is too much
+DEFAULT_LIMITS = PROGRAM / "limits.yaml"
+# Fractions of the limit: how much a careful measurement on one machine scatters, and how much is too much
 MIN_GREY_ZONE, MAX_GREY_ZONE = 0.03, 0.10
 MAX_ATTEMPTS = 3
 MAX_BYTES = 1 << 20  # of a file of limits
@@ -24,7 +25,7 @@ _OPTIONAL = ("ratio", "seconds")
 
 @dataclass(frozen=True)
 class Limits:
-    """The keys of limits.yaml; a `ratio` or `seconds` of None switches that limit off."""
+    """The keys of limits.yaml, which says their units. A `ratio` or `seconds` of None: no such limit."""
 
     ratio: float | None
     seconds: float | None
@@ -38,8 +39,16 @@ class Limits:
     memory_gib: float
     scratch_gib: float
 
+    @property
+    def max_attempts(self) -> int:
+        """How often a submission is run at most: once if there is no time limit that it could be close to."""
+        return MAX_ATTEMPTS if self.ratio or self.seconds else 1
+
     def with_options(self, ratio: float | None, seconds: float | None) -> Limits:
-        """These limits with --limit-ratio (0: none) and --limit-seconds, if given; may raise UsageError."""
+        """These limits, with the values of --limit-ratio (0: no such limit) and --limit-seconds if given.
+
+        Raises UsageError if a value is not above 0.
+        """
         chosen = self
         if ratio is not None:
             chosen = replace(chosen, ratio=_positive("--limit-ratio", ratio) if ratio else None)
@@ -50,9 +59,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """One limit of the inference time: `seconds`, with a grey zone of +- `grey` (a fraction) around it.
+    """A limit of the inference time: `seconds`, with a grey zone of +- `grey` (a fraction of it) around.
 
-    `relative`: it is a multiple of the reference's time.
+    `relative` tells whether the limit is a multiple of the reference's time.
     """
 
     seconds: float
@@ -62,12 +71,15 @@ class TimeLimit:
 
     @property
     def stop(self) -> float:
-        """Seconds beyond which no measurement error explains the excess."""
+        """The upper end of the grey zone in seconds; a longer time is no error of measurement."""
         return self.seconds * (1 + self.grey)
 
 
 def read_limits(path: Path | None = None) -> Limits:
-    """limits.yaml, with the keys of `path` in their place; raises UsageError that lists all problems."""
+    """The limits of limits.yaml; the file at `path`, if given, replaces the keys that it holds.
+
+    Raises UsageError, which lists all problems.
+    """
     values = _read_mapping(DEFAULT_LIMITS)
     if path:
         values |= _read_mapping(path)
@@ -85,9 +97,10 @@ def read_limits(path: Path | None = None) -> Limits:
 
 
 def time_limits(limits: Limits, reference_seconds: float | None, standard_error: float) -> list[TimeLimit]:
-    """The limits that apply. `standard_error` is that of the reference's time, as a fraction of it.
+    """The limits of the inference time, in seconds.
 
-    The grey zone is two standard errors wide, but at least MIN_GREY_ZONE and at most MAX_GREY_ZONE.
+    `standard_error` is the standard error of the reference's time, as a fraction of that time. The grey zone
+    of the relative limit is two standard errors wide, but at least MIN_GREY_ZONE and at most MAX_GREY_ZONE.
     """
     found = []
     if limits.ratio is not None and reference_seconds is not None:
@@ -100,7 +113,7 @@ def time_limits(limits: Limits, reference_seconds: float | None, standard_error:
 
 
 def scatter_problem(standard_error: float) -> str | None:
-    """A sentence if the reference's time scatters by more than the widest grey zone covers."""
+    """A sentence if the reference's time scatters more than the widest grey zone allows, else None."""
     if 2 * standard_error <= MAX_GREY_ZONE:
         return None
     return (
@@ -111,7 +124,7 @@ def scatter_problem(standard_error: float) -> str | None:
 
 
 def shifted(limits: Sequence[TimeLimit], ratio: float | None) -> list[TimeLimit]:
-    """The limits as they would be if the reference took `ratio` times its time; absolute ones stay."""
+    """The limits if the reference took `ratio` times as long; only relative limits change."""
     return [
         replace(limit, seconds=limit.seconds * ratio) if limit.relative and ratio is not None else limit
         for limit in limits
@@ -119,20 +132,21 @@ def shifted(limits: Sequence[TimeLimit], ratio: float | None) -> list[TimeLimit]
 
 
 def stop_seconds(limits: Sequence[TimeLimit]) -> float:
-    """A run is stopped when its inference has taken longer than this; infinite without a limit."""
+    """The inference time in seconds at which a run is stopped; infinite without a limit."""
     return min((limit.stop for limit in limits), default=math.inf)
 
 
 def exceeded(seconds: float, limits: Sequence[TimeLimit]) -> TimeLimit | None:
-    """The tightest limit that `seconds` of inference exceed, or None."""
+    """The smallest limit that `seconds` of inference exceed, or None."""
     over = [limit for limit in limits if seconds > limit.seconds]
     return min(over, key=lambda limit: limit.seconds, default=None)
 
 
 def needs_another_attempt(attempts: Sequence[float], limits: Sequence[TimeLimit]) -> bool:
-    """Whether the verdict is still open after these inference times (s): the first one is in a grey zone.
+    """Whether the verdict is still open after attempts with these inference times (s).
 
-    The median of three attempts counts, so two on the same side of the limits decide.
+    It is open if the first time is in a grey zone, until two attempts are on the same side of the limits: the
+    median of three attempts counts.
     """
     if stop_seconds(limits) < attempts[0] or not any(
         abs(attempts[0] - limit.seconds) <= limit.grey * limit.seconds for limit in limits

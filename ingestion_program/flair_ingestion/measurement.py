@@ -1,4 +1,4 @@
-"""The inference time of a submission: every patch through a fresh session, organizer's work off the clock."""
+"""The inference time of a submission: an attempt over all patches, with our own work off the clock."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from flair_ingestion.clock import clock
 from flair_ingestion.dataset import Patch, read_dates
 from flair_ingestion.devices.device import Device
 from flair_ingestion.devices.gpu_states import GpuState, GpuWatch, watch_gpu
 from flair_ingestion.limits import Limits, TimeLimit, stop_seconds
 from flair_ingestion.processes.standstill import ALLOWED_GAPS, ALLOWED_SHARE, Gaps
 from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers
-from flair_ingestion.sandbox.child import Budget, clock
+from flair_ingestion.sandbox.child import Budget
 from flair_ingestion.scheduling import Scheduling, current_scheduling, restore_scheduling
 from flair_ingestion.session import Session
 from flair_ingestion.submission import Submission
@@ -29,7 +30,7 @@ Deliver = Callable[[Sequence[Patch], np.ndarray], object]
 
 @dataclass(frozen=True)
 class Conditions:
-    """What reference and submission share. `wall` is the end of the whole run on `clock`."""
+    """What is the same for reference and submission; `wall` is the end of the whole run on `clock`."""
 
     device: Device
     limits: Limits
@@ -40,11 +41,11 @@ class Conditions:
 
 @dataclass
 class Attempt:
-    """One run in a fresh process, filled while it runs, so that an aborted one tells how far it came.
+    """One run of a submission in a fresh process; it is filled while the submission runs.
 
-    `latencies` in seconds, one per request, of an aborted run the last one until it was stopped; `counts` are
-    the patches of each answered request; `gaps` the times between two requests, also those of the warm-up;
-    `gpu` how it ran during the requests.
+    `latencies` holds the seconds of each request; if the run was stopped, the last one is the time until
+    then. `counts` holds the number of patches of each answered request. `gaps` counts the times between two
+    requests, also those of the warm-up. `gpu` tells how the GPU ran during the requests.
     """
 
     batch_size: int = 1
@@ -63,20 +64,20 @@ class Attempt:
 
     @property
     def seconds(self) -> float:
-        """Inference time."""
+        """The inference time."""
         return math.fsum(self.latencies)
 
     def expected_seconds(self, patches: int) -> float:
-        """Its inference time for so many patches: of an aborted run what it would be at the same pace.
+        """The inference time for `patches` patches; after a stop, what it would be at the same pace.
 
-        The request that was running counts as answered, so the true time would be longer still.
+        The request that was stopped counts as answered, so the true time would be longer still.
         """
         begun = min(sum(self.counts) + self.batch_size, patches)
         return self.seconds if self.completed else self.seconds * patches / begun
 
 
 def series_lengths(patches: Sequence[Patch]) -> list[int]:
-    """Shortest, median and longest series of these patches, without repetition, ascending."""
+    """The lengths of the shortest, the median and the longest series, each once, in ascending order."""
     lengths = sorted(len(read_dates(path)) for path in {patch.super_area.products for patch in patches})
     return sorted({lengths[0], lengths[len(lengths) // 2], lengths[-1]})
 
@@ -93,7 +94,8 @@ def measure(
     """Run the submission over the patches in their order, fill `attempt`, hand the labels to `deliver`.
 
     The labels are valid until `deliver` returns. Raises what Session raises, TimeLimitError as soon as the
-    inference is beyond a limit's grey zone, and SubmissionError if too many gaps were not still.
+    inference time is beyond a limit's grey zone, and SubmissionError if the submission did not stand still in
+    too many gaps.
     """
     with work_beside(conditions.device) as (readers, watch):
         session = Session(submission, conditions.device, conditions.limits, conditions.wall)
@@ -128,7 +130,7 @@ def measure(
 
 @contextmanager
 def work_beside(device: Device) -> Iterator[tuple[Readers | None, GpuWatch | None]]:
-    """On CUDA, processes that read and one that looks at the GPU; on the CPU nothing runs beside."""
+    """On CUDA, start processes that read data and one that watches the GPU; on the CPU, none (None, None)."""
     if device.kind == "cpu":
         yield None, None
         return
@@ -145,7 +147,7 @@ def _predict_groups(
     deliver: Deliver | None,
     progress: tqdm,
 ) -> None:
-    """Every request through the session. Between two, labels are delivered and the next one is read."""
+    """Put every request through the session; between two of them, deliver labels and read the next one."""
     spent, stop, scheduling = 0.0, stop_seconds(limits), current_scheduling()
     for number, (group, request) in enumerate(zip(groups, requests, strict=True), 1):
         step = f"request {number} of {len(groups)}"

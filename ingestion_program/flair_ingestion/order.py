@@ -1,8 +1,8 @@
-"""The order in which a run serves its patches, and which series are to be read ahead of it.
+"""The order in which a run hands over its patches, and the series that are read ahead for it.
 
-Neighbours share three quarters of their Sentinel-2 window. In the order of the files, a submission could use
-the gaps between requests to prepare for the patch that follows. In an order without any rule, the disk would
-have to find small pieces of 193 areas. So a sliding set of areas is open at a time.
+Neighbouring patches share three quarters of their Sentinel-2 window. In the order of the files, a submission
+could use the gaps between requests to prepare for the next patch. In a wholly random order, the disk would
+have to find small pieces of 193 areas. So only some areas are open at a time; patches are drawn from these.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy as np
 from flair_ingestion.dataset import Patch, SuperArea
 
 OPEN_AREAS = 32  # their series, about 1.5 GB in FLAIR #2, fit into the page cache
-_TRIES = 32  # one is enough for FLAIR #2
+_TRIES = 32  # for FLAIR #2 the first one is enough
 
 
 def draw_order(patches: Iterable[Patch], seed: int, open_areas: int = OPEN_AREAS) -> list[Patch]:
-    """The patches in an order that only their ids and the seed (0 or more) decide.
+    """The patches in a random order, which depends only on their ids and on the seed (0 or more).
 
-    Areas are opened in random order, `open_areas` at a time; another one follows when one is used up. Every
-    patch left in the open areas is equally likely to be next, except those of the area that the last one came
-    from: two patches of an area follow each other only where one area outnumbers all others.
+    Areas are opened in random order, `open_areas` at a time; when an area is used up, another one is opened.
+    The next patch is drawn from all patches left in the open areas, except those of the area that the last
+    patch came from. Two patches of one area follow each other only where this area outnumbers all others.
     """
     if open_areas < 1:
         raise ValueError(f"{open_areas} open areas; expected 1 or more")
@@ -36,16 +36,16 @@ def draw_order(patches: Iterable[Patch], seed: int, open_areas: int = OPEN_AREAS
         late = _opened_too_late(order, areas[open_areas:])
         if late is None:
             break
-        areas.remove(late)  # and open it first: then its patches can be spread among the others
-        areas.insert(0, late)
+        areas.remove(late)
+        areas.insert(0, late)  # opened first, its patches can be spread among the others
     return order
 
 
 def areas_to_open(order: Sequence[Patch], open_areas: int = OPEN_AREAS) -> list[list[SuperArea]]:
-    """For each place of an order, the areas that come into the set there, before its patch is read.
+    """For each patch of an order, the areas that are opened before it is read.
 
-    The first place opens `open_areas` of them. Each area comes once, and not after its first patch, whatever
-    the order. Also for a part of an order, as every second request.
+    `open_areas` are opened before the first patch. Each area is opened once, before its first patch at the
+    latest, whatever the order is. `order` may also be a part of an order, such as every second request.
     """
     areas = [patch.super_area for patch in order]
     left = Counter(areas)
@@ -61,16 +61,16 @@ def areas_to_open(order: Sequence[Patch], open_areas: int = OPEN_AREAS) -> list[
 
 
 def _shuffle_areas(patches: Iterable[Patch], generator: np.random.Generator) -> list[list[Patch]]:
-    """The patches of each area in random order, the areas too."""
+    """The patches of each area in random order; the areas are in random order too."""
     by_area: dict[SuperArea, list[Patch]] = {}
     for patch in sorted(patches, key=lambda patch: patch.id):
         by_area.setdefault(patch.super_area, []).append(patch)
-    areas = [[area[place] for place in generator.permutation(len(area))] for area in by_area.values()]
-    return [areas[place] for place in generator.permutation(len(areas))]
+    areas = [[area[index] for index in generator.permutation(len(area))] for area in by_area.values()]
+    return [areas[index] for index in generator.permutation(len(areas))]
 
 
 def _interleave(areas: Sequence[list[Patch]], open_areas: int, draws: np.ndarray) -> list[Patch]:
-    """One patch per draw, a number from 0 to 1, from areas that are opened in their order."""
+    """One patch for each of the `draws`, random numbers from 0 to 1; areas are opened in their order."""
     waiting = deque(areas)
     opened: list[list[Patch]] = []
     order: list[Patch] = []
@@ -86,12 +86,12 @@ def _interleave(areas: Sequence[list[Patch]], open_areas: int, draws: np.ndarray
 
 
 def _choose(opened: Sequence[list[Patch]], last: list[Patch], left: int, draw: float) -> list[Patch]:
-    """The open area of the next patch; `left` patches are left in all, those of closed areas included."""
+    """The open area that the next patch comes from; `left` patches are left, those of all areas together."""
     others = [area for area in opened if area is not last]
     if not others:
         return last
     largest = max(others, key=len)
-    if 2 * len(largest) > left:  # it needs every second place from here on
+    if 2 * len(largest) > left:  # every second patch must be of this area from here on
         return largest
     target = int(draw * sum(map(len, others)))
     for area in others:
@@ -102,7 +102,7 @@ def _choose(opened: Sequence[list[Patch]], last: list[Patch], left: int, draw: f
 
 
 def _opened_too_late(order: Sequence[Patch], later: Sequence[list[Patch]]) -> list[Patch] | None:
-    """The area whose patches are left over at the end, if it is one of those that were opened later."""
+    """The area whose patches are left over at the end of the order, if it is one of the `later` areas."""
     if len(order) < 2 or order[-2].super_area != order[-1].super_area:
         return None
     return next((area for area in later if area[0].super_area == order[-1].super_area), None)

@@ -1,4 +1,4 @@
-"""Predictions on their way from the clock to OUTPUT, which is written whole, after the submission is gone."""
+"""Predictions wait in a temporary file until the submission is gone; then OUTPUT is written as a whole."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ MANIFEST = "manifest.json"
 _PACKED_BYTES = PATCH_SIZE**2 // 2
 _ENCODED_TOGETHER = 64
 
-Predictions = Iterable[tuple[str, bytes]]  # ids with encoded labels
+Predictions = Iterable[tuple[str, bytes]]  # id and TIFF of each prediction
 
 
 class Spool:
-    """The labels of every attempt, in a file without a name, where no other process finds them.
+    """The labels of all attempts, in a file without a name, which no other process can find.
 
-    A pixel takes half a byte. The room for all attempts is reserved at the start, so that on most file
-    systems a submission that fills the disk cannot take it. A context manager; raises UsageError where there
-    is no room.
+    A pixel takes half a byte. Room for all attempts is reserved at the start: on most file systems, a
+    submission that fills the disk cannot take it then. A spool is a context manager. Raises UsageError if
+    there is too little room.
     """
 
     def __init__(self, patches: int, attempts: int) -> None:
@@ -53,22 +53,22 @@ class Spool:
         self._file.close()
 
     def begin_attempt(self) -> None:
-        """Begin the next attempt: labels that are added from now on belong to it."""
+        """Begin the next attempt; labels that are added from now on belong to it."""
         self._ids.append([])
 
     def add(self, patches: Sequence[Patch], labels: np.ndarray) -> None:
         """Keep the labels uint8 (B, 512, 512), values 0..15, of these patches."""
         for patch, patch_labels in zip(patches, labels, strict=True):
             upper, lower = np.split(patch_labels.reshape(-1), 2)
-            place = self._offset(len(self._ids) - 1, len(self._ids[-1]))
+            offset = self._offset(len(self._ids) - 1, len(self._ids[-1]))
             try:
-                write_all(self._file.fileno(), memoryview(upper << 4 | lower), place)
+                write_all(self._file.fileno(), memoryview(upper << 4 | lower), offset)
             except OSError as error:
                 raise _no_room(_PACKED_BYTES, error) from None
             self._ids[-1].append(patch.id)
 
     def files(self, attempt: int) -> Iterator[tuple[str, bytes]]:
-        """Id and TIFF of each prediction of an attempt, counted from 0, in the order in which they came."""
+        """Id and TIFF of each prediction of an attempt (0 is the first), in the order in which they came."""
         ids, encode = self._ids[attempt], functools.partial(self._encode, attempt)
         with ThreadPool() as pool:
             for start in range(0, len(ids), _ENCODED_TOGETHER):
@@ -76,24 +76,24 @@ class Spool:
                 yield from zip(ids[start:], pool.map(encode, some), strict=False)
 
     def difference(self, one: int, other: int) -> float:
-        """Share of the pixels in which two whole attempts, counted from 0, differ."""
+        """The fraction of the pixels in which two complete attempts (0 is the first) differ."""
         count = len(self._ids[one])
         pixels = 0
-        for place in range(count) if one != other else ():
-            unequal = self._packed(one, place) ^ self._packed(other, place)
+        for index in range(count) if one != other else ():
+            unequal = self._packed(one, index) ^ self._packed(other, index)
             pixels += int(np.count_nonzero(unequal >> 4) + np.count_nonzero(unequal & 15))
         return pixels / (count * PATCH_SIZE**2)
 
-    def _packed(self, attempt: int, place: int) -> np.ndarray:
-        content = os.pread(self._file.fileno(), _PACKED_BYTES, self._offset(attempt, place))
+    def _packed(self, attempt: int, index: int) -> np.ndarray:
+        content = os.pread(self._file.fileno(), _PACKED_BYTES, self._offset(attempt, index))
         return np.frombuffer(content, np.uint8)
 
-    def _encode(self, attempt: int, place: int) -> bytes:
-        both = self._packed(attempt, place)
+    def _encode(self, attempt: int, index: int) -> bytes:
+        both = self._packed(attempt, index)
         return encode_labels(np.concatenate([both >> 4, both & 15]).reshape(PATCH_SIZE, PATCH_SIZE))
 
-    def _offset(self, attempt: int, place: int) -> int:
-        return attempt * self._attempt_bytes + place * _PACKED_BYTES
+    def _offset(self, attempt: int, index: int) -> int:
+        return attempt * self._attempt_bytes + index * _PACKED_BYTES
 
 
 def _no_room(size: int, error: OSError) -> UsageError:
@@ -104,21 +104,21 @@ def _no_room(size: int, error: OSError) -> UsageError:
 
 
 def check_output(output: Path, kept: Sequence[Path], platform: bool) -> None:
-    """Raises UsageError unless OUTPUT may be written: absent, empty, or an earlier output of ours.
+    """Raises UsageError unless OUTPUT may be written: it is absent, empty, or an earlier output of ours.
 
     It must not overlap any of the `kept` paths. On the platform it may hold anything; that will be deleted.
     """
-    place = output.resolve()
+    target = output.resolve()
     for path in (path.resolve() for path in kept):
-        if place == path or place in path.parents or path in place.parents:
+        if target == path or target in path.parents or path in target.parents:
             raise UsageError(f"{output}: overlaps {path}; choose a folder elsewhere")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is not a folder")
-    if not platform and os.path.ismount(place):
+    if not platform and os.path.ismount(target):
         raise UsageError(f"{output}: is a mount point, which cannot be replaced; name a folder inside it")
-    above = next(folder for folder in place.parents if folder.exists())
+    above = next(folder for folder in target.parents if folder.exists())
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".flair2-", dir=place if platform and place.exists() else above))
+        os.rmdir(tempfile.mkdtemp(prefix=".flair2-", dir=target if platform and target.exists() else above))
     except OSError as error:
         raise UsageError(f"{output}: cannot be made ({error.strerror}); choose another folder") from None
     if not platform and output.is_dir() and any(output.iterdir()) and not _is_ours(output):
@@ -130,10 +130,10 @@ def check_output(output: Path, kept: Sequence[Path], platform: bool) -> None:
 def write_output(
     output: Path, timing: dict[str, Any], predictions: Predictions | None, key: bytes | None, platform: bool
 ) -> None:
-    """Write OUTPUT: timing.json, predictions/ and ids.txt if there are predictions, last manifest.json.
+    """Write OUTPUT: timing.json, then predictions/ and ids.txt if there are predictions, then manifest.json.
 
-    It is filled under another name and then takes the place of what was there. On the platform OUTPUT is a
-    mount: it is emptied and filled in place. Raises UsageError if it cannot be written.
+    A folder beside OUTPUT is filled and then replaces it. On the platform OUTPUT is a mount, which cannot be
+    replaced, so it is emptied and filled. Raises UsageError if OUTPUT cannot be written.
     """
     try:
         if platform:
@@ -141,20 +141,20 @@ def write_output(
             _empty(output)
             _fill(output, timing, predictions, key)
             return
-        place = output.resolve()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        target = output.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             (folder / "new").mkdir()
             _fill(folder / "new", timing, predictions, key)
             with held_signals():
-                _replace(place, folder / "new", folder / "old")
+                _replace(target, folder / "new", folder / "old")
         finally:
             with held_signals():
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise UsageError(
-            f"{output}: cannot be written ({error.strerror}); make room or choose another place"
+            f"{output}: cannot be written ({error.strerror}); make room or choose another folder"
         ) from None
 
 
@@ -166,20 +166,22 @@ def _fill(folder: Path, timing: dict[str, Any], predictions: Predictions | None,
         for patch_id, encoded in predictions:
             (folder / "predictions" / f"PRED_{patch_id}.tif").write_bytes(encoded)
             ids.append(f"{patch_id}\n")
-        (folder / "ids.txt").write_text("".join(sorted(ids)))  # not in the order of the run
+        (folder / "ids.txt").write_text(
+            "".join(sorted(ids))
+        )  # sorted, since they come in the order of the run
     write_manifest(folder, key)
 
 
-def _replace(place: Path, new: Path, old: Path) -> None:
-    """Put `new` at `place`, and what was there at `old`; if that fails, everything is as before."""
-    existed = place.exists()
+def _replace(target: Path, new: Path, old: Path) -> None:
+    """Move what is at `target` to `old`, then `new` to `target`; if that fails, everything is as before."""
+    existed = target.exists()
     if existed:
-        os.rename(place, old)
+        os.rename(target, old)
     try:
-        os.rename(new, place)
+        os.rename(new, target)
     except OSError:
         if existed:
-            os.rename(old, place)
+            os.rename(old, target)
         raise
 
 

@@ -1,8 +1,8 @@
-"""Requests, read from the disk and sealed off the clock: by this process in the gaps, or by others meanwhile.
+"""Requests are read from the disk and sealed off the clock: by this process, or by other processes.
 
-On the CPU this process reads while the submission stands still, so that nothing of ours runs beside it. On
-CUDA other processes read ahead, on processors of their own: a thread would share the interpreter's lock with
-the clock.
+On the CPU this process reads while the submission stands still, so that nothing of ours runs beside the
+submission. On CUDA other processes read ahead, on processors of their own. A thread that reads ahead would
+share the interpreter's lock with the clock.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from flair_ingestion.sandbox import policy
 from flair_ingestion.shared_memory import SealedRequest, read_request, write_request
 from flair_scoring.base.errors import DataError, UsageError
 
-AHEAD = 2  # requests that a reader may have ready
-_PROCESSORS_EACH = 8  # the machine has one reader for so many processors
-_PATCHES_THAT_PAY = 8  # for fewer patches of an area, reading their windows alone is quicker
+AHEAD = 2  # the most requests that a reader has ready
+_PROCESSORS_EACH = 8  # there is one reader for so many processors of the machine
+_PATCHES_THAT_PAY = 8  # for fewer patches of an area, reading each window alone is quicker
 _MESSAGE_BYTES = 1 << 16
 _ENDED = "a process that reads the data has ended; its error stands above, or the machine ran out of memory"
 
@@ -36,7 +36,7 @@ Requests = Generator[SealedRequest, None, None]
 
 
 def read_here(groups: Groups, superpatch_size: int) -> Requests:
-    """The requests in their order, each read when it is asked for; raises DataError."""
+    """The requests in their order; each is read when it is asked for. Raises DataError."""
     for group, opened in zip(groups, _areas_to_read(groups), strict=True):
         for area in opened:
             read_ahead(area)
@@ -44,7 +44,7 @@ def read_here(groups: Groups, superpatch_size: int) -> Requests:
 
 
 def _areas_to_read(groups: Groups) -> Iterator[list[SuperArea]]:
-    """For each group, the areas whose whole series are read before it; not those with few patches."""
+    """For each group, the areas whose whole series are read before it, without areas of few patches."""
     patches = [patch for group in groups for patch in group]
     counts = Counter(patch.super_area for patch in patches)
     openings = iter(areas_to_open(patches))
@@ -54,9 +54,9 @@ def _areas_to_read(groups: Groups) -> Iterator[list[SuperArea]]:
 
 
 class Readers:
-    """Processes that read, on `processors` (None: on all).
+    """Processes that read requests ahead, on `processors` (None: on all).
 
-    Made before a submission starts, so that they are not taken for its own.
+    They must start before a submission does, or they would be taken for its processes.
     """
 
     def __init__(self, count: int, processors: set[int] | None) -> None:
@@ -78,7 +78,8 @@ class Readers:
                 [sys.executable, "-P", "-B", "-c", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it finds what we have found
+                # sys.path, so that it finds the modules that this process has found
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the readers
             )
         self._processes.append(process)
@@ -86,17 +87,17 @@ class Readers:
             os.sched_setaffinity(process.pid, processors)
 
     def read(self, groups: Groups, superpatch_size: int) -> Requests:
-        """The requests in their order, read ahead of time; raises DataError. To be called once."""
-        for place, process in enumerate(self._processes):
-            share = groups[place :: len(self._processes)]
+        """The requests in their order, read ahead; raises DataError. It may be called once."""
+        for index, process in enumerate(self._processes):
+            share = groups[index :: len(self._processes)]
             assert process.stdin
             try:
                 with process.stdin as stream:
                     pickle.dump((share, superpatch_size), stream)
             except OSError:
                 raise UsageError(_ENDED) from None
-        for place in range(len(groups)):
-            yield self._take(self._channels[place % len(self._channels)])
+        for index in range(len(groups)):
+            yield self._take(self._channels[index % len(self._channels)])
 
     def _take(self, channel: socket.socket) -> SealedRequest:
         try:
@@ -117,15 +118,15 @@ class Readers:
             channel.close()
         for process in self._processes:
             process.kill()
-            with suppress(OSError):  # its input cannot be flushed if it has ended before
+            with suppress(OSError):  # the input of a reader that has ended cannot be flushed
                 process.communicate()
 
 
 @contextmanager
 def start_readers() -> Iterator[Readers]:
-    """Start the readers, and end them afterwards.
+    """Start the readers, and end them at the end of the `with` block.
 
-    On more than two processors the readers have some for themselves: this process, and the submission that it
+    On more than two processors the readers have some for themselves. This process, and the submission that it
     starts, use the others.
     """
     processors = sorted(os.sched_getaffinity(0))
@@ -141,7 +142,7 @@ def start_readers() -> Iterator[Readers]:
 
 
 def serve() -> None:
-    """The program of a reader: read and seal its requests, at most AHEAD more than were taken."""
+    """The program of a reader: it reads and seals requests, at most AHEAD more than were taken."""
     policy.shield_parent()
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
@@ -150,13 +151,13 @@ def serve() -> None:
         return
     with suppress(ConnectionError):  # the other side has closed: it needs no more
         _send_all(channel, read_here(groups, superpatch_size), len(groups))
-        while channel.recv(1):  # closing first would throw away what the other side has not received yet
+        while channel.recv(1):  # to close first would throw away what the other side has not received
             pass
 
 
 def _send_all(channel: socket.socket, requests: Requests, count: int) -> None:
-    for place in range(count):
-        if place >= AHEAD and not channel.recv(1):
+    for index in range(count):
+        if index >= AHEAD and not channel.recv(1):
             return
         try:
             request = next(requests)

@@ -1,4 +1,4 @@
-"""The reference submission's time: the unit of the relative limit. And that of the harness alone."""
+"""The time of the reference submission, which is the unit of the relative limit, and of the harness alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flair_ingestion import IN_WHEEL, PACKAGE, PROGRAM
 from flair_ingestion.dataset import Patch, sample_patches
 from flair_ingestion.devices.gpu_states import GpuState
 from flair_ingestion.gpu_memory import OVERWRITING_SUBMISSION
@@ -24,20 +25,26 @@ from flair_scoring.base.errors import PredictionError, SubmissionError, TimeLimi
 from flair_scoring.base.files import make_folder, write_file
 from flair_scoring.base.provenance import stamp
 
-PROGRAM = Path(__file__).resolve().parents[1]
 NULL_SUBMISSION = PROGRAM / "null_submission"
 OVERHEAD_PATCHES = 64
-DRIFT_PATCHES = 64  # on which the reference is timed once more at the end
+DRIFT_PATCHES = 64  # patches on which the reference is timed once more at the end
 BLOCKS = 8
 SEED = 2022
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Mean seconds per patch, its standard error as a fraction of it, and how many patches they come from.
+    """The measured time of a reference submission.
 
-    `overhead_seconds` per patch are the harness's own, inside the clock. The first `first_patches` took
-    `first_seconds`; on them the reference is timed once more at the end. `gpu`: how it ran meanwhile.
+    Attributes:
+        sha256: Hash of the submission.
+        seconds_per_patch: Mean inference time.
+        standard_error: Of that mean, as a fraction of it.
+        patches: How many patches were timed.
+        overhead_seconds: Time per patch that the harness itself takes inside the clock.
+        first_patches: How many of the first patches are timed once more at the end of the run.
+        first_seconds: The time that these took.
+        gpu: The state of the GPU during the measurement; None on a CPU.
     """
 
     sha256: str
@@ -51,19 +58,19 @@ class Reference:
 
 
 def open_reference(given: Path | None, max_mib: float) -> Submission:
-    """The submission of --reference, else reference_submission/ in the program's folder, else beside that.
+    """Open the reference: the one `given`, or reference_submission/ in the program's folder or beside it.
 
-    Raises UsageError if there is none or if it is not a valid submission.
+    Raises UsageError if there is none, or if it is not a valid submission.
     """
-    places = [given] if given else [folder / "reference_submission" for folder in (PROGRAM, PROGRAM.parent)]
-    place = next((place for place in places if place.exists()), None)
-    if place is None:
+    paths = [given] if given else [folder / "reference_submission" for folder in (PROGRAM, PROGRAM.parent)]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         raise UsageError(
-            f"{places[-1]}: no reference submission; give one with --reference, or switch the limit that it "
+            f"{paths[-1]}: no reference submission; give one with --reference, or switch the limit that it "
             "sets off with --limit-ratio 0"
         )
     try:
-        return open_submission(place, max_mib)
+        return open_submission(path, max_mib)
     except SubmissionError as error:
         raise UsageError(f"as reference: {error}") from None
 
@@ -73,7 +80,7 @@ def time_reference(
 ) -> Reference:
     """Time the reference on a sample of the patches from all domains, or take its time from the cache.
 
-    Raises UsageError if it fails, or if the null submission, which is timed after it, does.
+    The null submission is timed after it. Raises UsageError if either of them fails.
     """
     sample = _draw_sample(patches, conditions)
     key = _cache_key(submission, [patch.id for patch in sample], conditions)
@@ -84,10 +91,10 @@ def time_reference(
     )
     if entry and (cached := _read_cache(entry)):
         return cached
-    if entry:  # before the time is taken that would be lost
+    if entry:  # made now, since a measurement that cannot be kept would be lost
         make_folder(entry.parent)
     attempt = _time(submission, sample, conditions, "reference")
-    for line in attempt.output:  # the kit's own code: that its weights are missing, for example
+    for line in attempt.output:  # the reference tells, for example, that its weights are missing
         print(f"reference: {line}", file=sys.stderr)
     overhead = time_harness(sample, conditions)
     mean = _mean_and_error(attempt)
@@ -101,9 +108,9 @@ def time_reference(
 def time_drift(
     submission: Submission, reference: Reference, patches: Sequence[Patch], conditions: Conditions
 ) -> float | None:
-    """How many times as long as before the reference takes now, on the first patches of its sample.
+    """Time the reference again on the first patches of its sample; the new time divided by the first time.
 
-    None if the time for the whole run is over before that is known. Raises UsageError if it fails.
+    None if the time for the whole run ends before. Raises UsageError if the reference fails.
     """
     sample = _draw_sample(patches, conditions)[: reference.first_patches]
     attempt = Attempt()
@@ -117,21 +124,24 @@ def time_drift(
 
 
 def time_harness(patches: Sequence[Patch], conditions: Conditions) -> float:
-    """Seconds per patch inside the clock that the null submission takes on some of the patches."""
+    """Inference time in seconds per patch of the null submission, on some of the patches."""
     null = open_submission(NULL_SUBMISSION, conditions.limits.submission_mib)
     attempt = _time(null, patches[:OVERHEAD_PATCHES], conditions, "overhead")
     return attempt.seconds / sum(attempt.counts)
 
 
 def harness_sha256() -> str:
-    """Hash of what measures: ingest.py, this package and the kit's own submissions, names and contents."""
+    """Hash of the names and contents of what measures: this package, ingest.py and the kit's own submissions.
+
+    It is the same in a clone, in the bundle and in a wheel.
+    """
+    sources = [path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(IN_WHEEL)]
+    named = {f"{PACKAGE.name}/{path.relative_to(PACKAGE).as_posix()}": path for path in sources}
+    for path in (PROGRAM / "ingest.py", NULL_SUBMISSION / "model.py", OVERWRITING_SUBMISSION / "model.py"):
+        named[path.relative_to(PROGRAM).as_posix()] = path
     total = hashlib.sha256()
-    ours = [*Path(__file__).parent.rglob("*.py"), PROGRAM / "ingest.py"]
-    ours += [folder / "model.py" for folder in (NULL_SUBMISSION, OVERWRITING_SUBMISSION)]
-    for path in sorted(ours):
-        total.update(
-            f"{path.relative_to(PROGRAM)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
-        )
+    for name, path in sorted(named.items()):
+        total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 
@@ -145,7 +155,7 @@ def _time(submission: Submission, patches: Sequence[Patch], conditions: Conditio
 
 
 def _read_cache(entry: Path) -> Reference | None:
-    """A time that was kept; None if there is none, or a damaged one."""
+    """The reference's time in a file of the cache; None if the file is missing or damaged."""
     try:
         told = json.loads(entry.read_text())["reference"]
         gpu = told.pop("gpu")
@@ -157,20 +167,20 @@ def _read_cache(entry: Path) -> Reference | None:
 
 
 def _draw_sample(patches: Sequence[Patch], conditions: Conditions) -> list[Patch]:
-    """The same patches in the same order each time, in an order that gives each block all domains."""
+    """The same patches in the same order each time; the order is random, so that blocks hold all domains."""
     sample = sample_patches(patches, conditions.limits.calibration_patches, SEED)
-    return [sample[place] for place in np.random.default_rng(SEED).permutation(len(sample))]
+    return [sample[index] for index in np.random.default_rng(SEED).permutation(len(sample))]
 
 
 def _first_patches(attempt: Attempt) -> tuple[int, float]:
-    """How many patches the first requests hold that cover DRIFT_PATCHES, and the seconds that they took."""
+    """The number of patches, and the seconds, of the first requests that together cover DRIFT_PATCHES."""
     covered = np.cumsum(attempt.counts)
     requests = min(int(np.searchsorted(covered, DRIFT_PATCHES)) + 1, len(covered))
     return int(covered[requests - 1]), math.fsum(attempt.latencies[:requests])
 
 
 def _mean_and_error(attempt: Attempt) -> tuple[float, float]:
-    """Seconds per patch, and the relative standard error of that mean from blocks of requests."""
+    """Mean seconds per patch, and its standard error as a fraction of it, from blocks of requests."""
     blocks = min(BLOCKS, len(attempt.latencies))
     seconds = [sum(block) for block in np.array_split(attempt.latencies, blocks)]
     counts = [sum(block) for block in np.array_split(attempt.counts, blocks)]

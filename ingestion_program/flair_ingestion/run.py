@@ -1,19 +1,19 @@
-"""One ingestion: the reference's time, the submission's time and predictions, the verdict, OUTPUT."""
+"""One run: the reference is timed, the submission is timed and predicts, and a verdict is reached."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flair_ingestion.clock import clock
 from flair_ingestion.dataset import Patch
 from flair_ingestion.devices.device import require_idle
 from flair_ingestion.devices.gpu_states import describe_difference
 from flair_ingestion.gpu_memory import overwrite_gpu_memory
 from flair_ingestion.limits import (
-    MAX_ATTEMPTS,
     MAX_GREY_ZONE,
     exceeded,
     needs_another_attempt,
@@ -25,25 +25,32 @@ from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.order import draw_order
 from flair_ingestion.predictions import Predictions, Spool
 from flair_ingestion.reference import time_drift, time_reference
-from flair_ingestion.sandbox.child import clock
 from flair_ingestion.submission import Submission, open_submission
 from flair_ingestion.timing import Record, describe
-from flair_scoring.base.errors import PredictionError, SubmissionError, TimeLimitError, UsageError
+from flair_scoring.base.errors import (
+    FlairError,
+    PredictionError,
+    SubmissionError,
+    TimeLimitError,
+    UsageError,
+)
 
-# By how much attempts of one submission may differ. Rounding and a busy machine stay below that
+# By how much attempts of one submission may differ. Rounding, and a busy machine, cause smaller differences
 MAX_TIME_RATIO, MAX_CHANGED_PIXELS = 1.25, 0.05
 
 _STEADY = "free the machine of other work, and run again"
 
-# Writes OUTPUT: timing.json's content, and the predictions unless the run has failed
-Write = Callable[[dict[str, Any], Predictions | None], None]
-
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is asked to do: the submission, the reference (None: no relative limit), the order's seed.
+    """What a run is asked to do.
 
-    `cache`: where the reference's time is kept. `strict`: a reference that scatters too much ends the run.
+    Attributes:
+        source: The submission, a zip or a folder.
+        reference: The reference submission; None without a relative limit.
+        order_seed: Seed of the order of the patches.
+        cache: Folder that keeps the reference's time; None to time it anew.
+        strict: Whether a reference whose time scatters too much ends the run; otherwise it is a warning.
     """
 
     source: Path
@@ -53,43 +60,48 @@ class Plan:
     strict: bool = False
 
 
-def run_ingestion(
-    plan: Plan, patches: Sequence[Patch], conditions: Conditions, write: Write
-) -> dict[str, Any]:
-    """Time a submission against its limits and write its predictions; the content of timing.json.
+@dataclass(frozen=True)
+class Result:
+    """What is to be written into OUTPUT: the content of timing.json, and the predictions.
 
-    A submission that fails or is too slow leaves timing.json only, and its error is raised again. UsageError
-    without any output: the machine is too unsteady for a verdict.
+    If the submission failed or was too slow, there are no predictions, and `error` says why.
     """
-    limits = conditions.limits
-    record = Record(conditions.device, limits, len(patches), order_seed=plan.order_seed)
-    with Spool(len(patches), MAX_ATTEMPTS if limits.ratio or limits.seconds else 1) as spool:
+
+    timing: dict[str, Any]
+    predictions: Predictions | None
+    error: FlairError | None = None
+
+
+def run_ingestion(plan: Plan, patches: Sequence[Patch], conditions: Conditions, spool: Spool) -> Result:
+    """Let a submission predict the patches, and hold its time against the limits.
+
+    Nothing is written yet. The predictions of the result are read from `spool`, which keeps the labels of all
+    attempts and must still be open then.
+
+    Raises:
+        UsageError: The reference fails, or the machine is too unsteady for a verdict.
+    """
+    record = Record(conditions.device, conditions.limits, len(patches), order_seed=plan.order_seed)
+    try:
         try:
-            record.submission = open_submission(plan.source, limits.submission_mib)
+            record.submission = open_submission(plan.source, conditions.limits.submission_mib)
             _set_limits(record, plan, patches, conditions)
             _attempt_until_decided(record, plan, patches, conditions, spool)
-        except TimeLimitError as error:
-            _check_drift(record, plan, patches, conditions)
-            _check_gpu(record)
-            write(describe(record, error), None)
+        except TimeLimitError:
+            _check_machine(record, plan, patches, conditions)
             raise
-        except (SubmissionError, PredictionError) as error:
-            write(describe(record, error), None)
-            raise
-        _check_drift(record, plan, patches, conditions)
-        _check_gpu(record)
-        try:
-            _require_same_work(record, spool)
-        except SubmissionError as error:
-            write(describe(record, error), None)
-            raise
-        timing = describe(record, None)
-        write(timing, spool.files(record.counted_place))
-    return timing
+        _check_machine(record, plan, patches, conditions)
+        _require_same_work(record, spool)
+    except (SubmissionError, PredictionError, TimeLimitError) as error:
+        return Result(describe(record, error), None, error)
+    return Result(describe(record, None), spool.files(record.counted_index))
 
 
 def _set_limits(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
-    """Time the reference, if there is one, and work out the limits; UsageError if it scatters too much."""
+    """Time the reference, if there is one, and derive the limits from its time.
+
+    Raises UsageError if its time scatters too much and the plan is strict.
+    """
     if plan.reference:
         record.reference = time_reference(plan.reference, patches, conditions, plan.cache)
     standard_error = record.reference.standard_error if record.reference else 0.0
@@ -105,11 +117,12 @@ def _set_limits(record: Record, plan: Plan, patches: Sequence[Patch], conditions
 def _attempt_until_decided(
     record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions, spool: Spool
 ) -> None:
-    """Run the submission, again while its time is in a grey zone; raises TimeLimitError if over a limit.
+    """Run the submission, and run it again while its time is in a grey zone.
 
-    Each attempt is a fresh process with a fresh copy of the submission, on a GPU with memory that was just
-    overwritten. It gets the patches in the same order and keeps its own labels: those of the attempt whose
-    time counts are the predictions.
+    Each attempt is a fresh process with a fresh copy of the submission; on a GPU the free memory is
+    overwritten before. All attempts get the patches in the same order, and each keeps its own labels. The
+    predictions are the labels of the attempt whose time counts. Raises TimeLimitError if that time exceeds a
+    limit.
     """
     assert record.submission
     limits, ordered = record.time_limits, draw_order(patches, plan.order_seed)
@@ -131,9 +144,9 @@ def _attempt_until_decided(
 def _require_same_work(record: Record, spool: Spool) -> None:
     """Raises SubmissionError if the attempts differ in time or labels by more than chance explains.
 
-    An attempt can leave notes for the next one, in what the kernel has read from the disk. So attempts must
-    do the same work: then such notes are worth little. UsageError if the reference says that it was the
-    machine.
+    An attempt can leave notes for the next one, for example in the kernel's page cache. If all attempts must
+    do the same work, such notes are worth little. Raises UsageError instead if the reference's time has
+    changed as well: then the machine may be the cause.
     """
     seconds = [attempt.seconds for attempt in record.attempts]
     if max(seconds) > MAX_TIME_RATIO * min(seconds):
@@ -144,8 +157,8 @@ def _require_same_work(record: Record, spool: Spool) -> None:
             f"{told}; the same patches must take the same time, within {MAX_TIME_RATIO - 1:.0%}. If another "
             "program was in the way, submit again"
         )
-    whole = [place for place, attempt in enumerate(record.attempts) if attempt.completed]
-    changed = max((spool.difference(record.counted_place, place) for place in whole), default=0.0)
+    whole = [index for index, attempt in enumerate(record.attempts) if attempt.completed]
+    changed = max((spool.difference(record.counted_index, index) for index in whole), default=0.0)
     if changed > MAX_CHANGED_PIXELS:
         raise SubmissionError(
             f"the submission's attempts differ in {changed:.1%} of the pixels; the same patches must get the "
@@ -153,11 +166,17 @@ def _require_same_work(record: Record, spool: Spool) -> None:
         )
 
 
+def _check_machine(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
+    """Raises UsageError if the machine has changed so much during the run that the verdict is uncertain."""
+    _check_drift(record, plan, patches, conditions)
+    _check_gpu(record)
+
+
 def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:
     """Time the reference once more; raises UsageError if its new time would turn the verdict.
 
-    A shift within the grey zone turns nothing. Without a relative limit, or without time left for it, the
-    reference is not timed again.
+    A shift within the grey zone is ignored. The reference is not timed again if there is no relative limit,
+    or if no time is left for it.
     """
     limit = next((limit for limit in record.time_limits if limit.relative), None)
     if not (plan.reference and record.reference and limit) or clock() > conditions.wall:
@@ -177,7 +196,7 @@ def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], condition
 
 
 def _check_gpu(record: Record) -> None:
-    """Tell of a clock that has changed; raises UsageError if somebody else uses the GPU by now."""
+    """Warn if the GPU's clock has changed; raises UsageError if others use the GPU at the end of the run."""
     before = record.reference.gpu if record.reference else None
     if told := describe_difference(before, record.counted.gpu):
         print(f"warning: {told}", file=sys.stderr)

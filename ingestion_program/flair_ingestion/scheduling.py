@@ -1,7 +1,8 @@
-"""How the kernel serves the process that holds the clock, and putting back what somebody has changed.
+"""How the kernel schedules the process that holds the clock; changes that somebody else makes are put back.
 
-Any process of the same user may slow this one down: a lower priority, another policy, fewer processors. What
-a submission cannot do (system_calls.py) others can, by mistake or where the machine knows no filter.
+Any process of the same user may slow this one down with a lower priority, another policy or fewer processors.
+The sandbox refuses that to a submission (system_calls.py). Other programs may do it, and so may a submission
+where the kernel has no filter of system calls.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Scheduling:
-    """What decides when a thread runs. `io_priority` as ioprio_get(2) packs it; None where unknown."""
+    """What decides when a thread runs; `io_priority` as ioprio_get(2) packs it, None where it is unknown."""
 
     policy: int
     priority: int
@@ -37,7 +38,7 @@ class Scheduling:
 
 
 def current_scheduling() -> Scheduling:
-    """That of this process's main thread, whichever thread asks."""
+    """The scheduling of this process's main thread, whichever thread asks."""
     thread = os.getpid()
     return Scheduling(
         os.sched_getscheduler(thread),
@@ -49,14 +50,14 @@ def current_scheduling() -> Scheduling:
 
 
 def restore_scheduling(expected: Scheduling) -> list[str]:
-    """Put back what another process has changed; one sentence for each change, usually none.
+    """Put back what another process has changed; returns a sentence for each change, usually none.
 
-    Raises UsageError if something cannot be put back.
+    Raises UsageError if a change cannot be put back.
     """
     if current_scheduling() == expected:
         return []
     restored, lost = [], []
-    for name, restore in _RESTORE.items():  # each looks anew: an I/O priority may follow from nice
+    for name, restore in _RESTORE.items():  # read again each time: the I/O priority may follow nice
         found, wanted = getattr(current_scheduling(), name), getattr(expected, name)
         if found == wanted:
             continue
@@ -88,7 +89,7 @@ def _io_priority(thread: int) -> int | None:
     if platform.machine() not in _IOPRIO_CALLS:
         return None
     found = int(_libc.syscall(_IOPRIO_CALLS[platform.machine()][1], _IOPRIO_WHO_PROCESS, thread))
-    return found if found >= 0 else None  # a kernel without it, or a container that refuses to tell
+    return found if found >= 0 else None  # the kernel has no such call, or a container refuses it
 
 
 def _restore_policy(expected: Scheduling) -> None:

@@ -1,4 +1,4 @@
-"""One submission from load to end, under the clock: the parent's side of the protocol with runner.py."""
+"""One submission from load to end, under the clock: the parent's part of the protocol with runner.py."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from flair_ingestion.clock import clock
 from flair_ingestion.devices.device import Device, all_gpu_nodes, create_gpu_nodes, gpu_nodes
 from flair_ingestion.limits import Limits
 from flair_ingestion.sandbox import policy
-from flair_ingestion.sandbox.child import Budget, Child, clock
+from flair_ingestion.sandbox.child import Budget, Child
 from flair_ingestion.sandbox.runner import DONE, GO, NUMBER_BYTES
 from flair_ingestion.sandbox.scratch import private_folder
 from flair_ingestion.shared_memory import (
@@ -35,21 +36,21 @@ from flair_scoring.nomenclature import FLAIR_12
 
 BATCH_SIZES = range(1, 33)
 SUPERPATCH_SIZES = range(10, 111, 2)
-_START_SECONDS = 300.0  # interpreter and torch: a slow disk is not the submission's fault
+_START_SECONDS = 300.0  # for the interpreter and torch: a slow disk is not the submission's fault
 _END_SECONDS = 30.0
 
 
 class Session:
-    """A submission that runs; used in a `with` block, after which all its processes and files are gone.
+    """A running submission, used in a `with` block; after the block all its processes and files are gone.
 
     Call `start`, `load`, `warm_up`, then `predict` for each request, then `end`. They raise SubmissionError
-    or PredictionError with what was wrong, and TimeLimitError when `wall`, a time on `clock`, has come.
+    or PredictionError with what was wrong, and TimeLimitError after `wall`, a time on `clock`.
     """
 
     def __init__(self, submission: Submission, device: Device, limits: Limits, wall: float) -> None:
         self._device, self._limits, self._wall = device, limits, wall
         self._shielded = policy.shield_parent()
-        with ExitStack() as stack:  # undone at once if anything fails here, else in __exit__
+        with ExitStack() as stack:  # closed at once if anything fails here, otherwise by __exit__
             root = stack.enter_context(private_folder())
             self._copy, self._scratch = root / "submission", root / "scratch"
             unpack(submission, self._copy)
@@ -69,9 +70,9 @@ class Session:
             print("last output of the submission:", *lines, sep="\n  | ", file=sys.stderr)
 
     def start(self, required_level: str) -> None:
-        """Put the child into the sandbox and let it import torch; UsageError where that is not possible.
+        """Put the child into the sandbox and let it import torch; raises UsageError where that fails.
 
-        A GPU that the sandbox keeps out of sight makes it weaker, with a warning.
+        If the sandbox hides the GPU, the child starts again without the rules for files, with a warning.
         """
         cuda = self._device.kind == "cuda"
         self._enter_sandbox(required_level)
@@ -92,7 +93,7 @@ class Session:
             )
 
     def load(self) -> float:
-        """Import model.py and construct its Model; the seconds that took."""
+        """Let the child import model.py and construct its Model; the seconds that this took."""
         begin = clock()
         self._tell(load=str(self._copy))
         settings = self.child.receive_event("loaded", self.budget("loading", "load_seconds"))
@@ -104,9 +105,10 @@ class Session:
         return clock() - begin
 
     def warm_up(self, counts: Sequence[int], lengths: Sequence[int]) -> float:
-        """Share memory with the child, run synthetic requests of each count of patches; the seconds it took.
+        """Share memory with the child, and run synthetic requests; the seconds that this took.
 
-        `lengths`: series lengths that occur, ascending. Each in turn is the longest of a request.
+        There is a request for each count of patches and each series length: that one is its longest.
+        `lengths` are the series lengths that occur, in ascending order.
         """
         _check_size(self.batch_size, self.superpatch_size, lengths[-1], self._limits.request_mib)
         self._labels = LabelMemory(self.batch_size)
@@ -125,8 +127,8 @@ class Session:
         """Labels uint8 (B, 512, 512), valid until the next call, and the seconds that they took.
 
         The clock starts before the submission gets the request, and stops when its labels have been copied
-        away. Before and after, the submission stands still. "Done" carries the random number that came with
-        the request, so it cannot have been sent before. The request is closed in any case.
+        away. Before and after that, the submission stands still. "Done" carries the random number that came
+        with the request, so it cannot have been sent earlier. The request is closed in any case.
         """
         try:
             self.child.watch(budget.step)
@@ -149,7 +151,7 @@ class Session:
         return labels, seconds
 
     def end(self) -> float | None:
-        """End the child; the peak of the accelerator's memory in MiB, as the child tells it."""
+        """Let the child end; the peak of GPU memory in MiB as the child tells it, None if it tells none."""
         self.child.end_gap()
         self.child.thaw()
         self._tell(end=True)
@@ -161,7 +163,7 @@ class Session:
         return float(peak) if isinstance(peak, int | float) and 0 <= peak < 1e9 else None
 
     def budget(self, step: str, name: str, seconds: float | None = None) -> Budget:
-        """The budget `name` of limits.yaml for a step, or the `seconds` that are left of it."""
+        """The budget `name` of limits.yaml for a step; `seconds`: what is left of it, if that is less."""
         whole = getattr(self._limits, name)
         exceeded = SubmissionError(f"{step}: no answer within {name} = {whole:g}")
         return Budget(step, whole if seconds is None else seconds, exceeded)
@@ -187,7 +189,7 @@ class Session:
             )
             policy.require_level(self.sandbox_level, required_level)
             self.software: dict[str, Any] = self.child.receive_event("ready", budget)
-        except SubmissionError as error:  # nothing of the submission has run yet
+        except SubmissionError as error:  # no code of the submission has run yet
             raise UsageError(f"the child process cannot run here: {error}") from None
 
     def _tell(self, **message: Any) -> None:
@@ -196,7 +198,7 @@ class Session:
 
 @functools.cache
 def _warn_of_all_gpus() -> None:
-    """Once, not for each process."""
+    """Warn once in a run: each process of the run would warn again."""
     print(
         "warning: the driver does not tell this GPU's device file; the sandbox opens those of all GPUs",
         file=sys.stderr,

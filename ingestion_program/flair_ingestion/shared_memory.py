@@ -1,14 +1,16 @@
-"""Requests on their way to a submission, and its labels on their way back, in memory without a name.
+"""The memory through which requests go to a submission, and its labels come back.
 
-A request is written into a memory of its own (a memfd), before the clock starts. The submission has neither a
-descriptor nor a mapping of it, so it can see nothing of it and disturb nothing. Then the memory is sealed: it
-keeps its size and its content. The submission receives its descriptor together with the word to begin, and
-maps it privately: what it changes there is its own copy.
+Each request is written into a memory of its own (a memfd) before the clock starts. At that time the
+submission has neither a descriptor nor a mapping of this memory, so it can neither see nor disturb the
+request. Then the memory is sealed: its size and content cannot change any more. The submission gets the
+descriptor together with the signal to begin, and maps the memory privately, so that its changes stay in its
+own copy.
 
-Labels come back through one shared memory, sized once for the largest request and sealed against resizing.
+Labels come back through one shared memory, which is as large as the largest request needs and sealed against
+resizing.
 
-A request is a small JSON header followed by its arrays. The header says where each array lies, so the child
-only follows it: the layout is written down here and nowhere else.
+A request is a small JSON header, followed by its arrays. The header says where each array lies, so the child
+needs no other knowledge of the layout.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from flair_scoring.base.errors import DataError
 from flair_scoring.base.files import write_all
 from flair_scoring.raster import PATCH_SIZE
 
-# Fills the labels before each request: a pixel that still holds it was not predicted
+# The labels are filled with this value before each request: a pixel that still has it was not predicted
 UNWRITTEN = np.uint8(255)
 _HEADER_BYTES = 1 << 16
 _ALIGNMENT = 64
@@ -56,10 +58,10 @@ class Request:
 
 
 def read_request(patches: Sequence[Patch], superpatch_size: int) -> Request:
-    """Read these patches from the disk."""
+    """Read these patches from the disk as one request."""
     aerial = np.empty((len(patches), *_AERIAL), np.uint8)
     for image, patch in zip(aerial, patches, strict=True):
-        image[...] = read_image(patch)  # most files are pixel-interleaved, the request is not
+        image[...] = read_image(patch)  # most files are pixel-interleaved, and a request is not
     series = [read_superpatch(patch, superpatch_size) for patch in patches]
     return Request(
         aerial,
@@ -71,7 +73,7 @@ def read_request(patches: Sequence[Patch], superpatch_size: int) -> Request:
 
 
 def synthetic_request(lengths: Sequence[int], superpatch_size: int, seed: int = 0) -> Request:
-    """A request like real ones, from random numbers: one patch per length of series. For warm-up."""
+    """A request of random numbers for warm-up, with one patch for each length of series."""
     random = np.random.default_rng(seed)
     window = (superpatch_size, superpatch_size)
     metadata: dict[str, Any] = {"date": "2021-06-15", "time": "11h30", "camera": "UCE-M3-f120-s06"}
@@ -86,7 +88,7 @@ def synthetic_request(lengths: Sequence[int], superpatch_size: int, seed: int = 
 
 
 def request_bytes(batch_size: int, superpatch_size: int, longest: int) -> int:
-    """The most bytes that a request of `batch_size` patches with series of up to `longest` dates can take."""
+    """The most bytes of a request of `batch_size` patches whose series have up to `longest` dates."""
     window = superpatch_size**2
     arrays = [longest * BANDS * window * 2, longest * 2 * window, longest * 4]
     patch = int(np.prod(_AERIAL)) + sum(arrays) + len(arrays) * _ALIGNMENT
@@ -95,28 +97,28 @@ def request_bytes(batch_size: int, superpatch_size: int, longest: int) -> int:
 
 @dataclass(frozen=True)
 class Layout:
-    """A request ready to be written: its header, and its arrays with the byte offsets where they go."""
+    """A request as it will be written: its header, and its arrays, each with its offset in bytes."""
 
     header: bytes
     arrays: list[tuple[int, np.ndarray]]
 
 
-def lay_out(request: Request) -> Layout:
-    """Give every array of a request its place; raises DataError if the metadata do not fit in the header."""
+def plan_layout(request: Request) -> Layout:
+    """Give every array of a request its offset; raises DataError if the metadata do not fit in the header."""
     arrays: list[tuple[int, np.ndarray]] = []
     end = _HEADER_BYTES
 
-    def place(array: np.ndarray) -> dict[str, Any]:
+    def add(array: np.ndarray) -> dict[str, Any]:
         nonlocal end
         offset = -(-end // _ALIGNMENT) * _ALIGNMENT
         end = offset + array.nbytes
         arrays.append((offset, np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
         return {"dtype": array.dtype.name, "shape": array.shape, "offset": offset}
 
-    places: dict[str, Any] = {"aerial": place(request.aerial)}
+    described: dict[str, Any] = {"aerial": add(request.aerial)}
     for name in ("sentinel", "sentinel_masks", "sentinel_dates"):
-        places[name] = [place(array) for array in getattr(request, name)]
-    text = json.dumps({"arrays": places, "metadata": request.metadata}).encode()
+        described[name] = [add(array) for array in getattr(request, name)]
+    text = json.dumps({"arrays": described, "metadata": request.metadata}).encode()
     header = len(text).to_bytes(8, "little") + text
     if len(header) > _HEADER_BYTES:
         raise DataError(
@@ -127,19 +129,19 @@ def lay_out(request: Request) -> Layout:
 
 @dataclass(frozen=True)
 class SealedRequest:
-    """A request of `count` patches in a memory that can no longer be changed; whoever holds it closes it."""
+    """A request of `count` patches in a memory that can no longer be changed. Its owner must close it."""
 
     descriptor: int
     count: int
 
     def close(self) -> None:
-        """Give the memory back, as far as this process is concerned."""
+        """Close this process's descriptor of the memory."""
         os.close(self.descriptor)
 
 
 def write_request(request: Request) -> SealedRequest:
-    """Write this request into a memory of its own; raises DataError if its metadata do not fit there."""
-    layout = lay_out(request)
+    """Write a request into a new memory and seal it; raises DataError if its metadata do not fit."""
+    layout = plan_layout(request)
     descriptor = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         for offset, content in [(0, np.frombuffer(layout.header, np.uint8)), *layout.arrays]:
@@ -160,7 +162,7 @@ class LabelMemory:
         os.truncate(self.descriptor, math.prod(shape))
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _FIXED_SIZE)
         self._shared = np.frombuffer(mmap.mmap(self.descriptor, 0), np.uint8).reshape(shape)
-        # Filled now, so that the copy under the clock need not wait for memory
+        # Filled now, so that the copy under the clock does not wait for pages of memory
         self._copied = np.full(shape, UNWRITTEN)
 
     def poison(self) -> None:
@@ -168,14 +170,14 @@ class LabelMemory:
         self._shared[...] = UNWRITTEN
 
     def copy_away(self, count: int) -> np.ndarray:
-        """A private copy of the labels of the first `count` patches, uint8 (count, 512, 512).
+        """Copy the labels of the first `count` patches, uint8 (count, 512, 512), out of the shared memory.
 
-        It is valid until the next call.
+        The copy is valid until the next call.
         """
         copied = self._copied[:count]
         np.copyto(copied, self._shared[:count])
         return copied
 
     def close(self) -> None:
-        """Close the descriptor; the mapping goes with this object."""
+        """Close the descriptor; the mapping ends with this object."""
         os.close(self.descriptor)

@@ -1,4 +1,4 @@
-"""Opening a submission: a stranger's zip or folder, checked as a whole, then copied into a private folder."""
+"""Opening a submission: a stranger's zip or folder is checked as a whole, then copied to a private folder."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from flair_scoring.base.bounded_zip import ZipError, entry_problem, open_zip, re
 from flair_scoring.base.errors import SubmissionError, UsageError, list_problems
 
 MAX_FILES = 10_000
-MAX_DEPTH = 32  # of folders in folders
+MAX_DEPTH = 32  # levels of folders
 _NAME_BYTES, _PATH_BYTES = 255, 1000
-MAX_RATIO = 100  # unpacked to packed size of a zip, beyond _BOMB_BYTES; trained weights reach 1.1
-_BOMB_BYTES = 64 << 20
-_METADATA = ("metadata", "metadata.yaml")  # the files that the platform reads
+MAX_RATIO = 100  # of unpacked to packed size of a zip; trained weights reach 1.1
+_BOMB_BYTES = 64 << 20  # a zip that unpacks to less may have any ratio
+_METADATA = "metadata.yaml"  # the platform reads it
+_RECORD = "metadata"  # the platform reads it, too, and some versions copy it over a record of their own
 _METADATA_BYTES = 1 << 16
 _JUNK = {"__MACOSX", ".DS_Store", "__pycache__"}
 _RESULT = re.compile(
     r"(PRED|MSK).*\.tiff?|timing\.json|manifest\.json|scores\.(json|txt|csv)|signing\.key", re.IGNORECASE
 )
-_PREDICTION = re.compile(r".*\.(tiff?|png|np[yz]|json|txt|csv)", re.IGNORECASE)  # in a folder predictions/
+_PREDICTION = re.compile(r".*\.(tiff?|png|np[yz]|json|txt|csv)", re.IGNORECASE)  # inside of predictions/
 _NOT_A_FILE = "is a link or a special file; only files are allowed"
 _OUTSIDE = "leaves the folder of the submission; store relative paths below it"
 _CHUNK = 1 << 20
@@ -38,7 +39,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A file of the submission: name as stored, unpacked size in bytes, and why it is refused, if so."""
+    """A file of the submission: stored name, unpacked size in bytes, and the reason if it is refused."""
 
     stored: str
     size: int
@@ -55,9 +56,12 @@ class _Entry:
 
 @dataclass(frozen=True)
 class Submission:
-    """A checked submission. `files` maps each path below the folder of model.py to its path in `source`.
+    """A checked submission.
 
-    `sha256` depends on paths and contents only, not on the order or the times of a zip.
+    Attributes:
+        source: The zip or folder.
+        files: Path of each file, from the folder of model.py on -> its name in `source`.
+        sha256: Hash of paths and contents; the order and the times of a zip do not change it.
     """
 
     source: Path
@@ -71,7 +75,7 @@ def open_submission(source: Path, max_mib: float) -> Submission:
         entries = [entry for entry in archive.entries() if not _JUNK & set(entry.parts)]
         problems = _size_problems(archive, entries, max_mib)
         root = _model_root(entries)
-        if not problems:  # the names of a million files are nobody's help
+        if not problems:  # otherwise a million names might follow
             problems = _name_problems(entries) + _metadata_problems(archive, entries, root or "")
         if root is None:
             problems.append(_no_model(entries))
@@ -89,7 +93,7 @@ def unpack(submission: Submission, folder: Path) -> None:
 
 
 def read_sources(submission: Submission) -> dict[str, bytes]:
-    """Path -> content of its Python files, of each the first MiB; may raise SubmissionError."""
+    """Path -> content of each Python file, cut after 1 MiB; raises SubmissionError if one cannot be read."""
     with _opened(submission.source) as archive:
         sources = {}
         for name, stored in submission.files.items():
@@ -99,7 +103,7 @@ def read_sources(submission: Submission) -> dict[str, bytes]:
 
 
 class _Folder:
-    """A submission as a folder; links are not followed."""
+    """A submission that is a folder; links are not followed."""
 
     packed_size = None
 
@@ -111,7 +115,7 @@ class _Folder:
         for folder, folders, files in os.walk(self.path, onerror=_raise):
             names = files + [name for name in folders if os.path.islink(os.path.join(folder, name))]
             if len(Path(folder).relative_to(self.path).parts) > MAX_DEPTH:
-                names += folders  # is refused for its depth; to walk on would exhaust the stack
+                names += folders  # refused for the depth; walking deeper would exhaust the stack
                 folders.clear()
             for name in names:
                 path = Path(folder, name)
@@ -120,11 +124,12 @@ class _Folder:
                 refusal = _OUTSIDE if "\\" in stored and _leaves(stored) else None
                 if not stat.S_ISREG(status.st_mode):
                     refusal = _NOT_A_FILE
-                if refusal or status.st_size or not stored.endswith("\\"):  # a folder of a zip, unpacked
+                # A zip of an old Windows program, unpacked on Linux, leaves its folders as empty files
+                if refusal or status.st_size or not stored.endswith("\\"):
                     yield _Entry(stored, status.st_size, refusal)
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """The content of a file, which must not have become a link meanwhile."""
+        """The content of a file; OSError if it has become a link since it was checked."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         with os.fdopen(os.open(self.path / name, flags), "rb") as file:
             while piece := file.read(_CHUNK):
@@ -132,14 +137,14 @@ class _Folder:
 
 
 class _Zip:
-    """A submission as a zip file."""
+    """A submission that is a zip file."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self.archive = archive
         self.packed_size = sum(info.compress_size for info in archive.infolist())
 
     def entries(self) -> Iterator[_Entry]:
-        """Every entry but folders, with those that must not be unpacked marked."""
+        """Every entry that is not a folder; an entry that must not be unpacked says why."""
         for info in self.archive.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             refusal = _OUTSIDE if _leaves(info.filename) else None
@@ -156,7 +161,10 @@ class _Zip:
 
 @contextmanager
 def _opened(source: Path) -> Iterator[_Folder | _Zip]:
-    """The submission at `source`; damage that shows while it is read becomes a SubmissionError."""
+    """The submission at `source`.
+
+    Raises SubmissionError if it is damaged, also if that shows later, and UsageError if it cannot be read.
+    """
     try:
         if source.is_dir():
             yield _Folder(source)
@@ -169,9 +177,9 @@ def _opened(source: Path) -> Iterator[_Folder | _Zip]:
     except ZipError as error:
         raise SubmissionError(f"{source}: {error}; zip what the model needs again") from None
     except OSError as error:
-        place = f"{error.filename}: " if error.filename not in (None, str(source)) else ""
+        file = f"{error.filename}: " if error.filename not in (None, str(source)) else ""
         raise UsageError(
-            f"{source}: cannot be read or copied ({place}{error.strerror}); check its permissions and the "
+            f"{source}: cannot be read or copied ({file}{error.strerror}); check its permissions and the "
             f"room for a copy in {tempfile.gettempdir()}, which TMPDIR sets"
         ) from None
 
@@ -181,15 +189,15 @@ def _raise(error: OSError) -> None:
 
 
 def _with_slashes(name: str) -> str:
-    """The name with / between its folders: some zip programs of Windows write backslashes there.
+    """The name with / between its folders; some zip programs of Windows write backslashes there.
 
-    Where such a zip was unpacked on Linux, the names of its files hold the backslashes.
+    If such a zip is unpacked on Linux, the names of the files hold these backslashes.
     """
     return name.replace("\\", "/")
 
 
 def _leaves(name: str) -> bool:
-    """Whether a name in a zip could be unpacked outside the folder, on any system."""
+    """Whether a file of that name would be unpacked outside of the folder, on any system."""
     name = _with_slashes(name)
     return name in ("", ".") or name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")
 
@@ -233,7 +241,7 @@ def _is_result(entry: _Entry) -> bool:
 
 
 def _model_root(entries: list[_Entry]) -> str | None:
-    """'' if model.py is at the root, 'name/' if it is in the one folder that wraps everything, else None."""
+    """'' if model.py is at the root, 'name/' if it is in the only folder at the root, else None."""
     names = {entry.name for entry in entries}
     if "model.py" in names:
         return ""
@@ -251,9 +259,14 @@ def _no_model(entries: list[_Entry]) -> str:
 
 
 def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str) -> list[str]:
-    problems = []
-    places = {prefix + name for name in _METADATA for prefix in ("", root)}
-    for entry in (entry for entry in entries if entry.name in places and not entry.refusal):
+    problems = [
+        f"{path!r} has the name of the record that the platform writes; rename it, or write a description "
+        f"into {_METADATA}"
+        for path in sorted({_RECORD, root + _RECORD})
+        if any(f"{entry.name}/".startswith(f"{path}/") for entry in entries)
+    ]
+    paths = {_METADATA, root + _METADATA}
+    for entry in (entry for entry in entries if entry.name in paths and not entry.refusal):
         name = entry.name
         content = read_start(archive.pieces(entry.stored), _METADATA_BYTES + 1)
         reason = f"more than {_METADATA_BYTES} bytes"
@@ -275,7 +288,7 @@ def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str
 
 
 def _copy(archive: _Folder | _Zip, files: dict[str, str], folder: Path | None) -> str:
-    """Read every file, write it below `folder` if given, and return the SHA-256 of all paths and contents."""
+    """Read every file, write it into `folder` if one is given; the SHA-256 of all paths and contents."""
     total = hashlib.sha256()
     for name, stored in sorted(files.items()):
         content = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""timing.json: what was measured, on what, against which limit, and the verdict."""
+"""The content of timing.json: what was measured, on which machine, against which limits, and the verdict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PERCENTILES = {"min": 0, "median": 50, "p90": 90, "p95": 95, "p99": 99, "max": 1
 
 @dataclass
 class Record:
-    """All that is known of a run; filled as it goes, None or empty until then."""
+    """What is known of a run. It is filled in as the run proceeds; what is not known yet is None or empty."""
 
     device: Device
     limits: Limits
@@ -32,28 +32,28 @@ class Record:
     time_limits: list[TimeLimit] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     order_seed: int | None = None
-    drift: float | None = None  # how many times its first time the reference took at the end
-    harness_sha256: str = field(default_factory=harness_sha256)  # taken before a submission runs
+    drift: float | None = None  # the reference's time at the end, divided by its time at the start
+    harness_sha256: str = field(default_factory=harness_sha256)  # computed before the submission runs
 
     @property
     def reference_seconds(self) -> float | None:
-        """The reference's time for all patches."""
+        """The reference's time in seconds, scaled to all patches; None if there is no reference."""
         return self.reference.seconds_per_patch * self.patches if self.reference else None
 
     @property
-    def counted_place(self) -> int:
-        """Which attempt's time and labels count, from 0: that of the median time, of two the slower one."""
-        ranked = sorted(range(len(self.attempts)), key=lambda place: self.attempts[place].seconds)
+    def counted_index(self) -> int:
+        """Index of the attempt that counts: the one with the median time, or the slower one of two."""
+        ranked = sorted(range(len(self.attempts)), key=lambda index: self.attempts[index].seconds)
         return ranked[len(ranked) // 2]
 
     @property
     def counted(self) -> Attempt:
-        """That attempt; an empty one if there was none."""
-        return self.attempts[self.counted_place] if self.attempts else Attempt()
+        """The attempt that counts; an empty one if there was no attempt."""
+        return self.attempts[self.counted_index] if self.attempts else Attempt()
 
 
 def describe(record: Record, error: FlairError | None) -> dict[str, Any]:
-    """The content of timing.json for a run that has ended, with `error` or well; unknown values are None."""
+    """The content of timing.json for a run that has ended, perhaps with an error; unknown values are None."""
     counted = record.counted
     ran = bool(counted.latencies)
     seconds, reference = counted.seconds if ran else None, record.reference_seconds
@@ -92,7 +92,7 @@ def describe(record: Record, error: FlairError | None) -> dict[str, Any]:
 
 
 def latency_percentiles(latencies: Sequence[float]) -> dict[str, float]:
-    """Minimum, median, upper percentiles and maximum in milliseconds, of latencies in seconds."""
+    """Minimum, median, upper percentiles and maximum, in milliseconds, of latencies in seconds."""
     values = np.percentile(latencies, list(PERCENTILES.values())) * 1000
     return dict(zip(PERCENTILES, values.tolist(), strict=True))
 

@@ -24,7 +24,7 @@ from flair_scoring.base.provenance import check_stamp, stamp
 WEIGHTS = "model.safetensors"
 STATE = "last.pt"
 PROVENANCE = "model.json"
-_BEGINNINGS = (  # of other files, and what they tell
+_BEGINNINGS = (  # first bytes of other files, and what such a file is
     (b"version https://git-lfs", "it is a git-lfs pointer: download the file itself"),
     (b"PK", "it is a zip, or torch.save wrote it"),
     (b"\x80", "pickle or torch.save wrote it"),
@@ -35,7 +35,7 @@ LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "safetensors")
 
 
 def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Write RUN/model.safetensors, and for human readers RUN/model.json with what its header says too."""
+    """Write RUN/model.safetensors, and RUN/model.json, which repeats its header for human readers."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
     provenance = stamp() | {
         "config": to_dict(config),
@@ -68,7 +68,7 @@ def find_weights(run_or_checkpoint: Path) -> Path:
 def read_provenance(weights: Path) -> dict[str, Any]:
     """The header of a checkpoint: stamp, config, epoch, metrics, versions; DataError for another file."""
     try:
-        weights.open("rb").close()  # safetensors takes every failure to open a file for its absence
+        weights.open("rb").close()  # safetensors calls every file absent that it cannot open
         with safe_open(weights, framework="pt") as file:
             provenance = json.loads(file.metadata()["provenance"])
         check_stamp(provenance, weights)
@@ -119,15 +119,15 @@ def read_state(run: Path) -> dict[str, Any]:
 
 
 def describe_content(path: Path) -> str:
-    """What a file that is no checkpoint seems to be, by its first bytes."""
+    """What a file seems to be that is not a checkpoint, judged by its first bytes."""
     with path.open("rb") as file:
         start = file.read(32)
-    known = (told for beginning, told in _BEGINNINGS if start.lstrip().startswith(beginning))
+    known = (reason for beginning, reason in _BEGINNINGS if start.lstrip().startswith(beginning))
     return next(known, "it is damaged, or another program wrote it") if start else "it is empty"
 
 
 def explain_unreadable(error: Exception) -> str:
-    """Why torch.load failed: the system's reason, or that the file is damaged; not torch's long advice."""
+    """Why torch.load failed, without its long advice: the system's reason, or that the file is damaged."""
     if isinstance(error, OSError) and error.filename:
         return str(error.strerror)
     return "it is damaged, or another program wrote it"

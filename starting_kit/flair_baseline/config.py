@@ -18,8 +18,10 @@ from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import PATCH_SIZE
 
 _MAX_BYTES = 1 << 20  # of a configuration
-FOLDER = Path(__file__).resolve().parents[1] / "configs"
-_LEAST = {
+_PACKAGE = Path(__file__).resolve().parent
+_IN_WHEEL = _PACKAGE / "configs"  # setup.py puts a copy of starting_kit/configs there
+FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"
+_MINIMA = {
     "aerial_pooling": 1,
     "weight_decay": 0,
     "plateau_patience": 0,
@@ -34,7 +36,7 @@ _LEAST = {
 
 @dataclass(frozen=True)
 class Config:
-    """All that a training run depends on but the data. The defaults are the paper's U-T&T, no strategy on."""
+    """Everything that a training run depends on except the data. The defaults are the paper's plain U-T&T."""
 
     # the model
     encoder: str = "resnet34"  # any of segmentation_models.pytorch, or tu-<name> of timm
@@ -42,53 +44,49 @@ class Config:
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     aerial_pooling: int = 1  # 2: the U-Net works at 0.4 m instead of 0.2 m
     satellite: bool = True  # False: the U-Net alone
-    metadata: bool = False  # the U-Net's encoder is told date, time, place and camera
-    metadata_stages: Literal["every", "deepest"] = "every"  # the paper's way or the official code's
-    official_layers: bool = False  # the official code's network and days, for converted checkpoints
+    metadata: bool = False  # the U-Net's encoder reads date, time, position and camera
+    metadata_stages: Literal["every", "deepest"] = "every"  # as in the paper or as in the official code
+    official_layers: bool = False  # the official code's layers and days of the year, for its checkpoints
 
-    # what it reads
-    # red, green, blue, near infrared, elevation; overall accuracy of IGN's CoSIA: 85.2, 85.7, 86.2 %
+    # the data
+    # red, green, blue; then also near infrared; then also elevation: IGN's CoSIA has an overall accuracy of
+    # 85.2, 85.7 and 86.2 % with these
     channels: Literal["RVB", "RVBI", "RVBIE"] = "RVBIE"
     superpatch_size: int = 40  # side of the Sentinel-2 window in 10 m pixels, a multiple of 8
     cloud_filter: bool = False
-    cloud_rule: Literal["paper", "official"] = "paper"  # which dates it leaves out
+    cloud_rule: Literal["paper", "official"] = "paper"  # which dates the filter leaves out
     monthly_average: bool = False
     augmentation: bool = False
-    permute_dates: bool = False  # an ablation: series keep their images and lose their order in time
-    # two are published: the data card's with D077_2021, FLAIR #1's list with D070_2020 in its place
+    permute_dates: bool = False  # for an ablation: the dates of a series are shuffled, its images are not
+    # two lists of domains are published: the data card's has D077_2021, FLAIR #1's has D070_2020 instead
     validation: Literal["data_card", "flair_1"] = "data_card"
 
-    # how it learns; class weights in the order of the indices 0..12
+    # the training; class weights are in the order of the class indices 0..12
     aerial_class_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0)
     satellite_class_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.001  # with one_cycle its peak
+    learning_rate: float = 0.001  # with one_cycle the highest
     weight_decay: float = 0.0
     modality_dropout: float = 0.0  # share of the steps that leave the satellite branch out; 0.5 in the paper
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and losses stay float32
     schedule: Literal["plateau", "one_cycle"] = "plateau"
     plateau_patience: int = 10  # epochs without a lower validation loss before the rate is reduced
-    stopping_patience: int = 30  # … before training ends
+    stopping_patience: int = 30  # epochs without a lower validation loss before training ends
     epochs: int = 100
-    batch_size: int = 10  # patches in memory at once, or fewer where more ranks share a step
+    batch_size: int = 10  # patches in memory at once; fewer where a rank's share of a step is smaller
     effective_batch_size: int = 120  # patches per step over all ranks; the paper's 12 GPUs with 10 each
 
     # the machine
-    # A seed repeats a run, and --resume continues it bit for bit: always on the CPU, on GPUs of the same kind
-    # only if deterministic, which takes longer.
+    # A run with the same seed, and one that --resume continues, give the same numbers bit for bit: always on
+    # the CPU; on GPUs of one kind with deterministic=true, which is slower.
     seed: int = 2022
     deterministic: bool = False
-    workers: int = 8  # processes that read data, at most one per core; 0 reads in the main one
+    workers: int = 8  # processes that read data, at most one per core; with 0 the main process reads
     device: Literal["auto", "cpu", "cuda"] = "auto"
-
-    @property
-    def accumulation(self) -> int:
-        """Batches per step, over all ranks."""
-        return self.effective_batch_size // self.batch_size
 
 
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
-    """A named configuration of the kit or a YAML file, then `key=value` overrides (values are YAML too).
+    """A named configuration of the kit or a YAML file, changed by `key=value` overrides (values are YAML).
 
     Raises UsageError that lists every unknown key, wrong type and impossible value together.
     """
@@ -151,7 +149,7 @@ def make_config(values: dict[str, Any], source: str) -> Config:
             problems.append(f"{key}: {values[key]!r:.80} is not {_describe(types[key])}")
             failed.add(key)
     config = Config(**converted)
-    # what is impossible together with a key that has its default here, for want of a value, may be possible
+    # `config` has the default of each key that failed: a problem that names such a key may not exist
     problems += [one for one in _find_impossible(config) if failed.isdisjoint(re.findall(r"\w+", one))]
     if problems:
         raise UsageError(list_problems(f"configuration {source}", problems) + all_keys)
@@ -169,12 +167,12 @@ def describe_keys() -> str:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain values that YAML and JSON can write and `make_config` reads back."""
+    """The configuration as plain values, for YAML and JSON; `make_config` reads them back."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
 def model_options(config: Config) -> dict[str, Any]:
-    """The arguments of `UTT` but for the pretrained weights: all that it takes to build the network again."""
+    """The arguments of `UTT`, without the pretrained weights: enough to build the network again."""
     keys = (
         *("encoder", "decoder_channels", "aerial_pooling", "satellite"),
         *("metadata", "metadata_stages", "official_layers", "channels"),
@@ -183,27 +181,29 @@ def model_options(config: Config) -> dict[str, Any]:
 
 
 def _explain_unknown(unknown: Sequence[Any], known: Iterable[str]) -> tuple[list[str], str]:
-    """A problem for each unknown key; and a line with all keys if one of them is like none, else nothing."""
+    """The problems of unknown keys, and a line with all keys if an unknown key resembles none of them."""
     problems: list[str] = []
-    ours = {key: similar_key(key, known) for key in unknown}
+    similar = {key: similar_key(key, known) for key in unknown}
     for key in unknown:
         if key in RENAMED:
             problems.append(f"{key}: a key of IGN's configurations; here it is {RENAMED[key]}")
         elif key not in WITHOUT_COUNTERPART:
-            problems.append(f"unknown key {key!r}" + (f"; did you mean {ours[key]!r}?" if ours[key] else ""))
-    if theirs := [key for key in unknown if key in WITHOUT_COUNTERPART]:
+            problems.append(
+                f"unknown key {key!r}" + (f"; did you mean {similar[key]!r}?" if similar[key] else "")
+            )
+    if foreign := [key for key in unknown if key in WITHOUT_COUNTERPART]:
         problems.append(
-            f"keys of IGN's configurations that have none here: {', '.join(theirs)}; leave them out, and "
+            f"keys of IGN's configurations that have none here: {', '.join(foreign)}; leave them out, and "
             "name folders and machines on the command line"
         )
-    unlike = [key for key in unknown if not ours[key] and key not in RENAMED.keys() | WITHOUT_COUNTERPART]
+    unlike = [key for key in unknown if not similar[key] and key not in RENAMED.keys() | WITHOUT_COUNTERPART]
     return problems, f"\nthe keys are {', '.join(known)}" if unlike else ""
 
 
 def _find_impossible(config: Config) -> list[str]:
     problems = [
         f"{key}: {getattr(config, key)} is below {bound}"
-        for key, bound in _LEAST.items()
+        for key, bound in _MINIMA.items()
         if getattr(config, key) < bound
     ]
     for key in ("aerial_class_weights", "satellite_class_weights"):
@@ -233,7 +233,7 @@ def _find_impossible(config: Config) -> list[str]:
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    """`value` as the annotated type of a key; TypeError or ValueError when it is not one."""
+    """`value` as the annotated type of its key; TypeError or ValueError when it does not fit."""
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise TypeError

@@ -1,4 +1,4 @@
-"""Encoders of segmentation_models.pytorch and timm: which there are, their weights, what they cannot read."""
+"""Encoders of segmentation_models.pytorch and timm: their names, their weights, the image sizes they read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_REASON = 200  # characters of a library's message
 
 
 def require_encoder(config: Config) -> None:
-    """UsageError unless there is an encoder of that name, with the pretrained weights that are asked for."""
+    """UsageError unless the configuration's encoder exists and has the pretrained weights that it names."""
     name, weights = config.encoder, config.encoder_weights
     known = _pretrained_weights(name)
     if known is None:
@@ -42,8 +42,8 @@ def require_encoder(config: Config) -> None:
 def check_network(config: Config, batch_size: int) -> None:
     """UsageError unless the U-Net of a configuration can be made and learn from `batch_size` patches at once.
 
-    Its layers are given sizes only, no pixels: some encoders read images of one size alone, and batch norm
-    needs two values per channel or more.
+    Some encoders can only read images of one size, and batch norm needs at least two values per channel. To
+    find out, the network runs on torch's device "meta", which computes shapes and no values.
     """
     require_encoder(config)
     network = make_network(replace(config, encoder_weights=None, satellite=False)).unet.to("meta").train()
@@ -51,7 +51,7 @@ def check_network(config: Config, batch_size: int) -> None:
     try:
         network.decode(network.encode(aerial))
     except NotImplementedError:
-        return  # some layer needs pixels: training will tell
+        return  # a layer that "meta" cannot run: training will tell
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         if "meta" in reason:
@@ -71,30 +71,30 @@ def check_network(config: Config, batch_size: int) -> None:
 def make_network(config: Config) -> UTT:
     """The network of a configuration, with the encoder's pretrained weights if it names some.
 
-    UsageError when the encoder cannot be made so; OSError when its weights can be neither found nor fetched.
+    UsageError when the encoder cannot be built; OSError when its weights are neither cached nor downloadable.
     """
     try:
         return UTT(encoder_weights=config.encoder_weights, **model_options(config))
     except OSError:
         raise
-    except Exception as error:  # each family of encoders has its own way to say what it cannot do
+    except Exception as error:  # every family of encoders raises exceptions of its own
         reason = str(error.args[0] if error.args else error).split("\n")[0].rstrip(".")
         chosen = f"encoder={config.encoder}, encoder_weights={config.encoder_weights}"
         raise UsageError(f"{chosen}: {reason:.{LONGEST_REASON}}; choose another") from error
 
 
 def _pretrained_weights(encoder: str) -> list[str] | None:
-    """Names for `encoder_weights`, besides null; None if there is no such encoder."""
-    ours = smp.encoders.encoders.get(encoder)
-    if ours is not None:
-        return list(ours["pretrained_settings"])
+    """The values of `encoder_weights` for an encoder, besides null; None if there is no such encoder."""
+    known = smp.encoders.encoders.get(encoder)
+    if known is not None:
+        return list(known["pretrained_settings"])
     name = encoder
-    if smp.encoders.is_equivalent_to_timm_universal(encoder):  # smp's older names of timm's
+    if smp.encoders.is_equivalent_to_timm_universal(encoder):  # smp's older names of timm's encoders
         name = encoder.replace("timm-mobilenetv3", "timm-tf_mobilenetv3").replace("timm-", TIMM)
     if not name.startswith(TIMM):
         return None
     model = name.removeprefix(TIMM)
-    if ":" in model:  # timm's way to name a place outside its own list
+    if ":" in model:  # a model outside timm's own list, such as hf-hub:owner/name
         return ["imagenet"]
     if not timm.is_model(model):
         return None

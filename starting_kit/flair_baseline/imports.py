@@ -1,22 +1,45 @@
-"""What a submission imports, and what of that the platform's image does not have."""
+"""Modules that a submission imports and the platform's image lacks."""
 
 from __future__ import annotations
 
 import ast
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path, PurePosixPath
 
-BASE_IMAGE = ("torch", "torchvision")  # brings them itself, so packages.txt does not
+from flair_ingestion.submission import open_submission, read_sources
+from flair_scoring.base.errors import SubmissionError
+
+BASE_IMAGE = ("torch", "torchvision")  # the base image brings them, packages.txt does not list them
 # Modules of packages that the image has and that may be absent at home
 _OF_THE_IMAGE = {"onnxruntime-gpu": {"onnxruntime"}}
 _ABSENCE = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
+def warn_of_imports(submission: Path, packages: Path) -> None:
+    """Warn on stderr of modules that a submission imports and the platform's image lacks.
+
+    `packages` is bundle/packages.txt. Nothing is said of a submission that cannot be opened; ingestion will
+    say why.
+    """
+    try:
+        sources = read_sources(open_submission(submission, math.inf))
+    except SubmissionError:
+        return
+    if missing := missing_imports(sources, read_packages(packages)):
+        listing = ", ".join(f"{module} ({path})" for module, path in missing.items())
+        print(
+            f"warning: {submission} imports what bundle/packages.txt does not list for the platform's image: "
+            f"{listing}; bring the sources along in the zip, or do without",
+            file=sys.stderr,
+        )
+
+
 def read_packages(path: Path) -> list[str]:
-    """The packages of bundle/packages.txt, and those of the image that it is installed into."""
+    """The packages of the platform's image: those of bundle/packages.txt and those of the base image."""
     lines = path.read_text(encoding="utf-8").splitlines()
     names = (line.split("#")[0].split("==")[0].strip() for line in lines)
     return [*BASE_IMAGE, *filter(None, names)]
@@ -33,10 +56,11 @@ def read_versions(lock: Path, packages: Path) -> dict[str, list[str]]:
 
 
 def missing_imports(files: Mapping[str, bytes], packages: Sequence[str]) -> dict[str, str]:
-    """Module -> the first file that imports it, for modules that none of `packages` brings.
+    """The imported modules that none of `packages` brings: module -> the first file that imports it.
 
-    files: path -> content of the submission's Python files. Imports that may fail, or that only type checkers
-    read, do not count; a file that does not parse has none.
+    `files` maps the paths of the submission's Python files to their contents. Imports do not count if the
+    program goes on without them, or if only type checkers read them. A file that does not parse imports
+    nothing.
     """
     own = {part.split(".")[0] for path in files for part in PurePosixPath(path).parts}
     found: dict[str, str] = {}
@@ -49,7 +73,7 @@ def missing_imports(files: Mapping[str, bytes], packages: Sequence[str]) -> dict
 
 
 def _imported(content: bytes) -> list[str]:
-    """First parts of the names of all modules that a file imports for certain."""
+    """The top-level names of all modules that a file cannot run without."""
     try:
         return list(_walk(ast.parse(content)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -69,7 +93,7 @@ def _walk(node: ast.AST) -> Iterator[str]:
 
 
 def _may_fail(node: ast.AST) -> bool:
-    """Whether it is a `try` that goes on without what its body imports."""
+    """Whether the node is a `try` that goes on when an import in its body fails."""
     if not isinstance(node, ast.Try):
         return False
     caught = [handler.type for handler in node.handlers]
@@ -82,7 +106,7 @@ def _is_for_type_checkers(node: ast.AST) -> bool:
 
 
 def _modules_of(packages: Sequence[str]) -> set[str]:
-    """Modules that these packages and all that they require bring, as far as this environment knows them."""
+    """The modules of these packages and of all packages that they require, as far as they are known here."""
     wanted, waiting = set(), list(packages)
     known = {module for name in packages for module in _OF_THE_IMAGE.get(name, ())}
     while waiting:
@@ -99,5 +123,5 @@ def _modules_of(packages: Sequence[str]) -> set[str]:
 
 
 def _normal(name: str) -> str:
-    """The name of a package as registries compare it."""
+    """The name of a package in the form in which registries compare names."""
     return re.sub(r"[-_.]+", "-", name).lower()

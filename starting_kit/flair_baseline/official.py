@@ -1,4 +1,4 @@
-"""Checkpoints of the official code (IGNF/FLAIR-2) -> models of this kit."""
+"""Turn checkpoints of the official code (IGNF/FLAIR-2) into models of this kit."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from flair_baseline.model.utt import UTT
 from flair_baseline.training.learner import build_model
 from flair_scoring.base.errors import DataError, list_problems
 
-METADATA = "mtd_mlp."  # what the names of the metadata's tensors begin with
-LOSSES = "criterion"
+METADATA = "mtd_mlp."  # the names of the metadata's tensors begin with it
+LOSSES = "criterion"  # part of the names of the losses' tensors
 NETWORK = re.compile(r"(?<![^.])(arch_vhr|arch_hr|fm_utae_featmap_\w+|mtd_mlp|reshape_utae_output)\.")
-WRAPPERS = {"module", "_orig_mod"}  # what parallel and compiled modules call the module inside them
-NAMES = (  # of ours, and what the official code calls them
+WRAPPERS = {"module", "_orig_mod"}  # names that parallel and compiled modules give the module inside them
+NAMES = (  # our names as patterns, and the official names
     (r"^unet\.", "arch_vhr."),
     (r"^utae\.(in_conv|out_conv)\.", r"arch_hr.\1.conv.conv."),
     (r"^utae\.(down_blocks\.\d\.\w+|up_blocks\.\d\.conv\d)\.", r"arch_hr.\1.conv."),
@@ -37,7 +37,7 @@ FIRST_SATELLITE_LAYER = "utae.in_conv.0.weight"
 
 
 class _Inert(dict):
-    """Stands for what a checkpoint holds beside tensors and plain values: it takes all and does nothing."""
+    """Stands in for the objects of a checkpoint that are no tensors: it takes any state and does nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__()
@@ -52,11 +52,12 @@ def _make_stand_in(name: str) -> type[_Inert]:
 
 
 def read_official(path: Path) -> dict[str, Tensor]:
-    """The tensors of the network in a Lightning checkpoint or a state dict, under the names of its modules.
+    """The tensors of the network in a Lightning checkpoint or a state dict, under the network's own names.
 
-    Names that other code has put around the network's own are taken off. Lightning stores objects of its own
-    too. They are not needed and could run code when loaded, so torch's weights-only reader gets an inert
-    stand-in for each of their classes. DataError when it is no such file, or holds several networks.
+    Prefixes that other code has put before these names are removed. Lightning also stores objects of its
+    own. They are not needed and could run code when loaded, so torch's weights-only reader gets an inert
+    stand-in for each of their classes. Raises DataError when the file is no such checkpoint, or holds several
+    networks.
     """
     try:
         with path.open("rb") as file:
@@ -80,7 +81,7 @@ def _explain_objects(name: str) -> str:
 
 
 def _find_tensors(loaded: Any, path: Path) -> Mapping[str, Tensor]:
-    """The mapping of names to tensors, which is all that was saved, or stands below one of its keys."""
+    """The mapping of names to tensors: all that was saved, or the value of one of its keys."""
     if isinstance(loaded, Mapping) and _holds_tensors(loaded):
         return loaded
     inside = loaded if isinstance(loaded, Mapping) else {}
@@ -125,11 +126,12 @@ def has_metadata(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def convert(tensors: Mapping[str, Tensor], config: Config, source: Path) -> UTT:
-    """The model of `config` (with `official_layers`) with the weights of an official one, in eval mode.
+    """A model of this kit with the weights of an official one, in eval mode.
 
-    The official code feeds monthly means of Sentinel-2 as digital numbers and single dates as fractions of
-    65535; ours is always fed reflectances, so the first layer's weights absorb the ratio. DataError lists all
-    unexpected, ill-shaped, not finite and missing tensors.
+    `config` must have `official_layers`. The official code feeds monthly means of Sentinel-2 as digital
+    numbers, and single dates as fractions of 65535. Our model is always fed reflectances, so the weights of
+    its first layer are multiplied by the ratio. Raises DataError, which lists all tensors that are
+    unexpected, missing, of another shape or not finite.
     """
     model = build_model(replace(config, encoder_weights=None)).eval()
     ours = model.state_dict()

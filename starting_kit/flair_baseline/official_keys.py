@@ -1,4 +1,4 @@
-"""The keys of IGN's own configurations (IGNF/FLAIR-1 and IGNF/FLAIR-2), and what they are called here."""
+"""The keys of IGN's own configurations (IGNF/FLAIR-1 and IGNF/FLAIR-2), and their names in this kit."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RENAMED = {
     "use_metadata": "metadata",
     "weights_aerial_satellite": "aerial_class_weights and satellite_class_weights",
 }
-# Folders and machines, which are options of the command line here; the network's shape and its inputs, which
-# are the paper's here; what the programs print.
+# Keys without a counterpart: folders and machines (options of the command line in this kit), the network's
+# shape and inputs (the paper's in this kit), and what the programs print
 WITHOUT_COUNTERPART = frozenset(
     (
         *("data", "paths", "path_aerial_train", "path_aerial_test", "path_sen_train", "path_sen_test"),

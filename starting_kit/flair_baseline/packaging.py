@@ -1,4 +1,4 @@
-"""Submissions: a checkpoint with the code that runs it, in the form that the platform takes."""
+"""Pack a checkpoint and the code that runs it into a submission, as the platform takes it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ class Model(inference.Model):
     compiled = False  # True: torch.compile; faster still, minutes of warm-up
 '''
 _OTHER_ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
-NO_SATELLITE_WINDOW = 10  # pixels: the smallest that can be asked for
+NO_SATELLITE_WINDOW = 10  # pixels, the smallest window; a submission cannot ask for none
 
 
 def pack_checkpoint(run_or_checkpoint: Path, batch_size: int) -> dict[str, bytes]:
-    """Path -> content of every file of the submission for a trained model.
+    """The files of the submission for a trained model: path -> content.
 
-    The weights keep the header in which train.py wrote configuration, commit, versions and metrics.
+    The weights keep the header in which train.py wrote configuration, commit, versions and metrics. Raises
+    UsageError or DataError when `run_or_checkpoint` is no checkpoint.
     """
     weights = find_weights(run_or_checkpoint)
     settings = _describe(read_config(weights), batch_size)
@@ -42,12 +43,12 @@ def pack_checkpoint(run_or_checkpoint: Path, batch_size: int) -> dict[str, bytes
 
 
 def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
-    """The same for the untrained model of a configuration: it can be timed, its labels mean nothing."""
+    """The files of the submission for an untrained model: it can be timed, but its labels mean nothing."""
     return _pack(_describe(config, batch_size) | {"untrained_seed": config.seed})
 
 
 def check_target(target: Path) -> None:
-    """UsageError unless `write_submission` can write there."""
+    """Raises UsageError unless `write_submission` can write to `target`; makes the folder above it."""
     if target.suffix.lower() in _OTHER_ARCHIVES:
         raise UsageError(f"{target}: a submission is a zip or a folder; give a name that ends in .zip")
     taken = target.is_dir() if _is_zip(target) else target.exists()
@@ -57,9 +58,10 @@ def check_target(target: Path) -> None:
 
 
 def write_submission(target: Path, files: dict[str, bytes]) -> None:
-    """Write a zip (it replaces an older one of that name) or fill a folder, which must be empty or new.
+    """Write the files of a submission to a zip or into a folder.
 
-    The same files make the same zip, byte for byte: fixed order and date, no compression.
+    A zip replaces an older one of its name. The same files make the same zip, byte for byte: its order and
+    date are fixed, and nothing is compressed. A folder must be empty or new; after an error it is removed.
     """
     check_target(target)
     if _is_zip(target):
@@ -94,6 +96,7 @@ def _describe(config: Config, batch_size: int) -> dict[str, Any]:
 
 
 def _pack(settings: dict[str, Any]) -> dict[str, bytes]:
+    """All files but the weights: the folder flair_baseline/model, model.py and the descriptions."""
     name = "U-T&T" if settings["model"]["satellite"] else "U-Net"
     description = f"description: {name} of the starting kit, encoder {settings['model']['encoder']}\n"
     kit = Path(flair_baseline.__file__).parent

@@ -1,4 +1,4 @@
-"""One patch with all that is known of it as a figure: image, height, labels, prediction, its year."""
+"""A plot of one patch: aerial image, false colours, height, labels, prediction, a year of Sentinel-2."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from flair_ingestion.dataset import Patch as DataPatch
 from flair_scoring.nomenclature import FLAIR_12
 
 HEIGHT_STEP = 0.2  # metres per unit of the elevation band
-RED, GREEN, BLUE = 2, 1, 0  # places of B4, B3, B2 in a series
+RED, GREEN, BLUE = 2, 1, 0  # indices of B4, B3, B2 in a series
 BRIGHTEST = 3000  # digital number that is drawn white
-COVERED = 50  # per cent of probability from which snow or cloud is marked
+COVERED = 50  # per cent; snow and clouds of this probability or more are hatched
 DATES_PER_ROW = 10
-WIDTH = 17  # of the figure, in inches: the size of its letters
+WIDTH = 17  # inches; it decides how large letters are in the figure
 
 
 @dataclass(frozen=True)
-class Portrait:
-    """What is drawn: aerial image uint8 (5, 512, 512), series, class indices uint8 (512, 512) or None."""
+class PatchPlot:
+    """What is drawn of a patch.
+
+    `aerial` is uint8 (5, 512, 512). `labels` and `prediction` are class indices uint8 (512, 512), or None.
+    """
 
     title: str
     aerial: np.ndarray
@@ -36,10 +39,21 @@ class Portrait:
     prediction: np.ndarray | None
 
 
-def portray(patch: DataPatch, superpatch_size: int = 40, prediction: np.ndarray | None = None) -> Portrait:
-    """All that is known of a patch, read from the data set; prediction uint8 (512, 512), class indices."""
+def prepare_plot(
+    patch: DataPatch, superpatch_size: int = 40, prediction: np.ndarray | None = None
+) -> PatchPlot:
+    """Read what is drawn of a patch from the data set.
+
+    Args:
+        patch: an element of what index_patches returns.
+        superpatch_size: side of the Sentinel-2 window in pixels of 10 m, even, 10 to 110.
+        prediction: class indices uint8 (512, 512), to be drawn beside the labels.
+
+    Raises:
+        DataError: a file of the patch cannot be read.
+    """
     facts = [patch.domain, patch.area, patch.metadata["date"], patch.metadata["camera"]]
-    return Portrait(
+    return PatchPlot(
         title=f"IMG_{patch.id}: " + ", ".join(str(fact) for fact in facts if fact),
         aerial=read_image(patch),
         series=read_superpatch(patch, superpatch_size),
@@ -48,39 +62,44 @@ def portray(patch: DataPatch, superpatch_size: int = 40, prediction: np.ndarray 
     )
 
 
-def draw(portrait: Portrait, most_dates: int = 30, width: int = 1700) -> bytes:
-    """A PNG, `width` pixels wide. Of a longer series `most_dates` are shown, evenly chosen."""
-    count = len(portrait.series.dates)
-    places = np.unique(np.linspace(0, count - 1, min(count, most_dates)).round().astype(int))
-    rows = -(-len(places) // DATES_PER_ROW)
+def draw_png(plot: PatchPlot, most_dates: int = 30, width: int = 1700) -> bytes:
+    """Draw the plot as a PNG, `width` pixels wide.
+
+    If the series has more than `most_dates` dates, that many are drawn, spread evenly over the series.
+    """
+    count = len(plot.series.dates)
+    indices = np.unique(np.linspace(0, count - 1, min(count, most_dates)).round().astype(int))
+    rows = -(-len(indices) // DATES_PER_ROW)
     figure = Figure(figsize=(WIDTH, 4.3 + 1.75 * rows), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=(4.3, 1.75 * rows))
     above, below = halves
-    figure.suptitle(portrait.title)
-    _draw_patch(portrait, above.subplots(1, 5))
-    shown = f"{len(places)} of {count}" if len(places) < count else str(count)
+    figure.suptitle(plot.title)
+    _draw_patch(plot, above.subplots(1, 5))
+    shown = f"{len(indices)} of {count}" if len(indices) < count else str(count)
     below.suptitle(
         f"Sentinel-2, {shown} dates; the square is the patch, hatched: snow or cloud above {COVERED} %",
         fontsize="medium",
     )
-    _draw_series(portrait.series, places, below.subplots(rows, DATES_PER_ROW, squeeze=False).ravel())
+    _draw_series(plot.series, indices, below.subplots(rows, DATES_PER_ROW, squeeze=False).ravel())
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=width / WIDTH)
     return buffer.getvalue()
 
 
-def _draw_patch(portrait: Portrait, axes: np.ndarray) -> None:
-    red, green, blue, infrared, height = portrait.aerial
+def _draw_patch(plot: PatchPlot, axes: np.ndarray) -> None:
+    red, green, blue, infrared, height = plot.aerial
     axes[0].imshow(np.dstack([red, green, blue]))
     axes[0].set_title("red, green, blue")
     axes[1].imshow(np.dstack([infrared, red, green]))
     axes[1].set_title("near infrared, red, green")
     shown = axes[2].imshow(HEIGHT_STEP * height, cmap="viridis")
-    scale = axes[2].inset_axes((0.1, -0.08, 0.8, 0.05))  # inside its place, so that all five are in line
+    scale = axes[2].inset_axes(
+        (0.1, -0.08, 0.8, 0.05)
+    )  # inside the panel, so that all five panels are in line
     axes[2].figure.colorbar(shown, cax=scale, orientation="horizontal", label="m above the ground")
     axes[2].set_title("height")
-    _draw_labels(axes[3], portrait.labels, "labels")
-    _draw_labels(axes[4], portrait.prediction, "prediction")
+    _draw_labels(axes[3], plot.labels, "labels")
+    _draw_labels(axes[4], plot.prediction, "prediction")
     names, colours = FLAIR_12.classes_with_other, FLAIR_12.colours_with_other
     swatches = [Swatch(color=colour, label=name) for name, colour in zip(names, colours, strict=True)]
     axes[4].legend(handles=swatches, loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize="small")
@@ -98,16 +117,16 @@ def _draw_labels(axis: Axes, labels: np.ndarray | None, title: str) -> None:
     axis.imshow(labels, cmap=colours, norm=BoundaryNorm(edges, colours.N), interpolation="nearest")
 
 
-def _draw_series(series: SuperPatch, places: np.ndarray, axes: np.ndarray) -> None:
+def _draw_series(series: SuperPatch, indices: np.ndarray, axes: np.ndarray) -> None:
     size = series.data.shape[-1]
     corner = (size - CENTRE) / 2 - 0.5
-    for axis, place in zip(axes, places, strict=False):
-        bands = series.data[place, [RED, GREEN, BLUE]].astype(np.float32) / BRIGHTEST
+    for axis, index in zip(axes, indices, strict=False):
+        bands = series.data[index, [RED, GREEN, BLUE]].astype(np.float32) / BRIGHTEST
         axis.imshow(np.clip(bands, 0, 1).transpose(1, 2, 0))
-        covered = series.masks[place].max(axis=0) >= COVERED
+        covered = series.masks[index].max(axis=0) >= COVERED
         if covered.any():
             axis.contourf(covered, levels=[0.5, 1.5], colors="none", hatches=["////"])
         axis.add_patch(Rectangle((corner, corner), CENTRE, CENTRE, fill=False, edgecolor="yellow"))
-        axis.set_title(f"{np.datetime64(int(series.dates[place]), 'D')}", fontsize="small")
+        axis.set_title(f"{np.datetime64(int(series.dates[index]), 'D')}", fontsize="small")
     for axis in axes:
         axis.axis("off")

@@ -1,15 +1,12 @@
-"""Table IV of the datapaper: its rows, what was published, and the same runs with this kit."""
+"""Table IV of the datapaper: its rows, the published results, and the same runs with this kit."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -18,8 +15,9 @@ from flair_baseline.checkpoint import find_weights, read_provenance, read_state
 from flair_baseline.config import Config, make_config, model_options, read_values, to_dict
 from flair_baseline.model.utt import UTT
 from flair_baseline.training.distributed import from_rank_0, rank
-from flair_baseline.training.learner import choose_device
-from flair_baseline.training.loop import MACHINE_KEYS, train
+from flair_baseline.training.loop import train
+from flair_baseline.training.machine import choose_device
+from flair_baseline.training.run_folder import MACHINE_KEYS
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import index_patches
 from flair_scoring.base.errors import DataError, UsageError
@@ -28,6 +26,9 @@ from flair_scoring.base.provenance import check_stamp, stamp
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.report.html import paragraph, render_page, table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 STRATEGIES = {  # head of the table's column -> key
     "FILT.": "cloud_filter",
     "AVG M.": "monthly_average",
@@ -35,7 +36,7 @@ STRATEGIES = {  # head of the table's column -> key
     "MTD": "metadata",
     "AUG": "augmentation",
 }
-TOY = "demo"  # the configuration whose network and way to train are the toy recipe
+TOY = "demo"  # the toy recipe is this configuration: its network and the way it is trained
 RESULT = "test.json"
 SATELLITE_KEYS = tuple(f"{key}_satellite" for key in FLAIR_12.keys)
 HEAD = ("row", *STRATEGIES, "PARA.", "EP.", "mIoU", "runs", "paper EP.", "paper mIoU")
@@ -43,9 +44,9 @@ HEAD = ("row", *STRATEGIES, "PARA.", "EP.", "mIoU", "runs", "paper EP.", "paper 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: the configuration that is trained, with some keys changed, and what is measured of it.
+    """A row of the table: a configuration with `changes` is trained, and `metric` is measured.
 
-    `epoch`, `miou` and `spread` are the published ones (means of 5 runs); None outside of the paper.
+    `epoch`, `miou` and `spread` were published (means of 5 runs); they are None if the paper has no such row.
     """
 
     config: str
@@ -57,7 +58,7 @@ class Row:
 
     @property
     def run(self) -> str:
-        """Name of the trained run; rows of the same name share it."""
+        """Name of the trained run; rows with the same name share the run."""
         return "-".join([self.config, *self.changes])
 
 
@@ -73,7 +74,7 @@ ROWS = {
     "utt_aug": Row("utt_aug", 22, 0.5554, 0.0146),
     "utt_all": Row("utt_all", 36, 0.5323, 0.0016),
     "utt_best": Row("utt_best", 26, 0.5623, 0.0056),
-    # not in the paper: is it the order in time, and the fusion, that utt_best gains by?
+    # Not in the paper: does utt_best gain by the order of the dates, and by the fusion?
     "dates_permuted": Row("utt_best", changes={"permute_dates": True}),
     "satellite_only": Row("utt_best", metric="miou_satellite"),
     "no_filter": Row("utt_aug"),
@@ -84,7 +85,8 @@ ROWS = {
 class Result:
     """One trained and tested run.
 
-    `scores` has miou and iou_<class>, and of the satellite head the same with _satellite; None if undefined.
+    `epoch` is the one with the lowest validation loss. `scores` has miou and iou_<class>, and those of the
+    satellite branch as miou_satellite and iou_<class>_satellite. An undefined score is None.
     """
 
     seed: int
@@ -103,15 +105,16 @@ def row_config(name: str, recipe: str, seed: int, overrides: Mapping[str, Any]) 
 
 
 def toy_recipe() -> dict[str, Any]:
-    """What the toy recipe changes: keys and values of the demo's configuration, strategies left out."""
+    """Keys and values that the toy recipe changes: the demo's configuration without the strategies."""
     return {key: value for key, value in read_values(TOY).items() if key not in STRATEGIES.values()}
 
 
 def run_row(config: Config, data: Path, folder: Path) -> Result:
-    """Train into `folder`, test, and keep the result there; what is there already is not done again.
+    """Train into `folder`, test, and keep the result there; a finished result is read instead.
 
-    The tested weights are those of the epoch with the best validation mIoU. UsageError when `folder` holds a
-    run with another configuration or on other data. All ranks must see `folder`.
+    The tested weights are those of the epoch with the best validation mIoU. A run that was interrupted is
+    resumed. All ranks must see `folder`. Raises UsageError when `folder` holds a run with another
+    configuration or on other data.
     """
     finished = from_rank_0(read_result(config, data, folder) if rank() == 0 else None)
     if finished is not None:
@@ -139,13 +142,16 @@ def run_row(config: Config, data: Path, folder: Path) -> Result:
 
 
 def describe_run(config: Config, data: Path) -> dict[str, Any]:
-    """What a result depends on: the configuration, less what may differ between machines, and the data."""
+    """What a result depends on: the data, and the configuration without what may differ between machines."""
     keys = {key: value for key, value in to_dict(config).items() if key not in MACHINE_KEYS}
     return {"config": keys, "data": str(data.resolve())}
 
 
 def read_result(config: Config, data: Path, folder: Path) -> Result | None:
-    """The result in `folder`, None when there is none; UsageError as `run_row`."""
+    """The result in `folder`, or None if it has none.
+
+    Raises UsageError as `run_row` does, and DataError when the file is damaged.
+    """
     path = folder / RESULT
     if not path.is_file():
         return None
@@ -169,27 +175,49 @@ def _defined(value: float | None) -> float | None:
 
 
 def check_test_set(data: Path, configs: Collection[Config]) -> None:
-    """DataError when the test set lacks labels, or what these configurations read: before days of work."""
+    """Raises DataError when the test set lacks labels or anything that these configurations read.
+
+    The check comes first, because training takes days.
+    """
     series, metadata = (any(getattr(one, key) for one in configs) for key in ("satellite", "metadata"))
     index_patches(data, "test", labels=True, series=series, metadata=metadata)
 
 
-def table_rows(results: Mapping[str, Sequence[Result]]) -> list[list[str]]:
-    """Cells under HEAD for each row that has results: means over its seeds, +- their standard deviation."""
-    lines = []
+def results_table(results: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
+    """One line per row and seed: row, seed, parameters, epoch, and scores, NaN if undefined.
+
+    `miou` and iou_<class> are those of the row's own branch. A row of a network with a satellite branch has
+    miou_satellite too.
+    """
+    import pandas as pd
+
+    records: list[dict[str, Any]] = []
     for name, found in results.items():
-        row = ROWS[name]
+        classes = SATELLITE_KEYS if ROWS[name].metric == "miou_satellite" else FLAIR_12.keys
+        sources: dict[str, str] = {"miou": ROWS[name].metric, "miou_satellite": "miou_satellite"}
+        sources |= dict(zip(FLAIR_12.keys, classes, strict=True))
+        for result in found:
+            run = {"row": name, "seed": result.seed, "parameters": result.parameters, "epoch": result.epoch}
+            records.append(run | {key: result.scores.get(source) for key, source in sources.items()})
+    scores = ["miou", "miou_satellite", *FLAIR_12.keys]
+    return pd.DataFrame(records).astype(dict.fromkeys(scores, float))
+
+
+def table_rows(results: Mapping[str, Sequence[Result]]) -> list[list[str]]:
+    """Cells under HEAD, for each row that has results: means over its seeds ± their standard deviation."""
+    lines = []
+    for name, found in results_table(results).groupby("row", sort=False):
+        row = ROWS[str(name)]
         config = make_config(read_values(row.config) | dict(row.changes), row.config)
         marks = ["x" if getattr(config, key) else "" for key in STRATEGIES.values()]
-        mious = [result.scores[row.metric] for result in found]
-        known = [miou for miou in mious if miou is not None]
-        spread = f" ±{statistics.stdev(known):.4f}" if len(known) > 1 else ""
+        miou = found["miou"]
+        spread = f" ±{miou.std():.4f}" if miou.count() > 1 else ""
         published = "" if row.miou is None else f"{row.miou:.4f} ±{row.spread:.4f}"
         lines.append(
             [
-                *(name, *marks, f"{found[0].parameters / 1e6:.1f} M"),
-                f"{statistics.mean(result.epoch for result in found):.0f}",
-                f"{statistics.mean(known):.4f}{spread}" if known else "undefined",
+                *(str(name), *marks, f"{found['parameters'].iloc[0] / 1e6:.1f} M"),
+                f"{found['epoch'].mean():.0f}",
+                f"{miou.mean():.4f}{spread}" if miou.count() else "undefined",
                 *(str(len(found)), "" if row.epoch is None else str(row.epoch), published),
             ]
         )
@@ -206,18 +234,10 @@ def render_text(lines: Sequence[Sequence[str]]) -> str:
 
 
 def render_html(lines: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """The table as a page."""
+    """The table as a page, with `notes` above it."""
     return render_page("Table IV, run again", *map(paragraph, notes), table(HEAD, lines))
 
 
 def render_csv(results: Mapping[str, Sequence[Result]]) -> str:
-    """One line per row and seed: the scores of its head, and the satellite's mIoU; empty if undefined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "seed", "epoch", "miou", "miou_satellite", *FLAIR_12.keys])
-    for name, found in results.items():
-        classes = SATELLITE_KEYS if ROWS[name].metric == "miou_satellite" else FLAIR_12.keys
-        keys = (ROWS[name].metric, "miou_satellite", *classes)
-        for result in found:
-            writer.writerow([name, result.seed, result.epoch, *(result.scores.get(key) for key in keys)])
-    return text.getvalue()
+    """`results_table` without the number of parameters, as CSV; an undefined score is an empty cell."""
+    return results_table(results).drop(columns="parameters").to_csv(index=False, lineterminator="\n")

@@ -1,6 +1,6 @@
 """Aerial images of made-up land cover: red, green, blue, near infrared and height above ground.
 
-What is drawn depends on a class only through its look, so that look-alike classes cannot be told apart.
+Classes of one look (flair_toy/classes.py) are drawn alike: from the air nobody can tell them apart.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ _ROOFS = np.array([(176, 104, 82, 128), (98, 102, 114, 84), (190, 184, 178, 150)
 
 @dataclass(frozen=True)
 class Flight:
-    """How a domain was photographed: gain (4,) and gamma (4,) of the bands, haze 0..1, and where shadows fall
-    (metres down and right per metre of height)."""
+    """How a domain was photographed.
+
+    `gain` (4,) and `gamma` (4,) belong to the bands red, green, blue and near infrared; `haze` is 0..1.
+    `shadow` is how far a shadow reaches down and right, in metres per metre of height.
+    """
 
     gain: np.ndarray
     gamma: np.ndarray
@@ -35,8 +38,12 @@ class Flight:
 
 @dataclass(frozen=True)
 class Units:
-    """How the parcels and structures of an area differ, whatever their class: tint (units, 4), roof index,
-    height 0..1 within the range of the look; direction, spacing in metres and strength of rows."""
+    """How the parcels and structures of an area look, whatever their class: one entry for each unit.
+
+    `tint` (units, 4) multiplies the colour, `roof` is an index of a roof's colour, and `level` 0..1 lies
+    between the lowest and the highest height of the look. The last three describe rows, as of vines:
+    direction in radians, spacing in metres, strength 0..1.
+    """
 
     tint: np.ndarray
     roof: np.ndarray
@@ -58,7 +65,7 @@ def draw_flight(rng: np.random.Generator) -> Flight:
 
 
 def draw_units(rng: np.random.Generator, count: int) -> Units:
-    """Looks of as many units as a landscape has."""
+    """Appearances of `count` units."""
     brightness = rng.normal(1, 0.07, (count, 1))
     return Units(
         tint=(brightness * rng.normal(1, 0.03, (count, 4))).astype(np.float32),
@@ -71,7 +78,7 @@ def draw_units(rng: np.random.Generator, count: int) -> Units:
 
 
 def draw_patch(cover: Cover, units: Units, flight: Flight, rng: np.random.Generator) -> np.ndarray:
-    """Aerial image uint8 (5, 512, 512) of a cover of half that resolution."""
+    """The aerial image uint8 (5, 512, 512) of a cover of 256 x 256 cells."""
     look = LOOK_OF[cover.values]
     grain = smooth_noise(rng, PATCH_PIXELS, 0.5)
     mottle = smooth_noise(rng, PATCH_PIXELS, 14)
@@ -98,7 +105,7 @@ def _double(grid: np.ndarray) -> np.ndarray:
 
 
 def _crowns(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Tree crowns of about 4 m as domes, float32 (size, size): about 1 on top, -1 in the gaps."""
+    """Tree crowns as domes, about 4 m wide, float32 (size, size): about 1 on their tops, -1 between them."""
     spacing = 10
     nodes = np.mgrid[0:size:spacing, 0:size:spacing]
     row, column = np.minimum(nodes + rng.integers(0, spacing - 1, nodes.shape), size - 1)
@@ -119,14 +126,14 @@ def _height(cover: Cover, look: np.ndarray, units: Units, crowns: np.ndarray) ->
 
 def _rows(cover: Cover, units: Units) -> np.ndarray:
     """Stripes -1..1 across the direction of each parcel, float32 (512, 512)."""
-    place = (np.arange(PATCH_PIXELS, dtype=np.float32) * 0.2)[:, None]
+    metres = (np.arange(PATCH_PIXELS, dtype=np.float32) * 0.2)[:, None]
     frequency = 2 * np.pi / units.spacing
     down, right = np.sin(units.direction) * frequency, np.cos(units.direction) * frequency
-    return np.sin(_double(down[cover.unit]) * place + _double(right[cover.unit]) * place.T)
+    return np.sin(_double(down[cover.unit]) * metres + _double(right[cover.unit]) * metres.T)
 
 
 def _shade(height: np.ndarray, shadow: tuple[float, float]) -> np.ndarray:
-    """1 where something higher stands between the ground and the sun, float32 (256, 256)."""
+    """1 where the ground lies in a shadow, else 0, float32 (256, 256)."""
     size, margin = len(height), 64  # pixels of 0.4 m, more than the longest shadow
     padded = np.pad(height, margin)
     shaded = np.zeros(height.shape, np.float32)

@@ -1,4 +1,4 @@
-"""Which areas a toy data set consists of, and where they lie in France, on disk and among the identifiers."""
+"""The areas of a toy data set: their number, their positions in France, their folders and identifiers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ _AREA_KINDS = ("UU", "UA", "UN", "AA", "UF", "NN", "AU", "FA", "NU", "NF", "FF",
 
 @dataclass(frozen=True)
 class Domain:
-    """A department and a year, about where it is: Lambert-93 and altitude in metres, Sentinel-2 tile."""
+    """A department in one year, as D006_2020.
+
+    `x`, `y` (Lambert-93) and `altitude` are metres, and about right for the department. `tile` is that of
+    Sentinel-2.
+    """
 
     name: str
     x: float
@@ -73,10 +77,11 @@ DOMAINS = {
 
 @dataclass(frozen=True)
 class Share:
-    """A split: the first `domains` of its list, `areas` in each, `patches` of 25 with files in each area.
+    """What a split consists of.
 
-    The first `larger` domains have one area more. With `copies` only the first area of a domain is drawn; the
-    others share its files.
+    It has the first `domains` domains of its list, `areas` areas in each of them (one more in the first
+    `larger` of them), and files for `patches` of the 25 patches of each area. With `copies` only the first
+    area of a domain is drawn, and its other areas share the files of the first.
     """
 
     domains: int
@@ -107,9 +112,10 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Area:
-    """5 x 5 patches, numbered row by row from the top left; the json files have all, `written` get files.
+    """An area of 5 x 5 patches, numbered row by row from the top left.
 
-    The files of a copy are those of its `original`, georeferencing included, under the copy's names.
+    The json files describe all of its patches; `written` of them get an image and labels. An area with an
+    `original` is a copy: its files are those of the original, georeferencing included, under other names.
     """
 
     split: str
@@ -143,14 +149,14 @@ class Area:
         x, y = self.patch_corner(0)
         return ((x - _BUFFER) // _PIXEL - 1) * _PIXEL, ((y + _BUFFER) // _PIXEL + 2) * _PIXEL
 
-    def place(self, patch: int) -> tuple[float, float]:
-        """Metres from the top left corner of the Sentinel-2 image right and down to that of a patch."""
+    def offset(self, patch: int) -> tuple[float, float]:
+        """Metres right and down from the top left corner of the Sentinel-2 image to that of a patch."""
         (x, y), (left, top) = self.patch_corner(patch), self.sentinel_corner
         return x - left, top - y
 
     def centroid(self, patch: int) -> list[int]:
-        """Row and column of the Sentinel-2 pixel border next to the middle of a patch."""
-        right, down = self.place(patch)
+        """Row and column of the corner between Sentinel-2 pixels that is nearest to the middle of a patch."""
+        right, down = self.offset(patch)
         return [round((down + PATCH / 2) / _PIXEL), round((right + PATCH / 2) / _PIXEL)]
 
 

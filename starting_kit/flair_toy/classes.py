@@ -1,15 +1,15 @@
 """Classes of the toy data set: what they look like from the aircraft and through the year from Sentinel-2.
 
-Neither image alone tells the twelve scored classes apart, together they do.
+The aerial image and the series together tell the twelve scored classes apart. Either of them alone does not.
 
-The classes of one look share everything but the day of the year on which their annual cycle peaks. Nothing in
-the aerial image tells them apart, and the values of a Sentinel-2 band over a year are the same set in another
-order: only a model that reads dates can separate them.
+Classes that look alike from the air share one *look*. They differ only in the day of the year on which their
+annual cycle peaks: over a year, a Sentinel-2 band takes the same values in another order. Only a model that
+reads dates can separate these classes.
 
-Several looks in turn share one spectrum: at 10 m roofs, roads, gravel and bare soil are all mineral ground,
-and leaves are as green on a shrub as on a tree. Through the whole year Sentinel-2 sees no difference between
-building, pervious and impervious surface and bare soil, between deciduous forest and brushwood, between
-coniferous forest and vineyard; colour, texture and height in the aerial image show it.
+Some looks share one spectrum: at 10 m, roofs, roads, gravel and bare soil are all mineral ground, and leaves
+are as green on a shrub as on a tree. Sentinel-2 never sees a difference between building, pervious surface,
+impervious surface and bare soil, nor between deciduous forest and brushwood, nor between coniferous forest
+and vineyard. Colour, texture and height in the aerial image show these differences.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ YEAR = 365.25  # days
 
 @dataclass(frozen=True)
 class Look:
-    """Classes that look alike, as FLAIR values.
+    """Classes that look alike from the air, as FLAIR values, and how they look.
 
-    From the air: `colour` R, G, B, NIR 0..255, strength of four textures, range of `height` in metres.
-    From Sentinel-2: reflectance per mille in B2 B3 B4 B5 B6 B7 B8 B8A B11 B12 as mean + swing cos(2 pi (day -
-    peak) / YEAR); `peak` is that of the first class, the others follow at even distances.
+    From the air: `colour` is R, G, B, NIR 0..255; grain, mottle, crowns and rows are strengths of textures;
+    `height` is lowest and highest in metres.
+    From Sentinel-2: the reflectance per mille in B2 B3 B4 B5 B6 B7 B8 B8A B11 B12 is mean + swing cos(2 pi
+    (day - peak) / YEAR). `peak` is the day of the first class; those of the others follow evenly.
     """
 
     classes: tuple[int, ...]
@@ -100,7 +101,7 @@ LOOKS = (
     Look((GREENHOUSE,), (214, 220, 226, 190), _MINERAL, rows=0.05),
 )
 
-# FLAIR value -> index in LOOKS; values that are never drawn have none
+# FLAIR value -> index in LOOKS, or len(LOOKS) for a value that is never drawn
 LOOK_OF = np.full(VALUES, len(LOOKS), np.uint8)
 MEAN, SWING = np.zeros((VALUES, 10), np.float32), np.zeros((VALUES, 10), np.float32)  # reflectance 0..1
 PEAK = np.zeros(VALUES, np.float32)

@@ -1,8 +1,8 @@
 """Land cover of made-up areas: parcels, roads, a river, buildings, as functions of the position.
 
-An area is drawn once (`draw_landscape`) and then looked at through windows of any place and resolution
-(`survey`): the annotated patches at 0.4 m, the whole super-area at 2.5 m. Lengths are metres, positions are
-right of and below the top left corner of the super-area.
+`draw_landscape` draws an area once. `survey` then gives the land cover in a window of any position and
+resolution: of a patch at 0.4 m, of the whole super-area at 2.5 m. Lengths are metres. Positions are counted
+right and down from the top left corner of the super-area.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NEIGHBOURHOODS, _NEIGHBOURHOOD = 5, 5
 _ROAD_WIDTH = np.array([0.0, 0.0, 5.0, 9.0])  # by FLAIR value: none, track, paved road
 _RIVER, _BANK = 7.0, 10.0  # from the middle of the river to the edge of the water and to that of the bank
 
-# What every neighbourhood of 5 x 5 parcels consists of, so that no area lacks a class
+# The parcels of every neighbourhood of 5 x 5: so no area lacks a class
 _BUILT = (BUILDING,) * 5
 _FIELDS = (HERBACEOUS,) * 3 + (AGRICULTURAL,) * 3 + (PLOWED,) * 2 + (BRUSHWOOD,) * 2 + (VINEYARD,) * 2
 _WOODS = (CONIFEROUS,) * 2 + (DECIDUOUS,) * 3
@@ -62,9 +62,10 @@ class Structures:
 class Landscape:
     """One area: parcels and blocks are Voronoi cells around seeds, roads run between blocks.
 
-    `bends` (2, N, N) and `rough` (2, N, N) displace positions, `yards` (N, N) parts paved from other ground,
-    all on a grid of CELL. `values` (parcels,) are FLAIR values, as are `roads` (blocks, blocks), 0 for none.
-    `river` is direction, distance from the centre and phase of the meanders, or None.
+    `bends` (2, N, N) and `rough` (2, N, N) displace positions. `yards` (N, N) is positive where the ground
+    around a building is paved. All three lie on a grid of CELL. `values` (parcels,) are FLAIR values;
+    `roads` (blocks, blocks) is the FLAIR value of the road between two blocks, 0 for none. `river` is
+    direction, distance from the centre and phase of the meanders, or None.
     """
 
     bends: np.ndarray
@@ -85,8 +86,11 @@ class Landscape:
 
 @dataclass(frozen=True)
 class Cover:
-    """A window of a landscape, all (size, size): FLAIR values uint8; unit int32, numbering parcels, then
-    structures, then one for roads and river; height of structures float32, 0 elsewhere."""
+    """A window of a landscape, all arrays (size, size).
+
+    `values` uint8 are FLAIR values. `unit` int32 numbers the parcels, then the structures; the last number
+    stands for roads and river. `height` float32 is that of structures, 0 elsewhere.
+    """
 
     values: np.ndarray
     unit: np.ndarray
@@ -103,12 +107,12 @@ def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> np.ndarra
 
 
 def draw_landscape(rng: np.random.Generator) -> Landscape:
-    """A new area; the same generator state gives the same area."""
+    """A new area; the same state of the generator gives the same area."""
     size = round(EXTENT / CELL)
     parcel_seeds = _jittered_grid(rng, _NEIGHBOURHOODS * _NEIGHBOURHOOD, _PARCEL)
     block_seeds = _jittered_grid(rng, round(EXTENT / _BLOCK) + 2, _BLOCK)
     road = rng.random((len(block_seeds),) * 2)
-    road = np.minimum(road, road.T)  # symmetric: a border has two sides; P(road < x) = 1 - (1 - x)²
+    road = np.minimum(road, road.T)  # one road on both sides of a border; P(road < x) = 1 - (1 - x)²
     bare = Landscape(
         bends=np.stack([15 * smooth_noise(rng, size, 45 / CELL) for _ in range(2)]),
         rough=np.stack([1.6 * smooth_noise(rng, size, 5 / CELL) for _ in range(2)]),
@@ -149,7 +153,7 @@ def _parcel_values(rng: np.random.Generator, seeds: np.ndarray) -> np.ndarray:
 
 
 def _build(rng: np.random.Generator, land: Landscape) -> Structures:
-    """Buildings, and some pools and greenhouses, on the plots of built-up parcels that have room for them."""
+    """Buildings, some pools and some greenhouses, on those plots of built-up parcels that have room."""
     home, x, y, angle = _plots(rng, land)
     parcel, border, _, kerb, river = _locate(land, x, y)
     value = rng.choice([BUILDING, POOL, GREENHOUSE, 0], len(x), p=[0.86, 0.03, 0.03, 0.08])
@@ -161,7 +165,7 @@ def _build(rng: np.random.Generator, land: Landscape) -> Structures:
 
 
 def _plots(rng: np.random.Generator, land: Landscape) -> tuple[np.ndarray, ...]:
-    """Parcel, x, y and angle of the plots on a grid around the seed of every built-up parcel."""
+    """Parcel, x, y and angle of each plot; the plots lie on a grid around the seed of a built-up parcel."""
     grid = np.arange(-3, 4) * _PLOT
     offsets = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
     parcels = np.flatnonzero(land.values == BUILDING)
@@ -173,7 +177,7 @@ def _plots(rng: np.random.Generator, land: Landscape) -> tuple[np.ndarray, ...]:
 
 
 def survey(land: Landscape, left: float, top: float, size: int, step: float) -> Cover:
-    """The land cover of `size` x `size` cells of `step` metres from the position (left, top)."""
+    """The land cover of `size` x `size` cells of `step` metres; (left, top) is the window's corner."""
     axis = (np.arange(size) + 0.5) * step
     y, x = (grid.ravel() for grid in np.meshgrid(top + axis, left + axis, indexing="ij"))
     parcel, border, road, kerb, river = _locate(land, x, y)
@@ -184,13 +188,16 @@ def survey(land: Landscape, left: float, top: float, size: int, step: float) -> 
     for inside, value in ((river < _BANK, PERVIOUS), (river < _RIVER, WATER), (kerb < 0, road)):
         values[inside], unit[inside] = np.broadcast_to(value, values.shape)[inside], land.units - 1
     cover = Cover(*(grid.reshape(size, size) for grid in (values, unit, np.zeros(size * size, np.float32))))
-    _place_structures(land, cover, left, top, step)
+    _draw_structures(land, cover, left, top, step)
     return cover
 
 
 def _locate(land: Landscape, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
-    """At each position: parcel, distance to its border, FLAIR value of the nearest road, distance to its kerb
-    (negative on the road), distance to the middle of the river."""
+    """What is at each position (n,).
+
+    Returns the parcel, the distance to its border, the FLAIR value of the nearest road, the distance to the
+    kerb (negative on the road) and the distance to the middle of the river.
+    """
     x, y = x + _sample(land.bends[0], x, y), y + _sample(land.bends[1], x, y)
     block, border = _nearest(land.blocks, x, y)
     road = land.roads[block[:, 0], block[:, 1]]
@@ -211,14 +218,14 @@ def _sample(field: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _nearest(seeds: cKDTree, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two nearest seeds (n, 2) and the distance to the border between their cells (n,)."""
+    """Indices of the two nearest seeds (n, 2), and the distance to the border between their cells (n,)."""
     distance, index = seeds.query(np.stack([x, y], axis=-1), k=2)
     between = np.linalg.norm(seeds.data[index[:, 0]] - seeds.data[index[:, 1]], axis=-1)
     return index, (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * between)
 
 
-def _place_structures(land: Landscape, cover: Cover, left: float, top: float, step: float) -> None:
-    """Draw the structures that reach into the window, in place."""
+def _draw_structures(land: Landscape, cover: Cover, left: float, top: float, step: float) -> None:
+    """Draw the structures that reach into the window; changes `cover`."""
     things, size = land.structures, len(cover.values)
     reach = np.hypot(things.half_length, things.half_width)
     column, row = (things.x - left) / step, (things.y - top) / step

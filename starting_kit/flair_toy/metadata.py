@@ -1,4 +1,4 @@
-"""Metadata of made-up patches in the form and range of real ones: day, time, camera, place, altitude."""
+"""Metadata of made-up patches, in the form and range of real ones: day, time, camera, position, altitude."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from flair_toy.areas import PATCH, PATCHES, Area, Domain
 
-# Cameras by the year of the flight, in the names and about the proportions of FLAIR's records
+# Year of the flight -> camera -> weight: names and rough proportions are those of FLAIR's records
 _CAMERAS = {
     2018: {"CAMERA#017": 5, "CAMERA#020": 1, "CAMERA#030": 2},
     2019: {"CAMERA#017": 4, "CAMERA#020": 3, "CAMERA#030": 6, "CAMERA#034": 1, "UCE-M3-f100": 2},
     2020: {"CAMERA#020": 1, "CAMERA#030": 5, "CAMERA#034": 2, "UCE-M3-f120": 3, "UCE-M3-f120-s06": 6},
     2021: {"UCE-M3-f120-s06": 2, "UCE-M3-f120-s07": 3, "UCE-M3-f120-s08": 4},
 }
-_FLIGHTS = 3  # of a domain, at most; they lie within _WEEKS
+_FLIGHTS = 3  # most flights over a domain; all lie within _WEEKS
 _WEEKS = 3
 _FIRST_FLIGHT, _LAST_FLIGHT = (4, 18), (10, 16)  # month and day
 _TIMES = (7 * 60 + 19, 9 * 60 + 20, 16 * 60 + 17)  # earliest, most frequent and latest, in minutes
@@ -24,7 +24,10 @@ _LOWEST = -1.7  # metres
 
 
 def draw_metadata(area: Area, seed: int) -> list[dict[str, Any]]:
-    """The records of all patches of an area: one day, time and camera, and an altitude for each patch."""
+    """The records of the 25 patches of an area, in order.
+
+    All have the same day, time and camera, and each has its own position and altitude.
+    """
     rng = np.random.default_rng([seed, area.domain.number, area.number, *b"metadata", 0])
     date, camera = _choose(rng, _draw_flights(area.domain, seed))
     minutes = int(rng.triangular(*_TIMES))
@@ -47,7 +50,7 @@ def draw_metadata(area: Area, seed: int) -> list[dict[str, Any]]:
 
 
 def _draw_flights(domain: Domain, seed: int) -> list[tuple[datetime.date, str]]:
-    """Day and camera of every flight over a domain; one or two cameras are used."""
+    """Day and camera of every flight over a domain, which use one or two cameras."""
     rng = np.random.default_rng([seed, domain.number, *b"flights"])
     known = _CAMERAS[domain.year]
     shares = np.array(list(known.values()), float)
@@ -63,5 +66,5 @@ def _choose(rng: np.random.Generator, items: list[Any]) -> Any:
 
 
 def _as_recorded(metres: float) -> float:
-    """Centimetres that have been a float32 and were printed with ten decimals: 292.98 as 292.9800109863."""
+    """An altitude as FLAIR's json files have it: a float32 with ten decimals, 292.98 as 292.9800109863."""
     return round(float(np.float32(round(metres, 2))), 10)

@@ -14,14 +14,14 @@ REVISIT = 5  # days
 
 
 def draw_dates(rng: np.random.Generator, year: int, count: int) -> list[datetime.date]:
-    """`count` acquisitions in order, evenly over the year.
+    """`count` days of acquisition in order, spread evenly over the year.
 
-    None is of a 29 February: IGN's code would fail at it, and the toy data are to be read by that code, too.
+    29 February is left out: IGN's code fails on that date, and it should be able to read the toy data.
     """
     first, last = datetime.date(year, 1, 1), datetime.date(year, 12, 31)
     orbit = [first + datetime.timedelta(days=day) for day in range(rng.integers(REVISIT), 366, REVISIT)]
     orbit = [date for date in orbit if date <= last and (date.month, date.day) != (2, 29)]
-    return [orbit[int(place)] for place in (np.arange(count) + rng.random()) * len(orbit) / count]
+    return [orbit[int(index)] for index in (np.arange(count) + rng.random()) * len(orbit) / count]
 
 
 def product_name(date: datetime.date, tile: str) -> str:
@@ -31,7 +31,10 @@ def product_name(date: datetime.date, tile: str) -> str:
 
 
 def class_fractions(values: np.ndarray, size: int) -> np.ndarray:
-    """Share float32 (20, size, size) of each FLAIR value in each block of a finer square map of them."""
+    """Divide a square map of FLAIR values into size x size blocks.
+
+    Returns the share of each FLAIR value in each block, float32 (20, size, size).
+    """
     blocks = values.reshape(size, len(values) // size, size, -1)
     return np.stack([(blocks == value).mean(axis=(1, 3), dtype=np.float32) for value in range(VALUES)])
 
@@ -39,10 +42,11 @@ def class_fractions(values: np.ndarray, size: int) -> np.ndarray:
 def draw_series(
     rng: np.random.Generator, fractions: np.ndarray, days: np.ndarray, delay: float, snowy: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Data uint16 (T, 10, H, W), reflectance x 10000, and masks uint8 (T, 2, H, W), snow and cloud 0..100.
+    """Draw a series: data uint16 (T, 10, H, W), reflectance x 10000, and masks uint8 (T, 2, H, W).
 
-    `fractions` (20, H, W) is the share of each FLAIR value in each pixel. `days` (T,) count from 0 on 1
-    January; all seasons are `delay` days late, and each place some days more or less.
+    The masks are probabilities of snow and cloud, 0..100. `fractions` (20, H, W) is the share of each FLAIR
+    value in each pixel. `days` (T,) are days since 1 January. The seasons are `delay` days late, and each
+    pixel some days more or less. It snows in winter only where `snowy`.
     """
     base, cosine, sine = _mix(fractions, delay + 5 * smooth_noise(rng, SENTINEL_PIXELS, 6))
     base *= 1 + 0.06 * np.stack([smooth_noise(rng, SENTINEL_PIXELS, 2) for _ in range(len(base))])
@@ -61,7 +65,7 @@ def draw_series(
 
 
 def _mix(fractions: np.ndarray, delay: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, cosine and sine coefficient of the annual cycle of every pixel, (10, H, W) each."""
+    """Mean, cosine coefficient and sine coefficient of the annual cycle of every pixel, (10, H, W) each."""
     angle = 2 * np.pi * (PEAK[:, None, None] + delay) / YEAR
     return (
         np.einsum("cb,chw->bhw", MEAN, fractions),
@@ -71,7 +75,7 @@ def _mix(fractions: np.ndarray, delay: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _add_clouds(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Cover the image with clouds and their shadows, in place; returns their probability 0..100 (H, W)."""
+    """Add clouds and their shadows to the image, which changes; returns their probability 0..100 (H, W)."""
     kind = rng.random()
     if kind < 0.2:
         return np.zeros(image.shape[1:], np.float32)
@@ -80,7 +84,7 @@ def _add_clouds(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     thickness = np.clip(2 * (field - np.quantile(field, 1 - share)) + 0.5, 0, 1)
     shadow = np.roll(thickness, (-7, -5), axis=(0, 1)) * (1 - thickness)  # the sun is in the south-east
     tint = np.linspace(0.62, 0.38, len(image)) * rng.uniform(0.6, 1.5) * rng.normal(1, 0.12, len(image))
-    # uneven: a network's normalisation would make nothing of an even image, and clouds would cost nothing
+    # Clouds are uneven: a network's normalisation would remove an even image, and clouds would do no harm
     cloud = thickness * (1 + 0.15 * smooth_noise(rng, SENTINEL_PIXELS, 2))
     image *= (1 - 0.55 * shadow) * (1 - thickness)
     image += cloud * tint.astype(np.float32)[:, None, None]
@@ -88,7 +92,7 @@ def _add_clouds(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _add_snow(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Lay snow on the image, in place; returns the snow probability 0..100 (H, W)."""
+    """Add snow to the image, which changes; returns the probability of snow 0..100 (H, W)."""
     field = smooth_noise(rng, SENTINEL_PIXELS, 20)
     depth = np.clip(field + rng.uniform(-0.5, 1.5), 0, 1)
     snow = np.array([0.8, 0.8, 0.8, 0.78, 0.76, 0.74, 0.72, 0.7, 0.12, 0.1], np.float32)[:, None, None]

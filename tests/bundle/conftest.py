@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from bundle_files import KIT, read_zip, run_build
-
-sys.path.append(str(KIT / "bundle"))
+from bundle_files import read_zip, run_build
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,8 @@ import pytest
 import yaml
 from bundle_files import KIT
 
-from flair_bundle import filling
-
-sys.path.append(str(KIT / "bundle"))
 import check_image
+from flair_bundle import filling
 
 DOCKERFILE = (KIT / "bundle/Dockerfile").read_text()
 BASE = {"torch", "torchvision"}  # in the base image

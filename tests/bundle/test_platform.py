@@ -19,15 +19,13 @@ import rasterio
 import yaml
 from bundle_files import KIT, pack, read_zip, run_build
 from compute_worker import Outcome, Worker, pack_folder
+from entries import ENTRIES, Entry, copy_submission
 from sklearn.metrics import jaccard_score
 
 from flair_bundle.platform.container import ENVIRONMENT, Container, namespaces_work
 from flair_bundle.platform.process import run_step
 from flair_bundle.platform.worker import AT_SCORING, NEVER
 from flair_ingestion.sandbox.policy import LEVELS
-
-sys.path.append(str(KIT / "tests/submissions"))
-from zoo import ANIMALS, Animal, lay_out
 
 Bundle = dict[str, bytes]
 # One of each kind: a score, each way to fail, each attack on what the platform hands over
@@ -37,11 +35,11 @@ ALWAYS = {"honest_batch_7", "raises_in_init", "label_256", "patches_clocks", "at
 # Where scoring's reason is not the sentence that ingestion prints
 REASONS = {
     "raises_in_init": "ingestion failed: loading: RuntimeError: ",
-    "metadata_command": "the submission ran in a container of its own; remove the command",
+    "metadata_command": "of a container of the submission's own; remove the command",
 }
-ZOO = [
-    pytest.param(animal, id=animal.name, marks=[] if animal.name in ALWAYS else pytest.mark.long)
-    for animal in ANIMALS
+CASES = [
+    pytest.param(entry, id=entry.name, marks=[] if entry.name in ALWAYS else pytest.mark.long)
+    for entry in ENTRIES
 ]
 
 
@@ -74,21 +72,23 @@ def refused(outcome: Outcome) -> str:
     return told
 
 
-@pytest.mark.parametrize("animal", ZOO)
-def test_the_zoo(
-    animal: Animal, files: Bundle, competition: dict[str, Any], task: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("entry", CASES)
+def test_each_submission_gets_a_score_or_a_reason(
+    entry: Entry, files: Bundle, competition: dict[str, Any], task: dict[str, Any], tmp_path: Path
 ) -> None:
-    submission = pack_folder(lay_out(animal.name, tmp_path / "zoo"))
-    outcome = Worker(tmp_path / "worker").run(change_limits(files, animal.limits), task, submission)
+    submission = pack_folder(copy_submission(entry.name, tmp_path / "copies"))
+    outcome = Worker(tmp_path / "worker").run(change_limits(files, entry.limits), task, submission)
     assert outcome.ingestion
+    if outcome.own and namespaces_work():  # it names /app
+        assert outcome.own.returncode == 0, outcome.own.stderr
     timing = json.loads(outcome.predicted.get("timing.json", b"{}"))
-    if animal.level != "none" and LEVELS.index(timing["sandbox"]) < LEVELS.index(animal.level):
+    if entry.level != "none" and LEVELS.index(timing["sandbox"]) < LEVELS.index(entry.level):
         assert "CHEATED" in outcome.ingestion.stderr  # what this kernel cannot prevent is told
         return
-    assert outcome.ingestion.returncode == animal.exit_code, outcome.ingestion.stderr
+    assert outcome.ingestion.returncode == entry.exit_code, outcome.ingestion.stderr
     assert set(outcome.predicted) >= {"metadata", "timing.json", "manifest.json"}
-    if animal.exit_code:
-        assert REASONS.get(animal.name, animal.says) in refused(outcome)
+    if entry.exit_code:
+        assert REASONS.get(entry.name, entry.says) in refused(outcome)
         assert set(outcome.predicted) == {"metadata", "timing.json", "manifest.json"}
         return
     assert outcome.status == "Finished", outcome.scoring and outcome.scoring.stderr
@@ -99,22 +99,22 @@ def test_the_zoo(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("animal", ["sleeps", "keeps_state", "caches_by_content", "looks_around"])
-def test_those_of_the_zoo_that_other_tests_use(
-    animal: str, files: Bundle, task: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("name", ["sleeps", "keeps_state", "caches_by_content", "looks_around"])
+def test_submissions_that_other_tests_use(
+    name: str, files: Bundle, task: dict[str, Any], tmp_path: Path
 ) -> None:
     """A slow one, two that only an audit shows, and one that ends when it has looked around."""
-    submission = lay_out(animal, tmp_path / "zoo")
+    submission = copy_submission(name, tmp_path / "copies")
     (submission / "seconds").write_text("0.01")
     outcome = Worker(tmp_path / "worker").run(change_limits(files), task, pack_folder(submission))
-    if animal == "looks_around":
+    if name == "looks_around":
         assert "RuntimeError: seen enough" in refused(outcome)
     else:
         assert outcome.status == "Finished", outcome.scoring
 
 
 @pytest.mark.parametrize(
-    ("copies", "animal", "scored"),
+    ("copies", "name", "scored"),
     [
         pytest.param(NEVER, "honest_constant", True, marks=pytest.mark.long),
         (NEVER, "ships_predictions", False),
@@ -123,9 +123,9 @@ def test_those_of_the_zoo_that_other_tests_use(
     ],
 )
 def test_a_worker_that_copies_the_submission_at_another_time(
-    files: Bundle, task: dict[str, Any], tmp_path: Path, copies: str, animal: str, scored: bool
+    files: Bundle, task: dict[str, Any], tmp_path: Path, copies: str, name: str, scored: bool
 ) -> None:
-    submission = pack_folder(lay_out(animal, tmp_path / "zoo"))
+    submission = pack_folder(copy_submission(name, tmp_path / "copies"))
     outcome = Worker(tmp_path / "worker", copies=copies).run(change_limits(files), task, submission)
     if scored:
         assert outcome.status == "Finished", outcome.scoring
@@ -216,7 +216,46 @@ def test_a_program_of_the_submissions_own_earns_nothing(
     outcome = Worker(tmp_path).run(change_limits(files), task, pack(OWN | FORGED))
     assert outcome.own
     assert outcome.own.returncode == 0, outcome.own.stderr
-    assert "the submission ran in a container of its own" in refused(outcome)
+    assert "exitCode 0 and elapsedTime" in (told := refused(outcome))
+    assert "of a container of the submission's own; remove the command from its metadata file" in told
+
+
+# It knows all inputs before the clock starts, and hides the command that let it run
+EARLY = b"""
+import pathlib
+answers = [path.name for path in pathlib.Path("/app/input_data").rglob("IMG_*.tif")]
+pathlib.Path("answers.txt").write_text("\\n".join(answers))
+pathlib.Path("metadata.yaml").write_text("description: a submission")
+pathlib.Path("metadata").unlink(missing_ok=True)
+"""
+RECORD = b"{exitCode: null, elapsedTime: 9.5, ingestionExitCode: 0, ingestionElapsedTime: 9.5}"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not namespaces_work(), reason="its program names /app")
+@pytest.mark.parametrize(
+    ("copies", "brought", "sentence"),
+    [
+        (NEVER, {}, "of a container of the submission's own; remove the command"),
+        (AT_SCORING, {"metadata": RECORD}, "metadata.yaml: has a command, so the submission had a container"),
+    ],
+)
+def test_a_program_that_hides_its_own_command_earns_nothing(
+    files: Bundle, task: dict[str, Any], tmp_path: Path, copies: str, brought: Bundle, sentence: str
+) -> None:
+    """Ingestion sees an honest submission then and signs its result."""
+    submission = {
+        "metadata.yaml": b"command: python3 early.py",
+        "early.py": EARLY,
+        "model.py": MODEL,
+        **brought,
+    }
+    outcome = Worker(tmp_path, copies=copies).run(change_limits(files), task, pack(submission))
+    assert outcome.own
+    assert outcome.own.returncode == 0, outcome.own.stderr
+    assert outcome.ingestion
+    assert outcome.ingestion.returncode == 0, outcome.ingestion.stderr
+    assert sentence in refused(outcome)
 
 
 def test_ingestion_that_cannot_start_earns_nothing(
@@ -246,7 +285,7 @@ def test_the_places_that_everybody_knows_are_out_of_reach(
         "output": "/app/output",
         "port": 9,  # nobody answers, allowed or not: test_sandbox.py has a server
     }
-    submission = lay_out("reaches_out", tmp_path / "zoo")
+    submission = copy_submission("reaches_out", tmp_path / "copies")
     (submission / "targets.json").write_text(json.dumps(places))
     outcome = Worker(tmp_path / "worker").run(change_limits(files), task, pack_folder(submission))
     assert "ingestion failed: loading: RuntimeError: tried everything" in refused(outcome)

@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 from bundle_files import KIT
-
-sys.path += [str(KIT / name) for name in ("tests/submissions", "tests/ingestion_program")]
+from entries import copy_submission
 from ingest_command import environment, leftovers
-from zoo import lay_out
 
 JOB = KIT / "bundle/evaluate.sbatch"
 
@@ -50,7 +48,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 def test_a_node_that_dies_loses_nothing(flair_tree: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(flair_tree)
     for name, kind in (("a", "sleeps"), ("b", "honest_constant"), ("c", "honest_batch_7")):
-        submission = lay_out(kind, tmp_path / "zoo")
+        submission = copy_submission(kind, tmp_path / "zoo")
         (tmp_path / "submissions").mkdir(exist_ok=True)
         submission.rename(tmp_path / "submissions" / name)
     (tmp_path / "submissions/a/seconds").write_text("100")

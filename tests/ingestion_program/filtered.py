@@ -9,21 +9,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from flair_ingestion.sandbox import runner, seccomp
+from flair_ingestion.sandbox import entering, seccomp
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 def install(only_signalled: int | None = None) -> None:
-    """Put the filter on this process, for good."""
+    """Install the filter in this process, from which it cannot be removed."""
     program = seccomp.system_call_filter(only_signalled)
     assert program
     assert libc.prctl(38, 1, 0, 0, 0) == 0
-    runner.install_filter(libc, program)
+    entering.install_filter(libc, program)
 
 
 def outcome(action: Callable[[], object], filtered: bool) -> str:
-    """What becomes of the action in a fork: done, the name of its error, or what it died of."""
+    """What becomes of `action` in a fork: "done", the name of its error, or "died" with its wait status."""
     told, tell = os.pipe()
     if (pid := os.fork()) == 0:
         try:
@@ -45,7 +45,7 @@ def outcome(action: Callable[[], object], filtered: bool) -> str:
 
 
 def call(number: int, *arguments: object) -> int:
-    """A system call; raises OSError with its errno."""
+    """Make a system call; raises OSError with its errno."""
     result = int(libc.syscall(number, *arguments))
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -53,14 +53,14 @@ def call(number: int, *arguments: object) -> int:
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    """Run `code` in a new interpreter with the filter on, `libc` at hand."""
+    """Run `code` in a new interpreter under the filter; `libc` and `os` are imported."""
     program = seccomp.system_call_filter(None)
     assert program
     prologue = (
         "import ctypes, os, runpy\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
         "assert libc.prctl(38, 1, 0, 0, 0) == 0\n"
-        f"runner = runpy.run_path({runner.__file__!r})\n"
-        f"runner['install_filter'](libc, bytes.fromhex({program.hex()!r}))\n"
+        f"entering = runpy.run_path({entering.__file__!r})\n"
+        f"entering['install_filter'](libc, bytes.fromhex({program.hex()!r}))\n"
     )
     return subprocess.run([sys.executable, "-c", prologue + code], capture_output=True, text=True)

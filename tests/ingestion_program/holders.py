@@ -1,4 +1,4 @@
-"""Processes that hold something known and wait, for the tests of what the parent sees of them."""
+"""Processes that hold a known thing and wait, for tests of what their parent sees of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ready():
     print(flush=True)
     signal.pause()
 
-def end_main_thread():  # and no other: ready in another one
+def end_main_thread():  # only this thread ends; another one is ready then
     threading.Thread(target=ready).start()
     libc.syscall(EXIT, 0)
 
@@ -43,8 +43,8 @@ stacks = []
 
 @contextmanager
 def holder(code: str, *arguments: object, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, first of a group of its own, that has run `code` up to `ready` or its end, and waits."""
-    mine = os.access(sys.executable, os.X_OK)  # not always if this is an ordinary user
+    """A process in a group of its own that has run `code` up to `ready` or its end, and waits."""
+    mine = os.access(sys.executable, os.X_OK)  # may be false for an ordinary user
     python = sys.executable if mine else "/usr/bin/python3"
     command = [python, "-c", f"{PROLOGUE}\n{code}\nready()", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, **options)
@@ -64,7 +64,7 @@ def wait_for_state(pid: int, tid: int, states: str) -> None:
 
 
 def as_ordinary_user(action: Callable[[], Any]) -> Any:
-    """What `action` returns, as JSON keeps it, when a user without privileges does it."""
+    """What `action` returns, through JSON, when a user without privileges runs it."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""A stand-in for NVIDIA's driver: like it, it answers through a library and through nvidia-smi."""
+"""A stand-in for NVIDIA's driver, which answers through a library and through nvidia-smi."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GPUS: list[dict[str, Any]] = [
     {"uuid": "GPU-bbbb", "name": "NVIDIA H200", "memory": 143771, "clock": 1980, "temperature": None},
 ]
 IDLE: dict[str, Any] = {"percent": 0, "pids": [], "milliwatts": 70250, "reasons": 1}
-# The names and units of NVML, https://docs.nvidia.com/deploy/nvml-api, as nvidia-ml-py hands them on
+# The names and units of NVML, https://docs.nvidia.com/deploy/nvml-api, as nvidia-ml-py has them
 LIBRARY = """
 import json
 from pathlib import Path
@@ -116,7 +116,7 @@ class Driver:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def set(self, index: int, **facts: Any) -> None:
-        """From now on this is so for the GPU."""
+        """Change what the driver tells of one GPU from now on."""
         self._state[index] |= facts
         self._write()
 

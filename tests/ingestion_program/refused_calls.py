@@ -1,4 +1,4 @@
-"""Attempts that the filter of system calls refuses, each by the error that it ends with."""
+"""Attempts that the filter of system calls refuses, each with the error that it ends with."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def clone(flags: int) -> None:
 
 
 def clone_beside() -> None:
-    """In a fork: what it leaves to its parent shall not be ours."""
+    """Clone a sibling in a fork, so that the sibling is not left to this process."""
     if (pid := os.fork()) == 0:
         try:
             clone(CLONE_PARENT | signal.SIGCHLD)
@@ -98,7 +98,7 @@ def clone_beside() -> None:
 
 
 def hide_descriptors() -> None:
-    """A thread with a table of its own."""
+    """Start a thread with a table of descriptors of its own."""
     stack = ctypes.create_string_buffer(1 << 16)
     top = ctypes.c_void_p((ctypes.addressof(stack) + len(stack)) & ~63)
     if libc.clone(ctypes.cast(libc.pause, ctypes.c_void_p), top, CLONE_IN_THREAD, None) == -1:
@@ -182,7 +182,7 @@ def attach_memory_of_others() -> None:
 
 def mark_a_file() -> None:
     file, flags = a_file(), struct.pack("l", 0)
-    with suppress(PermissionError):  # to clear other flags might fail
+    with suppress(PermissionError):  # the file may have other flags, which may not be cleared
         flags = fcntl.ioctl(file, FS_IOC_GETFLAGS, flags)
     fcntl.ioctl(file, FS_IOC_SETFLAGS, struct.pack("l", struct.unpack("l", flags)[0] | FS_NODUMP))
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from flair_files import AREA, METADATA, area_folder
-from flair_ingestion.dataset import SPLITS, index_patches
-from flair_ingestion.dataset.completeness import describe_gaps
+from flair_ingestion.dataset import SPLITS, describe_gaps, index_patches
 from flair_scoring.base.errors import DataError
 
 

@@ -549,3 +549,14 @@ def test_checks_find_what_headers_show_and_what_only_pixels_show(tree: Path) -> 
     assert found(labels=False, decode=False) == {by_header[0]}
     assert found(labels=True, decode=True) == {*by_header, *by_pixels}
     assert found(labels=False, decode=True) == {by_header[0], by_pixels[0], by_pixels[2]}
+
+
+def test_only_the_folder_itself_knows_its_modules() -> None:
+    """Others import from flair_ingestion.dataset."""
+    kit = Path(__file__).resolve().parents[2]
+    users = []
+    for folder in ("ingestion_program", "starting_kit", "bundle", "benchmarks"):
+        sources = [*(kit / folder).rglob("*.py"), *(kit / folder).rglob("*.ipynb")]
+        others = [path for path in sources if path.parent.name != "dataset"]
+        users += [path for path in others if "flair_ingestion.dataset." in path.read_text()]
+    assert users == []

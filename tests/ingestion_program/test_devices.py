@@ -78,7 +78,7 @@ def test_whoever_uses_the_gpu_is_named_where_that_is_known(
 ) -> None:
     monkeypatch.setattr(devices, "_BUSY_CHECKS", 1)
     name = Path(f"/proc/{os.getpid()}/comm").read_text().strip()
-    two_gpus.set(0, percent=50, pids=[os.getpid(), 2**22])  # no process has a number as high
+    two_gpus.set(0, percent=50, pids=[os.getpid(), 2**22])  # no process has so high a number
     with pytest.raises(UsageError, match=rf"processes {os.getpid()} \({re.escape(name)}\), {2**22}\)"):
         require_idle(choose_device("cuda"))
 
@@ -148,7 +148,7 @@ def lock_and_tell(answer: multiprocessing.SimpleQueue[str]) -> None:
 
 
 def refusal() -> str:
-    """What a run that wants the CPU is told; fails where that takes a minute, which no hindrance may."""
+    """What a run that wants the CPU is told; fails after a minute: nothing may make a run wait for long."""
     context = multiprocessing.get_context("fork")
     answer = context.SimpleQueue()
     process = context.Process(target=lock_and_tell, args=(answer,))
@@ -161,7 +161,7 @@ def refusal() -> str:
 
 
 def bind(path: Path) -> None:
-    """A socket there; its name is given from within the folder, since long ones are refused."""
+    """Make a socket at `path`, by its name in its folder: the kernel refuses long paths."""
     with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:
         server.bind(path.name)
 
@@ -223,17 +223,17 @@ def test_a_place_where_no_lock_can_be_made_is_told(temporary: Path, monkeypatch:
 
 @pytest.fixture
 def driver(tmp_path: Path) -> tuple[Path, Path]:
-    """Device files and the driver's table as of three GPUs, the second one without its device file."""
+    """Device files and the driver's table of three GPUs; the second one has no device file."""
     nodes, table = tmp_path / "dev", tmp_path / "gpus"
     nodes.mkdir()
     for name in ("nvidia0", "nvidia2", "nvidia7", "nvidiactl", "nvidia-uvm", "nvidia-caps", "null"):
         (nodes / name).touch()
-    for place, uuid, minor in [("3b", "GPU-aaaa", 2), ("86", "GPU-bbbb", 1), ("af", "GPU-cccc", 0)]:
-        folder = table / f"0000:{place}:00.0"
+    for bus, uuid, minor in [("3b", "GPU-aaaa", 2), ("86", "GPU-bbbb", 1), ("af", "GPU-cccc", 0)]:
+        folder = table / f"0000:{bus}:00.0"
         folder.mkdir(parents=True)
         (folder / "information").write_text(
             "Model: \t\t NVIDIA H200\nIRQ:   \t\t 30\n"
-            f"GPU UUID: \t {uuid}\nBus Location: \t 0000:{place}:00.0\nDevice Minor: \t {minor}\n"
+            f"GPU UUID: \t {uuid}\nBus Location: \t 0000:{bus}:00.0\nDevice Minor: \t {minor}\n"
         )
     return nodes, table
 

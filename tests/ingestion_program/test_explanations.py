@@ -15,7 +15,7 @@ from ingest_command import INGEST
 
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
-from flair_ingestion.sandbox import runner
+from flair_ingestion.sandbox import explanations, runner
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 
@@ -29,7 +29,7 @@ FILES = "a submission reads its own folder, the installed packages and the syste
 ATTEMPTS = {
     "weights of torchvision": "import torchvision\ntorchvision.models.resnet18(weights='DEFAULT')",
     "hub": "import torch\ntorch.hub.load('pytorch/vision', 'resnet18')",
-    # where smp's encoder_weights="imagenet" and timm's pretrained=True end, without their seconds of import
+    # smp's encoder_weights="imagenet" and timm's pretrained=True end here, after seconds of import
     "hugging face": "import huggingface_hub\nhuggingface_hub.hf_hub_download('a/b', 'c')",
     "download": "import urllib.request\nurllib.request.urlopen('http://127.0.0.1:9/')",
     "workers": "from torch.utils.data import DataLoader\nlist(DataLoader([1, 2], num_workers=1))",
@@ -63,7 +63,7 @@ class Model:
             try:
                 exec(compile(code, str(folder / "model.py"), "exec"), {"folder": folder})
             except BaseException as error:
-                told[name] = runner.describe_error(error, str(folder))
+                told[name] = runner.explanations.describe_error(error, str(folder))
         Path(tempfile.gettempdir(), "told.json").write_text(json.dumps(told))
 
     def predict(self, batch): ...
@@ -72,7 +72,7 @@ class Model:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Attempt -> what the parent would be told of its failure, as the child describes it in the sandbox."""
+    """For each attempt, what the child in the sandbox tells the parent of its failure."""
     root = tmp_path_factory.mktemp("explanations")
     folder = root / "submission"
     folder.mkdir()
@@ -138,7 +138,7 @@ def test_a_file_that_the_submission_lacks_is_named(tmp_path: Path, name: str, se
     (tmp_path / "weights.bin").touch()
     with pytest.raises(FileNotFoundError) as caught:
         Path(name.format(folder=tmp_path)).read_bytes()
-    told = runner.explain_mistake(caught.value, str(tmp_path))
+    told = explanations.explain_mistake(caught.value, str(tmp_path))
     assert told is None if sentence is None else told and told.startswith(sentence)
 
 
@@ -147,7 +147,7 @@ def test_an_error_after_another_one_is_told_as_well(told: dict[str, dict[str, An
 
 
 def test_an_environment_of_links_is_told_before_the_submission_runs(flair_tree: Path, tmp_path: Path) -> None:
-    """As package managers make it that link from their cache."""
+    """Some package managers make such environments, with links into their cache."""
     packages = Path(sysconfig.get_path("purelib"))
     if packages.is_relative_to(sys.base_prefix):
         pytest.skip("no virtual environment: the packages lie where every child may read")

@@ -1,4 +1,4 @@
-"""The GPU's memory is overwritten before each attempt: what was tried, with stand-ins for the GPU."""
+"""The GPU's memory is overwritten before each attempt; stand-ins take the place of a GPU."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from test_ingestion import measure_as
+from test_run import measure_as
 
-from flair_ingestion import gpu_memory
-from flair_ingestion import run as ingestion
+from flair_ingestion import gpu_memory, run
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.devices.device import Device
 from flair_ingestion.gpu_memory import OVERWRITING_SUBMISSION, overwrite_gpu_memory
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Conditions
+from flair_ingestion.predictions import Spool
 from flair_ingestion.run import Plan, run_ingestion
 from flair_scoring.base.errors import SubmissionError
 
@@ -32,7 +32,7 @@ def conditions(device: Device) -> Conditions:
 
 
 class Memory:
-    """So many bytes that can be allocated in pieces."""
+    """A stand-in for GPU memory: a number of bytes that can be allocated in pieces."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -62,15 +62,16 @@ def test_it_happens_before_each_attempt_on_a_gpu(
         events.append("attempt")
         measured(*arguments, **options)
 
-    monkeypatch.setattr(ingestion, "measure", measure)
-    monkeypatch.setattr(ingestion, "overwrite_gpu_memory", lambda _: events.append("overwritten"))
+    monkeypatch.setattr(run, "measure", measure)
+    monkeypatch.setattr(run, "overwrite_gpu_memory", lambda _: events.append("overwritten"))
     patches = index_patches(flair_tree, "test")
-    run_ingestion(Plan(tmp_path, None, 7), patches, conditions(GPU), lambda *_: None)
+    with Spool(len(patches), 2) as spool:
+        run_ingestion(Plan(tmp_path, None, 7), patches, conditions(GPU), spool)
     assert events == ["overwritten", "attempt"] * 2
 
 
 class Session:
-    """A stand-in that notes what is asked of it, and may fail."""
+    """A stand-in for Session that notes its calls, and may fail."""
 
     def __init__(self, *arguments: Any) -> None:
         self.asked.append(arguments[0].source)

@@ -1,4 +1,4 @@
-"""How the GPU runs during a run: looked at by another process, summarised, compared."""
+"""How the GPU runs: another process looks at it, its states are summarised and compared."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from nvidia_driver import Driver
 
+from flair_ingestion.clock import clock
 from flair_ingestion.devices import gpu_states
 from flair_ingestion.devices.gpu_states import GpuState, GpuWatch, describe_difference, summarise, watch_gpu
 from flair_ingestion.devices.nvidia import State
-from flair_ingestion.processes.group import children
-from flair_ingestion.sandbox.child import clock
+from flair_ingestion.processes.process_tree import children
 
 
 def wait_for_looks(watch: GpuWatch, begin: float, clock_mhz: float) -> GpuState:
@@ -33,7 +33,7 @@ def test_only_the_asked_time_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert wait_for_looks(watch, first, 1980) == GpuState(1980, 70.25, [])
         assert watch.between(0, first - 1000) is None
         driver.set(1, clock=1200, milliwatts=700_000, reasons=0x4)
-        time.sleep(1)  # a look that had begun before sees the old state
+        time.sleep(1)  # a look that began before sees the old state
         assert wait_for_looks(watch, clock(), 1200) == GpuState(1200, 700, ["power limit"])
 
 

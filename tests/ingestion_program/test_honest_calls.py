@@ -1,4 +1,4 @@
-"""Honest code with the filter of system calls on: what libraries do to themselves goes on working."""
+"""Honest code under the filter of system calls: what libraries do to themselves still works."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ layer = torch.nn.Conv2d(3, 8, 3)
 layer(torch.rand(2, 3, 64, 64)).sum().backward()
 assert layer.weight.grad is not None
 numpy.linalg.inv(numpy.eye(300))
-torch.multiprocessing.start_processes(abs, nprocs=2, start_method="fork")  # asks for a death signal
+torch.multiprocessing.start_processes(abs, nprocs=2, start_method="fork")  # it asks for a death signal
 bound = "import torch; torch.set_num_threads(4); print((torch.ones(900, 900) @ torch.ones(900, 900))[0, 0])"
 settings = os.environ | {"OMP_PROC_BIND": "true", "OMP_DISPLAY_ENV": "false"}
 assert b"900" in subprocess.run([sys.executable, "-c", bound], env=settings, capture_output=True).stdout
@@ -85,7 +85,7 @@ assert b"900" in subprocess.run([sys.executable, "-c", bound], env=settings, cap
 @pytest.mark.parametrize(
     "code",
     [FILES, PROCESSES, THREADS, ITS_PLACE, TORCH],
-    ids=["files", "processes", "threads", "its place", "torch"],
+    ids=["files", "processes", "threads", "its settings", "torch"],
 )
 def test_the_filter_lets_honest_code_work(code: str) -> None:
     done = filtered.run(f"{code}\nprint('done')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from entries import copy_submission
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
 from copies import copy_folder
@@ -26,9 +28,6 @@ from flair_ingestion.dataset import index_patches, read_image, read_superpatch
 from flair_ingestion.sandbox.policy import landlock_version
 from flair_scoring.base.errors import UsageError
 from flair_scoring.outputs.manifest import verify_manifest
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
 
 KIT = INGEST.parents[1]
 TEST_IDS = [f"{number:06d}" for number in range(77413, 77419)]
@@ -67,7 +66,7 @@ def read_timing(output: Path) -> dict[str, Any]:
 
 
 def lay_out_sleeper(name: str, seconds: float, folder: Path) -> Path:
-    submission = lay_out("sleeps", folder / name)
+    submission = copy_submission("sleeps", folder / name)
     (submission / "seconds").write_text(str(seconds))
     return submission
 
@@ -88,7 +87,7 @@ def good_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     folder = tmp_path_factory.mktemp("good")
     reference = lay_out_sleeper("reference", 0.3, folder)
     options = ["--reference", reference, "--limit-seconds", 600, "--require-sandbox", "process"]
-    done = run_ingest(folder, data, lay_out("honest_numpy", folder), folder / "output", *options)
+    done = run_ingest(folder, data, copy_submission("honest_numpy", folder), folder / "output", *options)
     assert done.returncode == 0, done.stderr
     return folder / "output", done.stdout
 
@@ -188,7 +187,9 @@ def test_when_the_time_for_everything_is_over_the_run_ends(data: Path, tmp_path:
 
 def test_a_submission_sees_neither_ids_nor_paths_nor_the_kit(data: Path, tmp_path: Path) -> None:
     options = ["--limit-ratio", 0]
-    done = run_ingest(tmp_path, data, lay_out("looks_around", tmp_path), tmp_path / "output", *options)
+    done = run_ingest(
+        tmp_path, data, copy_submission("looks_around", tmp_path), tmp_path / "output", *options
+    )
     assert done.returncode == 3
     (line,) = [line for line in done.stderr.splitlines() if '"argv"' in line]
     text = line.partition("| ")[2]
@@ -210,8 +211,8 @@ def test_a_submission_sees_neither_ids_nor_paths_nor_the_kit(data: Path, tmp_pat
 def test_a_broken_reference_is_the_organizers_fault_and_leaves_output_alone(
     data: Path, tmp_path: Path
 ) -> None:
-    reference = lay_out("raises_in_init", tmp_path)
-    honest = lay_out("honest_constant", tmp_path)
+    reference = copy_submission("raises_in_init", tmp_path)
+    honest = copy_submission("honest_constant", tmp_path)
     done = run_ingest(tmp_path, data, honest, tmp_path / "output", "--reference", reference)
     assert done.returncode == 2
     assert (
@@ -224,7 +225,7 @@ def test_damage_in_the_middle_of_the_data_is_the_organizers_fault(data: Path, tm
     shutil.copytree(data, tmp_path / "data")
     (image,) = (tmp_path / "data").rglob("IMG_077416.tif")
     image.write_bytes(image.read_bytes()[:-100])
-    honest = lay_out("honest_constant", tmp_path)
+    honest = copy_submission("honest_constant", tmp_path)
     done = run_ingest(tmp_path, tmp_path / "data", honest, tmp_path / "output", "--limit-ratio", 0)
     assert done.returncode == 2, done.stderr
     assert "IMG_077416.tif" in done.stderr
@@ -256,7 +257,7 @@ def test_wrong_usage_ends_with_2_and_one_sentence(
     data: Path, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     (tmp_path / "limits.yaml").write_text("wal_seconds: 3")
-    names = {"data": data, "folder": tmp_path, "honest": lay_out("honest_constant", tmp_path)}
+    names = {"data": data, "folder": tmp_path, "honest": copy_submission("honest_constant", tmp_path)}
     done = run_ingest(tmp_path, *(argument.format(**names) for argument in arguments))
     assert done.returncode == 2
     assert sentence in done.stderr
@@ -264,10 +265,37 @@ def test_wrong_usage_ends_with_2_and_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [
+        ([], "none"),
+        (["--require-sandbox", "files"], "files"),
+        (["--require-cage", "files"], "files"),
+        (["--require-cage=full"], "full"),
+        (["--require", "process"], "process"),
+    ],
+)
+def test_the_old_name_of_require_sandbox_is_accepted_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], level: str
+) -> None:
+    monkeypatch.syspath_prepend(INGEST.parent)
+    parse_arguments = importlib.import_module("ingest").parse_arguments
+    monkeypatch.setattr(sys, "argv", ["ingest.py", "data", "submission.zip", "output", *words])
+    assert parse_arguments().require_sandbox == level
+    monkeypatch.setattr(sys, "argv", ["ingest.py", *words, "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        parse_arguments()
+    told = capsys.readouterr().out
+    assert "--require-sandbox" in told
+    assert "cage" not in told
+
+
 @pytest.mark.long
 def test_a_subset_of_another_split_holds_all_of_its_domains(data: Path, tmp_path: Path) -> None:
     options = ["--split", "val", "--subset", 3, "--limit-ratio", 0]
-    done = run_ingest(tmp_path, data, lay_out("honest_constant", tmp_path), tmp_path / "output", *options)
+    done = run_ingest(
+        tmp_path, data, copy_submission("honest_constant", tmp_path), tmp_path / "output", *options
+    )
     assert done.returncode == 0, done.stderr
     ids = (tmp_path / "output/ids.txt").read_text().split()
     domains = {patch.id: patch.domain for patch in index_patches(data, "val")}
@@ -284,7 +312,7 @@ def test_a_subset_of_another_split_holds_all_of_its_domains(data: Path, tmp_path
 )
 def test_an_interrupted_run_leaves_nothing(data: Path, tmp_path: Path, signum: int, code: int) -> None:
     command = ingest_command(
-        data, lay_out("hangs_in_predict", tmp_path), tmp_path / "output", "--limit-ratio", 0
+        data, copy_submission("hangs_in_predict", tmp_path), tmp_path / "output", "--limit-ratio", 0
     )
     run = subprocess.Popen(
         command,
@@ -319,7 +347,7 @@ def test_a_program_as_the_platform_mounts_it_needs_nothing_else_and_signs(data: 
     (tmp_path / "output/PRED_077413.tif").write_text("copied from the submission by the platform")
     arguments = [
         data,
-        lay_out("honest_constant", tmp_path),
+        copy_submission("honest_constant", tmp_path),
         tmp_path / "output",
         "--platform",
         "--limit-ratio",
@@ -337,7 +365,7 @@ def test_an_uninstalled_clone_runs_and_says_how_to_go_on_without_a_reference(
 ) -> None:
     for name in ("ingestion_program", "scoring_program"):
         copy_folder(KIT / name, tmp_path / "clone" / name)
-    honest = lay_out("honest_constant", tmp_path)
+    honest = copy_submission("honest_constant", tmp_path)
     program = tmp_path / "clone" / "ingestion_program"
     done = run_traced(tmp_path, program, data, honest, tmp_path / "output", "--platform")
     assert done.returncode == 2

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from flair_files import AREA, CENTROIDS, METADATA
-from flair_ingestion.dataset import index_patches
-from flair_ingestion.dataset.hub_archives import require_data
+from flair_ingestion.dataset import index_patches, require_data
 from flair_scoring.base.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""A whole run over real requests: what it does about a submission, or a machine, that is not still."""
+"""A whole run over real requests: what becomes of a submission that does not stand still."""
 
 from __future__ import annotations
 
@@ -14,30 +14,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from entries import copy_submission
 
 from flair_ingestion.dataset import Patch, index_patches
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths
 from flair_ingestion.processes import standstill
-from flair_ingestion.processes.group import Family, family
+from flair_ingestion.processes.process_tree import ProcessStates, family
 from flair_ingestion.processes.standstill import Gaps, Stop, stop_group, was_active
 from flair_ingestion.reading import Readers, start_readers
 from flair_ingestion.scheduling import current_scheduling, restore_scheduling
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
 
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
-
 CPU = Device("cpu", "a processor", None, {"cores": 2})
 
 
-def run(animal: str, folder: Path, data: Path, **options: Any) -> Attempt:
-    """A run over all 6 test patches, one per request unless the submission says otherwise."""
+def run(name: str, folder: Path, data: Path, **options: Any) -> Attempt:
+    """A run over all 6 test patches, one in each request unless the submission wants more."""
     patches, attempt = index_patches(data, "test"), Attempt()
     conditions = Conditions(CPU, read_limits(), math.inf, "none", series_lengths(patches))
-    measure(open_submission(lay_out(animal, folder), 100), patches, conditions, attempt, **options)
+    measure(open_submission(copy_submission(name, folder), 100), patches, conditions, attempt, **options)
     return attempt
 
 
@@ -69,10 +67,10 @@ def test_what_is_counted_of_a_gap() -> None:
 
 
 def test_processor_time_counts_from_the_moment_the_clock_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process is deaf to the signal for its group and works on while the parent looks."""
+    """A process does not get the signal to its group, and works on while the parent looks."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
 
-    def look() -> list[Family]:
+    def look() -> list[ProcessStates]:
         before = time.clock_gettime(~process.pid << 3 | 2)
         while not process.poll() and time.clock_gettime(~process.pid << 3 | 2) < before + 0.03:
             if family(process.pid)[0].states[process.pid] == "T":
@@ -93,7 +91,7 @@ def test_processor_time_counts_from_the_moment_the_clock_has_stopped(monkeypatch
 
 
 def test_what_makes_a_gap_active() -> None:
-    mine = {os.getpid(): 1e9}  # not what this process has used, so the gap has changed it
+    mine = {os.getpid(): 1e9}  # another time than this process has used, so the gap seems to have changed it
     assert was_active(Stop([os.getpid()], True, mine, 0.0), [os.getpid()]) is True
     assert was_active(Stop([], True, {}, 0.02), []) is True
     assert was_active(Stop([], True, {}, 0.009), []) is False
@@ -127,7 +125,7 @@ def read_beside(_: Device) -> Iterator[tuple[Readers, None]]:
 def test_labels_are_the_same_whoever_reads(
     flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on CUDA, where other processes read."""
+    """On CUDA other processes read; here they do so on the CPU."""
 
     def labels(folder: str) -> np.ndarray:
         found: list[np.ndarray] = []

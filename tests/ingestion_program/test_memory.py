@@ -1,3 +1,5 @@
+"""How much memory processes hold: never counted too low, shared memory once, hidden memory without end."""
+
 from __future__ import annotations
 
 import math
@@ -12,10 +14,10 @@ from pathlib import Path
 import pytest
 from holders import as_ordinary_user, holder, wait_for_state
 
-from flair_ingestion.processes import group, holdings, threads
+from flair_ingestion.processes import holdings, memory, process_tree, threads
 
-MIB = 128  # what a process holds here beyond what an idle one does
-QUICK, EXACT = 1e6, 0.0  # for held_mib: what is enough for it
+MIB = 128  # what a process holds here, more than an idle one
+QUICK, EXACT = 1e6, 0.0  # values of `enough` that select the quick or the exact sum
 FILL = f"x = b'x' * ({MIB} << 20)"
 FILE = f"f = os.memfd_create('x')\nfor _ in range({MIB}): os.write(f, bytes(1 << 20))"
 PART = f"{FILE}\nmap_part(f, 4096)\nos.close(f)"
@@ -23,17 +25,17 @@ SHARED = f"m = mmap.mmap(-1, {MIB} << 20)\nfor i in range(0, len(m), 4096): m[i]
 
 
 def held_mib(root: int, enough: float, known: Mapping[int, float] | None = None) -> float:
-    """What a process and all below it hold."""
-    family = group.descendants(os.getpid())
+    """MiB that a process and all processes below it hold."""
+    family = process_tree.descendants(os.getpid())
     below = {root}
     for process in family:
         if process.parent in below:
             below.add(process.pid)
-    return group.held_mib([process for process in family if process.pid in below], enough, known or {})
+    return memory.held_mib([process for process in family if process.pid in below], enough, known or {})
 
 
 def more_mib(code: str, enough: float) -> float:
-    """What a process that has run `code` holds more than one that has not."""
+    """MiB that a process which has run `code` holds more than one which has not."""
     with holder("") as idle, holder(code) as busy:
         return held_mib(busy.pid, enough) - held_mib(idle.pid, enough)
 
@@ -67,7 +69,7 @@ def more_mib(code: str, enough: float) -> float:
 )
 def test_memory_is_counted_however_it_is_held_and_once_where_it_is_shared(code: str, enough: float) -> None:
     more = more_mib(code, enough)
-    if enough == QUICK:  # may count twice, never too little
+    if enough == QUICK:  # the quick sum may count memory twice, and never too little
         assert more > MIB - 16
     else:
         assert more == pytest.approx(MIB, abs=48 if "fork" in code else 16)
@@ -96,7 +98,7 @@ def test_memory_that_two_processes_share_as_a_whole_counts_once() -> None:
 
 
 def part_of_a_closed_file() -> tuple[bool, float, float]:
-    """Whether we may look up what is mapped; what a part of it counts, and what it counts if it is known."""
+    """Whether mapped files may be looked up; MiB counted for a part of one, and for a part of a known one."""
     with holder("") as idle, holder(PART) as busy:
         found = holdings.look_into(busy.pid, holdings.memory_device())
         assert found
@@ -124,31 +126,31 @@ def test_resident_memory_and_its_peak_are_read_through_a_living_thread(end: str)
     with holder(f"{FILL}\ndel x\nx = b'x' * ({MIB // 2} << 20)\n{end}") as busy:
         if end:
             wait_for_state(busy.pid, busy.pid, "Z")
-        (process,) = [process for process in group.list_processes() if process.pid == busy.pid]
+        (process,) = [process for process in process_tree.list_processes() if process.pid == busy.pid]
         assert process.threads == (2 if end else 1)
         assert MIB / 2 < process.resident_mib < MIB
-        assert MIB < group.peak_mib(busy.pid) < MIB + 64
+        assert MIB < memory.peak_mib(busy.pid) < MIB + 64
 
 
 def test_what_has_ended_holds_nothing() -> None:
     with holder(f"{FILL}\nif os.fork() == 0: os._exit(0)") as busy:
-        below = [process for process in group.list_processes() if process.parent == busy.pid]
+        below = [process for process in process_tree.list_processes() if process.parent == busy.pid]
         wait_for_state(below[0].pid, below[0].pid, "Z")
-        assert group.held_mib(below, QUICK) == group.held_mib(below, EXACT) == 0
-        assert group.peak_mib(below[0].pid) == 0
-    assert group.held_mib(below, QUICK) == group.held_mib(below, EXACT) == 0
-    assert group.peak_mib(below[0].pid) == 0
+        assert memory.held_mib(below, QUICK) == memory.held_mib(below, EXACT) == 0
+        assert memory.peak_mib(below[0].pid) == 0
+    assert memory.held_mib(below, QUICK) == memory.held_mib(below, EXACT) == 0
+    assert memory.peak_mib(below[0].pid) == 0
 
 
 def hide_memory() -> list[float]:
-    """What is counted of a program that this user may not read, and so may not look into."""
+    """MiB counted for a program that this user may not read, and so may not look into."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(shutil.copy("/bin/sleep", folder))
         program.chmod(0o111)
         with subprocess.Popen([program, "1000"]) as hidden:
             try:
-                family = [process for process in group.list_processes() if process.pid == hidden.pid]
-                return [group.held_mib(family, enough) for enough in (QUICK, EXACT)]
+                family = [process for process in process_tree.list_processes() if process.pid == hidden.pid]
+                return [memory.held_mib(family, enough) for enough in (QUICK, EXACT)]
             finally:
                 hidden.kill()
 

@@ -1,4 +1,4 @@
-"""What the driver tells, through its library and through nvidia-smi: the same."""
+"""The driver tells the same through its library and through nvidia-smi."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_on_the_platform_whatever_lies_in_output_is_deleted_and_no_link_followed
 
 
 @pytest.mark.parametrize(
-    ("place", "sentence"),
+    ("output", "sentence"),
     [
         ("data", "overlaps"),
         ("data/inside", "overlaps"),
@@ -136,7 +136,7 @@ def test_on_the_platform_whatever_lies_in_output_is_deleted_and_no_link_followed
         ("other manifest", "holds files that ingestion did not write"),
     ],
 )
-def test_output_is_refused(tmp_path: Path, place: str, sentence: str) -> None:
+def test_output_is_refused(tmp_path: Path, output: str, sentence: str) -> None:
     for name in ("data", "mine", "other manifest"):
         (tmp_path / name).mkdir()
     (tmp_path / "link to data").symlink_to(tmp_path / "data")
@@ -144,10 +144,10 @@ def test_output_is_refused(tmp_path: Path, place: str, sentence: str) -> None:
     (tmp_path / "mine/thesis.tex").touch()
     (tmp_path / "other manifest/manifest.json").write_text(json.dumps({"name": "a web page"}))
     with pytest.raises(UsageError, match=sentence):
-        check_output(tmp_path / place, [tmp_path / "data"], platform=False)
+        check_output(tmp_path / output, [tmp_path / "data"], platform=False)
     if sentence == "overlaps":
         with pytest.raises(UsageError, match=sentence):
-            check_output(tmp_path / place, [tmp_path / "data"], platform=True)
+            check_output(tmp_path / output, [tmp_path / "data"], platform=True)
 
 
 def test_a_mount_point_is_refused_at_once_since_it_cannot_be_replaced() -> None:
@@ -157,5 +157,5 @@ def test_a_mount_point_is_refused_at_once_since_it_cannot_be_replaced() -> None:
 
 def test_absent_and_empty_folders_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for place in ("absent", "absent/too", "empty", "dataset"):
-        check_output(tmp_path / place, [tmp_path / "data"], platform=False)
+    for output in ("absent", "absent/too", "empty", "dataset"):
+        check_output(tmp_path / output, [tmp_path / "data"], platform=False)

@@ -1,3 +1,5 @@
+"""The processes below this one: all are found with their states, and all are ended."""
+
 from __future__ import annotations
 
 import ctypes
@@ -14,18 +16,18 @@ from pathlib import Path
 import pytest
 from holders import holder, wait_for_state
 
-from flair_ingestion.processes import group, look
-from flair_ingestion.processes.group import family, processor_seconds, thread_states
+from flair_ingestion.processes import look, process_tree
 from flair_ingestion.processes.look import UNSEEN, KeptFiles
+from flair_ingestion.processes.process_tree import family, processor_seconds, thread_states
 from flair_ingestion.processes.threads import thread_ids
 
 SUBREAPER = 36
 WAYS = ("plain", "kept", "kept, few", "starter", "kept, starter", "no lists")
 SLEEPERS = "def sleeper(): threading.Thread(target=time.sleep, args=(1000,)).start()\n"
-FORKS = "reading, writing = os.pipe()\n"  # what is written to it has been forked
+FORKS = "reading, writing = os.pipe()\n"  # a fork writes its number there
 FORKED = "os.read(reading, 1)\n"
 
-# What a process does, and the states of all threads below it, then, once its group is stopped
+# Code of a process, and the states of all threads below it once its group is stopped
 FAMILIES = {
     "one": ("", "T"),
     "threads": (f"{SLEEPERS}for _ in range(8): sleeper()", "T" * 9),
@@ -69,18 +71,20 @@ FAMILIES = {
 
 @pytest.fixture(autouse=True)
 def adopting() -> Iterator[None]:
-    """This process gets the orphans of its tests, and ends them."""
+    """Let this process adopt the orphans of each test, and end them."""
     libc = ctypes.CDLL(None)
     libc.prctl(SUBREAPER, 1, 0, 0, 0)
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     yield
-    group.end_descendants(spared)
+    process_tree.end_descendants(spared)
     libc.prctl(SUBREAPER, 0, 0, 0, 0)
 
 
 def listed(spared: set[int]) -> Counter[int]:
-    """How many threads there are by process below this one, from the whole of /proc."""
-    return Counter({process.pid: process.threads for process in group.descendants(os.getpid(), spared)})
+    """The number of threads of each process below this one, counted in all of /proc."""
+    return Counter(
+        {process.pid: process.threads for process in process_tree.descendants(os.getpid(), spared)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,14 +96,14 @@ def test_a_family_is_seen_as_a_whole_once_it_stands_still(
 ) -> None:
     if way == "no lists":
         monkeypatch.setattr(look, "lists_children", lambda: False)
-        monkeypatch.setattr(group, "lists_children", lambda: False)
+        monkeypatch.setattr(process_tree, "lists_children", lambda: False)
     code, expected = FAMILIES[name]
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     starter = threading.get_native_id() if "starter" in way else None
     with KeptFiles(6 if "few" in way else None) as files, holder(code, os.getpid()) as root:
         deadline = time.monotonic() + 10
         states = ""
-        while states != expected and time.monotonic() < deadline:  # it may have been stopped too early
+        while states != expected and time.monotonic() < deadline:  # a process may have been stopped too early
             os.killpg(root.pid, signal.SIGCONT)
             time.sleep(0.002)
             os.killpg(root.pid, signal.SIGSTOP)
@@ -108,12 +112,12 @@ def test_a_family_is_seen_as_a_whole_once_it_stands_still(
             states = "".join(sorted(thread_states(seen).values()))
         assert states == expected
         assert Counter({one.pid: len(one.states) for one in seen}) == listed(spared)
-    group.end_descendants(spared)
+    process_tree.end_descendants(spared)
     assert family(root.pid, spared) == []
 
 
 class Disturbed(KeptFiles):
-    """Something happens right before one thread is looked at for the first time."""
+    """Files of /proc, with an event right before one thread is looked at for the first time."""
 
     def __init__(self, tid: int, happen: Callable[[], None]) -> None:
         super().__init__()
@@ -127,10 +131,10 @@ class Disturbed(KeptFiles):
 
 
 def test_a_process_does_not_hide_by_the_end_of_its_parent_during_a_look() -> None:
-    """Its parent is a thread; the main one gets it, after its own children have been read."""
+    """When the thread that is its parent ends, the main thread gets it, whose children were read before."""
     code = f"{FORKS}def fork():\n    if os.fork() == 0: os.write(writing, b'x'); signal.pause()\n"
     code += f"    sys.stdin.read()\nthreading.Thread(target=fork).start()\n{FORKED}"
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     with holder(code, stdin=subprocess.PIPE) as root:
         (tid,) = set(thread_ids(root.pid)) - {root.pid}
 
@@ -150,9 +154,9 @@ def test_a_process_does_not_hide_by_the_end_of_its_parent_during_a_look() -> Non
 def test_an_orphan_that_comes_to_us_during_a_look_is_seen() -> None:
     code = f"{FORKS}if os.fork() == 0:\n    if os.fork() == 0: os.write(writing, b'x'); time.sleep(1000)\n"
     code += f"    signal.pause()\n{FORKED}"
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     with holder(code) as root:
-        (middle,) = group.children(root.pid)
+        (middle,) = process_tree.children(root.pid)
 
         def end_middle() -> None:
             os.kill(middle, signal.SIGKILL)
@@ -165,7 +169,7 @@ def test_an_orphan_that_comes_to_us_during_a_look_is_seen() -> None:
 
 
 def test_a_list_of_threads_that_the_kernel_has_cut_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    lists = [2, 5, 9]  # how much of it comes, as when a thread ends while it is written
+    lists = [2, 5, 9]  # bytes of the list that are read, as when a thread ends meanwhile
     monkeypatch.setattr(look, "thread_ids", lambda pid: thread_ids(pid)[: lists.pop(0)])
     with holder(f"{SLEEPERS}for _ in range(8): sleeper()") as root:
         assert len(thread_states(family(root.pid, starter=os.getpid()))) == 9
@@ -174,7 +178,7 @@ def test_a_list_of_threads_that_the_kernel_has_cut_is_read_again(monkeypatch: py
 def test_what_we_run_ourselves_is_spared_with_all_below_it() -> None:
     forks = "if os.fork() == 0: signal.pause()"
     with holder(forks) as ours:
-        spared = group.children(os.getpid())
+        spared = process_tree.children(os.getpid())
         assert ours.pid in spared
         with holder(forks) as root:
             assert len(family(root.pid, spared)) == 2
@@ -182,7 +186,7 @@ def test_what_we_run_ourselves_is_spared_with_all_below_it() -> None:
 
 
 def test_kept_files_of_a_thread_that_has_ended_are_not_taken_for_another_one_with_its_number() -> None:
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     with holder("") as gone, KeptFiles() as files:
         family(gone.pid, spared, files)
         kept = files._kept.pop(gone.pid)
@@ -209,7 +213,7 @@ def test_a_family_that_changes_all_the_time_can_be_looked_at(kept: bool) -> None
         "for _ in range(3): follow()\nprint(flush=True)\n"
         "while True:\n    if os.fork() == 0: os._exit(0)\n    os.wait()"
     )
-    spared = group.children(os.getpid())
+    spared = process_tree.children(os.getpid())
     with holder(code) as root, KeptFiles() as files:
         for _ in range(100):
             seen = family(root.pid, spared, files if kept else None)

@@ -1,4 +1,4 @@
-"""Requests read by this process, and ahead of time by others: the same ones; and what becomes of faults."""
+"""This process, and others that read ahead, make the same requests; and faults are told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from flair_ingestion import reading
 from flair_ingestion.dataset import Patch, index_patches, read_image
-from flair_ingestion.processes.group import children
+from flair_ingestion.processes.process_tree import children
 from flair_ingestion.reading import AHEAD, Readers, read_here, start_readers
 from flair_ingestion.sandbox.runner import map_request, read_batch
 from flair_ingestion.shared_memory import SealedRequest
@@ -81,7 +81,7 @@ def test_a_reader_that_is_dead_from_the_start_ends_the_run_with_a_sentence(patch
         readers._processes[0].kill()
         readers._processes[0].wait()
         with pytest.raises(UsageError, match="a process that reads the data has ended"):
-            images(readers.read(split(patches * 10_000, 1), 10))  # more than a pipe holds
+            images(readers.read(split(patches * 10_000, 1), 10))  # more than fits in a pipe
     finally:
         readers.close()
 
@@ -116,7 +116,7 @@ def test_nothing_is_left_of_them(patches: list[Patch]) -> None:
 
 
 def test_readers_have_processors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With as many as this machine has, and with none to spare."""
+    """Also on a machine that has too few to give some to the readers."""
     given: dict[int, set[int]] = {}
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: given.update({pid: set(processors)}))

@@ -1,4 +1,4 @@
-"""What goes wrong in long runs on shared machines, each caused here: no half result, nothing left running."""
+"""Troubles of long runs on shared machines, caused here: no half result is left, and no process."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entries import copy_submission
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
 from flair_ingestion.predictions import write_output
-from flair_ingestion.processes.group import children
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
+from flair_ingestion.processes.process_tree import children
 
 DRIVER = f"""
 import os, resource, runpy, shutil, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background programs ignore it
 sys.path[:0] = [{str(INGEST.parent)!r}, {str(INGEST.parents[1] / "scoring_program")!r}]
 from flair_ingestion import predictions, session
 from flair_ingestion.sandbox import child
 from flair_ingestion.sandbox import scratch
 
-def before(place, name, action):
-    original = getattr(place, name)
+def before(owner, name, action):
+    original = getattr(owner, name)
     def replaced(*arguments, **options):
         action()
         return original(*arguments, **options)
-    setattr(place, name, replaced)
+    setattr(owner, name, replaced)
 
 def fill_the_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
@@ -47,10 +45,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """OUTPUT in a folder of its own, from an earlier run that failed."""
-    place = tmp_path / "outputs" / "output"
-    write_output(place, {"verdict": "failed"}, None, None, False)
-    return place
+    """An OUTPUT folder of an earlier run that failed, in a folder of its own."""
+    folder = tmp_path / "outputs" / "output"
+    write_output(folder, {"verdict": "failed"}, None, None, False)
+    return folder
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -58,7 +56,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def lay_out_sleeper(folder: Path, seconds: float) -> Path:
-    submission = lay_out("sleeps", folder)
+    submission = copy_submission("sleeps", folder)
     (submission / "seconds").write_text(str(seconds))
     return submission
 
@@ -66,16 +64,16 @@ def lay_out_sleeper(folder: Path, seconds: float) -> Path:
 def run_with(
     trouble: str, folder: Path, data: Path, output: Path, submission: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run ingest.py after these lines of Python; asserts that nothing is left."""
+    """Run ingest.py after the lines of Python in `trouble`; asserts that nothing is left behind."""
     (folder / "driver.py").write_text(DRIVER.format(trouble=trouble))
-    submission = submission or lay_out("honest_numpy", folder)
+    submission = submission or copy_submission("honest_numpy", folder)
     done = run_ingest(folder, data, submission, output, "--limit-ratio", 0, program=folder / "driver.py")
     assert "Traceback" not in done.stderr
     return done
 
 
 def start_sleeper(folder: Path, data: Path, output: Path, seconds: float) -> subprocess.Popen[bytes]:
-    """A run whose submission is at its first requests."""
+    """Start a run and wait until its submission gets its first requests."""
     command = ingest_command(data, lay_out_sleeper(folder, seconds), output, "--limit-ratio", 0)
     run = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment(folder))
     told = b""
@@ -114,7 +112,7 @@ def test_without_room_for_predictions_the_run_ends_and_output_stays(
 ) -> None:
     before = content(output)
     trouble = "before(predictions.Spool, 'add', fill_the_disk)"
-    small = lay_out("honest_constant", tmp_path)  # its predictions fit in a buffer
+    small = copy_submission("honest_constant", tmp_path)  # its predictions fit in a buffer
     done = run_with(trouble, tmp_path, flair_tree, output, small)
     assert done.returncode == 2, done.stderr
     assert "MiB of predictions (File too large)" in done.stderr
@@ -138,7 +136,7 @@ def vanish():
     shutil.rmtree({str(output.parent)!r})
     open({str(output.parent)!r}, "w").close()
 before(session.Session, "end", vanish)"""
-    done = run_with(trouble, tmp_path, flair_tree, output, lay_out("honest_constant", tmp_path))
+    done = run_with(trouble, tmp_path, flair_tree, output, copy_submission("honest_constant", tmp_path))
     assert done.returncode == 2, done.stderr
     assert f"{output}: cannot be written" in done.stderr
 
@@ -160,16 +158,16 @@ time.time_ns = lambda: int(1e9 * time.time())"""
     done = run_with(trouble, tmp_path, flair_tree, output, sleeper)
     assert done.returncode == 0, done.stderr
     timing = json.loads((output / "timing.json").read_text())
-    assert 1.2 <= timing["inference_seconds"] < 60  # the jumps are of 1e7 s
+    assert 1.2 <= timing["inference_seconds"] < 60  # the clock that the test sets jumps by 1e7 s
     assert 0 < timing["load_seconds"] < 60
 
 
 def test_a_machine_that_stops_for_a_while_is_counted_and_no_error(
     flair_tree: Path, tmp_path: Path, output: Path
 ) -> None:
-    """Stopped by signals, where the clock goes on; suspended to memory, it would not."""
+    """Signals stop the processes here, and the clock goes on; in a suspended machine it would not."""
     run = start_sleeper(tmp_path, flair_tree, output, 0.5)
-    time.sleep(0.2)  # into a request
+    time.sleep(0.2)  # so that a request is running
     stopped = [run.pid, *children(run.pid)]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -193,7 +191,11 @@ INTERRUPTED = {
     "while OUTPUT is filled": "before(predictions, 'write_manifest', interrupt)",
     "twice": "before(session.Session, 'load', interrupt); before(scratch, '_remove', interrupt)",
 }
-ALWAYS = ("at the start", "while OUTPUT is filled", "twice")  # of these; the others in `make test-all`
+ALWAYS = (
+    "at the start",
+    "while OUTPUT is filled",
+    "twice",
+)  # run by `make test`; the others by `make test-all`
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_an_interruption_while_output_is_replaced_comes_after_it(
 
 @pytest.mark.parametrize("sent", [1, 2], ids=["before the sandbox", "while it loads"])
 def test_no_process_outlives_a_killed_parent(flair_tree: Path, tmp_path: Path, sent: int) -> None:
-    """It dies right after a message to the child, which it has not read yet."""
+    """The parent dies right after it has sent a message that the child has not read yet."""
     trouble = f"""
 count = iter(range(100))
 send = child.Child.send
@@ -242,7 +244,13 @@ def send_and_die(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 child.Child.send = send_and_die"""
     (tmp_path / "driver.py").write_text(DRIVER.format(trouble=trouble))
-    arguments = [flair_tree, lay_out("hangs_in_init", tmp_path), tmp_path / "output", "--limit-ratio", 0]
+    arguments = [
+        flair_tree,
+        copy_submission("hangs_in_init", tmp_path),
+        tmp_path / "output",
+        "--limit-ratio",
+        0,
+    ]
     command = ingest_command(*arguments, program=tmp_path / "driver.py")
     run = subprocess.run(command, env=environment(tmp_path), timeout=60, stderr=subprocess.PIPE)
     assert run.returncode == -signal.SIGKILL
@@ -282,7 +290,7 @@ MANY_RUNS = """
 import json, math, os, sys, tempfile, threading
 from pathlib import Path
 from flair_ingestion.sandbox import child
-from flair_ingestion.processes import group
+from flair_ingestion.processes import process_tree
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
@@ -308,7 +316,7 @@ for number in range(runs):
         assert kind in ("dies", "hangs"), error
     assert attempt.completed is (kind in ("answers", "stays")), kind
     memory = int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) / 1024
-    files, below = len(os.listdir("/proc/self/fd")), len(group.descendants(os.getpid()))
+    files, below = len(os.listdir("/proc/self/fd")), len(process_tree.descendants(os.getpid()))
     found.append([files, below, threading.active_count(), len(os.listdir(tempfile.gettempdir())), memory])
 print(json.dumps(found))
 """

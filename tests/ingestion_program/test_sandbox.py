@@ -1,3 +1,5 @@
+"""The sandbox: what it denies on this kernel, on weaker ones, and to a real submission."""
+
 from __future__ import annotations
 
 import ctypes
@@ -16,27 +18,25 @@ from typing import Any
 
 import pytest
 import torch
+from entries import copy_submission
 from ingest_command import run_ingest
 
 from copies import copy_folder
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import read_limits
-from flair_ingestion.processes import group
+from flair_ingestion.processes import process_tree
 from flair_ingestion.sandbox import attempts, child, policy, probe
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError, UsageError
 
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
-
 LEVEL = "full" if policy.landlock_version() else "process"  # what this kernel can give
-PACKAGE = Path(policy.__file__).parent
+PACKAGE = Path(policy.__file__).parents[1]
 NOBODY = 65534
 
 
 def drop_all_capabilities() -> None:
-    """As in a container that is started with --cap-drop ALL."""
+    """Drop what a container drops that is started with --cap-drop ALL."""
     libc = ctypes.CDLL(None)
     for capability in range(64):
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
@@ -53,7 +53,7 @@ if os.geteuid() == 0:
 
 @pytest.fixture(scope="module")
 def public_copy() -> Iterator[Path]:
-    """The package alone, where every user may read it, with a folder where every user may write."""
+    """A copy of flair_ingestion that every user may read, beside a folder where every user may write."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         copy_folder(PACKAGE, copy / PACKAGE.name)
@@ -64,7 +64,7 @@ def public_copy() -> Iterator[Path]:
 
 
 def reachable_python(identity: dict[str, Any]) -> str:
-    """This interpreter, or the system's where a user cannot reach this one."""
+    """This interpreter, or that of the system if the user cannot reach this one."""
     try:
         subprocess.run([sys.executable, "-c", ""], **identity, check=True, cwd="/")
     except PermissionError:
@@ -75,7 +75,8 @@ def reachable_python(identity: dict[str, Any]) -> str:
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_the_probe_finds_that_the_sandbox_holds_whoever_runs_it(name: str, public_copy: Path) -> None:
     identity = IDENTITIES[name]
-    command = [reachable_python(identity), "-B", str(public_copy / PACKAGE.name / "runner.py"), "--probe"]
+    runner = public_copy / PACKAGE.name / "sandbox" / "runner.py"
+    command = [reachable_python(identity), "-B", str(runner), "--probe"]
     temporary = public_copy / "tmp" / ("a long path, " * 8)  # longer than the address of a socket may be
     temporary.mkdir(exist_ok=True)
     temporary.chmod(0o777)
@@ -107,7 +108,7 @@ def test_a_weaker_kernel_gives_a_lower_level_and_still_keeps_what_that_promises(
     assert reached == level
     assert [row for row in rows if not row.fine] == []
     found = {row.what: row.observed for row in rows}
-    if not filtered:  # the probe notices what is not prevented
+    if not filtered:  # the probe reports what is not prevented
         assert found["send by UDP"] == found["keep shared memory"] == "allowed"
         assert found["connect to a daemon's socket"] == "allowed"
         assert found["set a timer that signals"] == found["signal from a descriptor"] == "allowed"
@@ -131,7 +132,7 @@ def test_the_probe_fails_where_a_promise_is_broken(
     assert ended.value.code == 2
     told = capsys.readouterr()
     assert [line.split()[0] for line in told.out.splitlines() if "WRONG" in line] == ["fly", "walk"]
-    assert "2 of 3 are not as level 'files' promises" in told.err
+    assert "2 of 3 attempts did not end as level 'files' promises" in told.err
 
 
 def test_a_probe_without_an_answer_ends_with_a_sentence(
@@ -159,7 +160,7 @@ def test_too_many_processes_or_threads_are_the_submissions_fault(
             started.watch("test")
     finally:
         started.close()
-    assert started.pid not in {process.pid for process in group.list_processes()}
+    assert started.pid not in {process.pid for process in process_tree.list_processes()}
 
 
 def test_a_submission_reaches_its_own_things_and_nothing_else(flair_tree: Path, tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_submission_reaches_its_own_things_and_nothing_else(flair_tree: Path, 
     (tmp_path / "output").mkdir()
     file = data / "flair_aerial_metadata.json"
     content = file.read_bytes()
-    submission = lay_out("reaches_out", tmp_path)
+    submission = copy_submission("reaches_out", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as server:
         targets = {"data": str(data), "file": str(file), "output": str(tmp_path / "output")}
         targets["port"] = server.getsockname()[1]
@@ -189,18 +190,18 @@ def test_a_submission_reaches_its_own_things_and_nothing_else(flair_tree: Path, 
 
 
 @pytest.mark.parametrize(
-    "place", [Path(sys.prefix), Path(sys.base_prefix) / "share", Path("/usr/local/data")]
+    "folder", [Path(sys.prefix), Path(sys.base_prefix) / "share", Path("/usr/local/data")]
 )
-def test_data_where_a_submission_may_read_are_refused(place: Path, tmp_path: Path) -> None:
+def test_data_where_a_submission_may_read_are_refused(folder: Path, tmp_path: Path) -> None:
     policy.require_hidden(tmp_path)
     with pytest.raises(UsageError, match="which a submission may read; move the data elsewhere"):
-        policy.require_hidden(place)
+        policy.require_hidden(folder)
 
 
 def test_libraries_that_the_loader_finds_are_open_with_their_whole_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in images where torch's own libraries lie in /opt."""
+    """Some images have torch's libraries in /opt."""
     configuration = tmp_path / "cluster.conf"
     configuration.write_text("# comment\ninclude other/*.conf\n/opt/cluster/mpi/lib\n/srv/libraries \n")
     monkeypatch.setattr(policy, "_LOADER", [configuration, tmp_path / "absent.conf"])
@@ -249,7 +250,7 @@ def test_what_a_level_leaves_open_is_said() -> None:
 def test_a_gpu_that_torch_does_not_see_is_the_machines_fault(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    submission = open_submission(lay_out("honest_constant", tmp_path), 1)
+    submission = open_submission(copy_submission("honest_constant", tmp_path), 1)
     device = Device("cuda", "a GPU", "0", {})
     with (
         pytest.raises(UsageError, match="torch sees no CUDA device"),

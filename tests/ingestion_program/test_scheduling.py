@@ -1,4 +1,4 @@
-"""The scheduling of the process that holds the clock, changed for real by another process."""
+"""The scheduling of the process that holds the clock, which another process really changes here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flair_ingestion import scheduling
 PACKAGES = [str(Path(__file__).parents[2] / name) for name in ("ingestion_program", "scoring_program")]
 IOPRIO_SET = {"x86_64": 251, "aarch64": 30}[platform.machine()]
 
-# What another process does to the one whose number is in `clock`, and the word that must be told of it
+# What another process does to the process `clock`, and a word that the message must contain
 CHANGES = {
     "renice": ("os.setpriority(os.PRIO_PROCESS, clock, 15)", "niceness became 15 instead of "),
     "idle": (
@@ -38,7 +38,7 @@ CHANGES = {
     ),
 }
 
-# Holds the clock: waits until it was changed, restores, tells
+# The program of the process that holds the clock: it waits for the change, restores, and tells
 CLOCK = (
     f"import sys; sys.path[:0] = {PACKAGES}\n"
     "from flair_ingestion import scheduling\n"
@@ -58,12 +58,12 @@ CLOCK = (
 CAP_SYS_NICE = 23
 CAPABILITIES = int(Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0], 16)
 if len(os.sched_getaffinity(0)) == 1:
-    del CHANGES["one processor"]  # it is all there is
+    del CHANGES["one processor"]  # this machine has only one
 UNDONE_BY_ALL = [name for name in CHANGES if name not in ("renice", "idle")]
 
 
 def drop_all_capabilities() -> None:
-    """As an ordinary user, also over the start of a program: nobody takes a priority back."""
+    """Drop all capabilities, also for later programs: an ordinary user cannot raise a priority again."""
     libc = ctypes.CDLL(None)
     for capability in range(64):
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
@@ -71,7 +71,7 @@ def drop_all_capabilities() -> None:
 
 
 def change_a_clock(change: str, **options: Any) -> dict[str, Any]:
-    """What a process that holds the clock tells after another one has done `change` to it."""
+    """What the process that holds the clock tells after another process has run `change` on it."""
     clock = subprocess.Popen(
         [sys.executable, "-c", CLOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
     )

@@ -1,3 +1,5 @@
+"""The private folder of a run: what is in it is counted, and it is removed, whatever was built there."""
+
 from __future__ import annotations
 
 import os
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from holders import as_ordinary_user, holder
 
-from flair_ingestion.processes.group import children
+from flair_ingestion.processes.process_tree import children
 from flair_ingestion.processes.threads import read
 from flair_ingestion.sandbox import scratch
 from flair_ingestion.sandbox.scratch import Holding, ScratchWatch, free_mib, private_folder, scratch_holding
@@ -71,7 +73,7 @@ def count(folder: Path, *pids: int, enough: float = 1e9) -> tuple[float, bool]:
 
 
 def du(folder: Path) -> float:
-    """What the system's own program counts, in MiB."""
+    """MiB in a folder as the system's du counts them."""
     done = subprocess.run(["du", "-s", "-B512", folder], capture_output=True, check=True)
     return int(done.stdout.split()[0]) / 2048
 
@@ -104,7 +106,7 @@ def test_all_in_a_folder_counts_once_however_deep_it_is_and_whatever_its_name(tm
         if complete:
             assert mib == pytest.approx(du(folder), abs=0.01)
         assert mib > 14
-        assert count(folder, enough=4)[0] < 9  # no further than needed
+        assert count(folder, enough=4)[0] < 9  # counting has ended early
 
 
 HELD = {
@@ -184,7 +186,7 @@ def test_a_folder_that_moves_or_ends_meanwhile_is_noticed(
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """The free MiB and entries of a disk that is not there."""
+    """The free MiB and entries of a made-up disk, which a test changes."""
     free = {"mib": 1000.0, "entries": 1e6}
     monkeypatch.setattr(scratch, "_free", lambda folder: (free["mib"], free["entries"]))
     return free
@@ -193,14 +195,14 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 def test_who_has_filled_the_disk_is_told(tmp_path: Path, disk: dict[str, float]) -> None:
     watch = ScratchWatch(tmp_path, 4)
     (tmp_path / "much").write_bytes(bytes(6 << 20))
-    assert watch.excess([]) is None  # not looked at: the disk says that nothing has happened
+    assert watch.excess([]) is None  # not counted: the free space has not changed
     disk["mib"] -= 5
     held = watch.excess([])
     assert held
     assert held.mib == pytest.approx(6, abs=0.1)
     assert held.complete
     (tmp_path / "much").unlink()
-    assert watch.excess([]) is None  # others
+    assert watch.excess([]) is None  # others have filled the disk
 
 
 def test_others_may_fill_the_disk_and_free_it_again(
@@ -217,7 +219,7 @@ def test_others_may_fill_the_disk_and_free_it_again(
     monkeypatch.setattr(scratch, "scratch_holding", look)
     for disk["mib"] in (950, 899, 898, 840, 838, 800):
         assert watch.excess([]) is None
-    assert looks == [899, 838]  # then 60 MiB further, what the submission may still write
+    assert looks == [899, 838]  # the second 60 MiB further: the submission may still write so much
     disk["mib"] = 990
     assert watch.excess([]) is None
     (tmp_path / "more").write_bytes(bytes(61 << 20))

@@ -1,4 +1,4 @@
-"""What the filter of system calls refuses, tried for real: each attempt succeeds without it."""
+"""What the filter of system calls refuses: each attempt is made, and succeeds without the filter."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from refused_calls import ATTEMPTS, COLUMN, MADV_PAGEOUT, SIGCONT
 from flair_ingestion.sandbox.system_calls import ABSENT, NEWEST, REFUSED, WITHOUT_EFFECT
 
 TIOCSIG = 0x40045436
-# Where this kernel or its file system has no such thing, there is nothing to refuse
+# The errors of kernels and file systems that lack a feature: then there is nothing to refuse
 NOT_HERE = {"ENOSYS", "ENOTSUP", "ENOTTY"}
 
 
 @pytest.fixture(autouse=True)
 def open_to_its_children() -> None:
-    """Other tests shield this process as ingestion does; its user's processes may not look into it then."""
+    """Let children look into this process, although other tests shield it as ingestion does."""
     filtered.libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
 
 
@@ -49,7 +49,7 @@ def test_the_filter_refuses_what_succeeds_without_it(what: str) -> None:
     [("TIOCSIG", TIOCSIG, 0), ("TIOCSWINSZ", termios.TIOCSWINSZ, 0), ("TIOCSCTTY", termios.TIOCSCTTY, 1)],
 )
 def test_terminals_send_no_signals(what: str, command: int, end: int) -> None:
-    """Nor does one become a submission's own: its end would continue whoever stands still."""
+    """Nor can a submission get a terminal of its own: the end of a terminal continues its processes."""
     ends = pty.openpty()
 
     def attempt() -> None:
@@ -66,7 +66,7 @@ def test_terminals_send_no_signals(what: str, command: int, end: int) -> None:
 
 
 def test_every_call_of_the_lists_is_refused_without_effect_or_absent() -> None:
-    """With arguments that no call accepts: without the filter, errors of many kinds."""
+    """The arguments are none that a call accepts: without the filter, there are errors of many kinds."""
 
     def attempt() -> None:
         for table, expected in ((REFUSED, errno.EPERM), (WITHOUT_EFFECT, 0), (ABSENT, errno.ENOSYS)):
@@ -115,7 +115,7 @@ IDLE = struct.pack("IIQiIQQQ", 48, 5, 0, 0, 0, 0, 0, 0)  # struct sched_attr of 
 
 
 def served(pid: int) -> tuple[object, ...]:
-    """How the kernel serves a process."""
+    """How the kernel schedules a process."""
     ioprio_get = {"x86_64": 252, "aarch64": 31}[platform.machine()]
     nice, policy = os.getpriority(os.PRIO_PROCESS, pid), os.sched_getscheduler(pid)
     return nice, policy, os.sched_getaffinity(pid), call(ioprio_get, 1, pid)
@@ -144,7 +144,7 @@ EVICTIONS: dict[str, Callable[[int], object]] = {
 
 
 def is_cached(file: int) -> bool:
-    """Whether its first page is in memory; a reading that does not wait would fetch it."""
+    """Whether the file's first page is in memory, without reading it, which would fetch it."""
     pages, found = mmap.mmap(file, 0, mmap.MAP_PRIVATE), ctypes.create_string_buffer(8)
     address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
     call(REFUSED["mincore"][COLUMN] or -1, ctypes.c_void_p(address), ctypes.c_size_t(4096), found)
@@ -217,7 +217,7 @@ def leave_a_zombie() -> None:
     child = os.fork()
     if child == 0:
         os._exit(0)
-    os.waitpid(child, 0)  # raises ChildProcessError where it has vanished by itself
+    os.waitpid(child, 0)  # raises ChildProcessError if it has left no zombie
 
 
 def test_no_child_vanishes_without_a_trace_of_its_processor_time() -> None:
@@ -234,5 +234,5 @@ def test_no_memory_comes_from_pages_that_count_for_nobody() -> None:
     attempt = lambda: os.close(os.memfd_create("huge", os.MFD_HUGETLB))  # noqa: E731
     assert filtered.outcome(attempt, True) == "EINVAL"
     assert filtered.outcome(attempt, False) == "done"
-    assert filtered.outcome(map_huge_pages, True) == "ENOMEM"  # as where a machine has set none aside
+    assert filtered.outcome(map_huge_pages, True) == "ENOMEM"  # as on a machine that has set none aside
     assert filtered.outcome(lambda: mmap.mmap(-1, 1 << 21).close(), True) == "done"

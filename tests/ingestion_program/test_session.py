@@ -1,11 +1,10 @@
-"""A session, request by request: what a submission can do while it is not asked."""
+"""A session, request by request: what a submission can do between two requests."""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from entries import copy_submission
 
 from flair_ingestion import session as session_module
 from flair_ingestion.devices.device import Device
 from flair_ingestion.limits import Limits, read_limits
 from flair_ingestion.processes import standstill
-from flair_ingestion.processes.group import processor_seconds
+from flair_ingestion.processes.process_tree import processor_seconds
 from flair_ingestion.processes.standstill import Gaps
 from flair_ingestion.sandbox import policy
 from flair_ingestion.sandbox.child import Child
@@ -29,12 +29,9 @@ from flair_ingestion.shared_memory import Request, synthetic_request, write_requ
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
 
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-from zoo import lay_out
-
 CPU = Device("cpu", "a processor", None, {"cores": 2})
 GAP = 0.5  # seconds
-# Animals that try to work in gaps by calls that test_seccomp.py tries one by one, and two that take long
+# Test submissions that work in gaps by calls that test_seccomp.py tries one by one, and two that take long
 OTHER_WAYS = (
     *("wakes_by_timer", "wakes_by_descriptor", "wakes_by_exit_signal", "wakes_by_death_signal"),
     *("late_to_stop", "forks_in_storms"),
@@ -62,7 +59,7 @@ def write_model(folder: Path, source: str) -> Path:
 
 @contextmanager
 def started(submission: Path, limits: Limits | None = None) -> Iterator[Session]:
-    """A session of this submission that has been loaded and warmed up."""
+    """A session in which the submission has been loaded and warmed up."""
     limits = limits or read_limits()
     with Session(open_submission(submission, 100), CPU, limits, time.monotonic() + 300) as session:
         session.start("none")
@@ -75,9 +72,9 @@ def ask(session: Session, request: Request, step: str = "request") -> tuple[np.n
     return session.predict(write_request(request), session.budget(step, "request_seconds"))
 
 
-def run_with_gaps(animal: str, folder: Path, requests: int = 4) -> Session:
-    """Ask several times, with pauses in between as if reading were slow."""
-    with started(lay_out(animal, folder)) as session:
+def run_with_gaps(name: str, folder: Path, requests: int = 4) -> Session:
+    """Send several requests, with pauses between them as if reading were slow."""
+    with started(copy_submission(name, folder)) as session:
         for number in range(requests):
             time.sleep(GAP)
             ask(session, synthetic_request([5], 40, seed=number + 1), f"request {number}")
@@ -97,17 +94,17 @@ def test_without_that_it_would_work_off_the_clock(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "animal",
+    "name",
     [
         *("cancels_the_stop", "deaf_to_the_stop", "answers_before_asked"),
-        *(pytest.param(animal, marks=pytest.mark.long) for animal in OTHER_WAYS),
+        *(pytest.param(name, marks=pytest.mark.long) for name in OTHER_WAYS),
     ],
 )
-def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, animal: str) -> None:
-    """Either it stands still, or its gaps are counted and a run would end, see test_measurement.py."""
+def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, name: str) -> None:
+    """It stands still, or its gaps are counted, which ends a run (test_measurement.py)."""
     gaps, said = Gaps(), ""
     try:
-        with started(lay_out(animal, tmp_path)) as session:
+        with started(copy_submission(name, tmp_path)) as session:
             gaps = session.child.gaps
             for number in range(6):
                 time.sleep(GAP)
@@ -124,7 +121,7 @@ def test_whoever_works_in_gaps_all_the_same_is_refused_for_it(tmp_path: Path, an
 def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a look that takes as long as one at some thousand threads."""
+    """The look takes as long as one at some thousand threads."""
     look = Child.look
 
     def look_slowly(child: Child) -> Any:
@@ -132,8 +129,8 @@ def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
         return look(child)
 
     monkeypatch.setattr(Child, "look", look_slowly)
-    with started(lay_out("gone_before_counted", tmp_path)) as session:
-        with suppress(SubmissionError):  # it says that it has cheated, on some machines after one gap
+    with started(copy_submission("gone_before_counted", tmp_path)) as session:
+        with suppress(SubmissionError):  # on some machines it says after one gap that it has cheated
             for seed in range(6):
                 ask(session, synthetic_request([5], 40, seed=seed + 1))
         assert session.child.gaps.restless == session.child.gaps.total >= 1
@@ -141,19 +138,19 @@ def test_work_of_a_process_that_is_gone_before_the_first_look_is_counted(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "animal",
+    "name",
     [
         *("wakes_by_timer", "wakes_by_descriptor", "wakes_by_exit_signal", "wakes_by_death_signal"),
         *("cancels_the_stop", "late_to_stop", "deaf_to_the_stop"),
     ],
 )
 def test_with_a_mere_signal_and_no_filter_it_would_succeed(
-    animal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "system_call_filter", lambda *_: None)
     monkeypatch.setattr(Child, "freeze", lambda child: os.killpg(child.pid, signal.SIGSTOP))
     with pytest.raises(SubmissionError, match="CHEATED"):
-        run_with_gaps(animal, tmp_path, 12)
+        run_with_gaps(name, tmp_path, 12)
 
 
 def keep_requests(session: Session) -> None:
@@ -165,14 +162,14 @@ def keep_requests(session: Session) -> None:
 def test_requests_that_a_submission_keeps_are_its_memory(tmp_path: Path) -> None:
     limits = replace(read_limits(), memory_gib=1.2)
     with (
-        started(lay_out("keeps_requests", tmp_path), limits) as session,
+        started(copy_submission("keeps_requests", tmp_path), limits) as session,
         pytest.raises(SubmissionError, match=r"the submission holds .* GiB; memory_gib allows 1\.2"),
     ):
         keep_requests(session)
 
 
 def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something has continued the submission in the middle of its first gap."""
+    """Here the test continues the submission in the middle of its first gap."""
     end_gap = Child.end_gap
 
     def wake_and_end(child: Child) -> None:
@@ -185,7 +182,7 @@ def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         end_gap(child)
 
     monkeypatch.setattr(Child, "end_gap", wake_and_end)
-    with started(lay_out("honest_busy_thread", tmp_path)) as session:
+    with started(copy_submission("honest_busy_thread", tmp_path)) as session:
         ask(session, synthetic_request([5], 40))
         session.end()
     gaps = session.child.gaps
@@ -193,12 +190,12 @@ def test_work_in_a_gap_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stop_without_effect_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group that no signal stops, as where something continues it again and again."""
+    """Here no signal stops the group, as if something continued it again and again."""
     monkeypatch.setattr(standstill, "CONFIRM_SECONDS", 0.1)
     killpg = os.killpg
     monkeypatch.setattr(os, "killpg", lambda pid, signum: signum == signal.SIGSTOP or killpg(pid, signum))
     monkeypatch.setattr(standstill._libc, "tgkill", lambda *_: 0)
-    with started(lay_out("honest_busy_thread", tmp_path)) as session:
+    with started(copy_submission("honest_busy_thread", tmp_path)) as session:
         ask(session, synthetic_request([5], 40))
         session.end()
     gaps = session.child.gaps
@@ -208,7 +205,7 @@ def test_a_stop_without_effect_is_counted(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_submission_has_no_request_before_the_clock_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even one that stays awake: the request is there and waits, and the clock does not run yet."""
+    """Not even if it stays awake: the request has been written, and the clock does not run yet."""
     send = Child.send
 
     def send_late(child: Child, message: bytes, descriptors: Any = ()) -> None:
@@ -232,7 +229,7 @@ def test_tensors_can_be_changed_in_place_and_no_request_shows_another_ones_pages
 
 
 def replace_message(changes: Iterator[Callable[[bytes], bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the parent receive this in place of the answers to all requests but those of the warm-up."""
+    """Change each answer after the warm-up by the next one of `changes`."""
     receive = Child.receive
 
     def receive_changed(child: Child, budget: Any) -> bytes:
@@ -249,9 +246,9 @@ WRONG = (lambda done: done[:1], lambda done: done[:-1] + bytes([done[-1] ^ 1]), 
 def test_an_answer_without_the_number_of_its_request_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run would end with the first of them."""
+    """A run would end with the first such answer."""
     replace_message(iter([*WRONG, bytes]), monkeypatch)
-    with started(lay_out("honest_constant", tmp_path)) as session:
+    with started(copy_submission("honest_constant", tmp_path)) as session:
         for _ in WRONG:
             with pytest.raises(SubmissionError, match="request: the submission spoke out of protocol"):
                 ask(session, synthetic_request([5], 40))
@@ -267,7 +264,7 @@ def test_numbers_do_not_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return send(channel, buffers, *rest)
 
     monkeypatch.setattr(socket, "send_fds", keep)
-    with started(lay_out("honest_constant", tmp_path)) as session:
+    with started(copy_submission("honest_constant", tmp_path)) as session:
         for _ in range(3):
             ask(session, synthetic_request([5], 40))
         session.end()
@@ -284,6 +281,6 @@ def test_labels_are_copied_before_the_clock_stops(tmp_path: Path, monkeypatch: p
         return copy(memory, count)
 
     monkeypatch.setattr(session_module.LabelMemory, "copy_away", copy_slowly)
-    with started(lay_out("honest_constant", tmp_path)) as session:
+    with started(copy_submission("honest_constant", tmp_path)) as session:
         assert ask(session, synthetic_request([5], 40))[1] >= GAP
         session.end()

@@ -122,6 +122,7 @@ def test_names_with_backslashes_are_checked_like_others(tmp_path: Path, name: st
 @pytest.mark.parametrize(
     "name",
     [
+        *("metadata.py", "metadata.json", "src/metadata", "src/metadata/__init__.py"),
         *("scores.py", "src/predictions/__init__.py", "predictions/model.pt", "predictions.py", "timing.py"),
         *("scores.safetensors", "scores/__init__.py", "masks.tif", "predictor/x.json", "manifest.py"),
     ],
@@ -152,9 +153,9 @@ def test_code_and_weights_are_no_results_whatever_their_name(tmp_path: Path, nam
         ({"model.py": MODEL, "x/scores.csv": b""}, "is a result"),
         ({"model.py": MODEL, "src/predictions/x.TXT": b""}, "is a result"),
         ({"model.py": MODEL, "signing.key": b""}, "is a result"),
-        ({"model.py": MODEL, "metadata": b"command: python x.py"}, "'metadata' has a command"),
+        ({"model.py": MODEL, "metadata.yaml": b"command: python x.py"}, "'metadata.yaml' has a command"),
         ({"model.py": MODEL, "metadata.yaml": b"a: 0x" + b"f" * 9000}, "line 1: a number of 9002 characters"),
-        ({"model.py": MODEL, "metadata": b"command"}, "'metadata' is not a short YAML mapping"),
+        ({"model.py": MODEL, "metadata.yaml": b"command"}, "'metadata.yaml' is not a short YAML mapping"),
         ({"model.py": MODEL, "metadata.yaml": b"a: [1"}, "'metadata.yaml' is not a short YAML mapping"),
         ({"model.py": MODEL, "metadata.yaml": b"#" * 70_000}, "YAML mapping (more than 65536 bytes); write"),
         ({"model.py": MODEL, "metadata.yaml": b"a: !!bool maybe"}, "YAML mapping (line 1: tag"),
@@ -162,14 +163,18 @@ def test_code_and_weights_are_no_results_whatever_their_name(tmp_path: Path, nam
         ({"model.py": MODEL, "metadata.yaml": b'a: !!int ""'}, "YAML mapping (line 1: tag"),
         ({"model.py": MODEL, "metadata.yaml": b'a: !!float ""'}, "YAML mapping (line 1: tag"),
         ({"model.py": MODEL, "metadata.yaml": b"a: " + b"1:" * 400 + b"1.5"}, "is not a valid number"),
-        ({"model.py": MODEL, "metadata": b"a: 2021-02-30"}, "2021-02-30 is not a valid date"),
-        ({"model.py": MODEL, "metadata": b"a: &a {k: v}\n<<: [*a, *a]"}, "merge key '<<', which is not"),
-        ({"model.py": MODEL, "metadata": b"a: &a [k]\nb: *a"}, "alias '*a', which is not allowed"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: 2021-02-30"}, "2021-02-30 is not a valid date"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: &a {k: v}\n<<: [*a, *a]"}, "merge key '<<', which is not"),
+        ({"model.py": MODEL, "metadata.yaml": b"a: &a [k]\nb: *a"}, "alias '*a', which is not allowed"),
         (
-            {"model.py": MODEL, "metadata": b"command: x\ncommand: y"},
+            {"model.py": MODEL, "metadata.yaml": b"command: x\ncommand: y"},
             "the key 'command' occurs a second time",
         ),
-        ({"a/model.py": MODEL, "a/metadata": b"command: x"}, "'a/metadata' has a command"),
+        ({"a/model.py": MODEL, "a/metadata.yaml": b"command: x"}, "'a/metadata.yaml' has a command"),
+        ({"model.py": MODEL, "metadata": b"description: x"}, "'metadata' has the name of the record that"),
+        ({"model.py": MODEL, "metadata": b"ingestionExitCode: 0"}, "rename it, or write a description into"),
+        ({"model.py": MODEL, "metadata/__init__.py": b""}, "'metadata' has the name of the record that"),
+        ({"a/model.py": MODEL, "a/metadata": b"description: x"}, "'a/metadata' has the name of the record"),
         ({"model.py": MODEL, "a": b"", "a/b": b""}, "'a' is both a file and a folder"),
         ({"model.py": MODEL, "x" * 256: b""}, "is too long a name"),
         ({"model.py": MODEL, f"{'x' * 250}/" * 16 + "x": b""}, "is too long a name"),
@@ -288,8 +293,8 @@ def test_damage_anywhere_in_a_zip_is_the_submissions_fault(tmp_path: Path, metho
         archive.writestr("wé", random.bytes(300))
     content = source.read_bytes()
     refused = 0
-    for place in range(len(content)):
-        source.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    for index in range(len(content)):
+        source.write_bytes(content[:index] + bytes([content[index] ^ 0xFF]) + content[index + 1 :])
         try:
             open_submission(source, 2)
         except SubmissionError:

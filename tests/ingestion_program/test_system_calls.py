@@ -1,4 +1,4 @@
-"""The numbers of system calls, against the kernel's headers, and the program made of them, step by step."""
+"""The numbers of system calls are those of the kernel's headers, and the filter does what they say."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from flair_ingestion.sandbox import seccomp
 from flair_ingestion.sandbox.system_calls import ABSENT, MACHINES, NEWEST, REFUSED, WEIGHED, WITHOUT_EFFECT
 
-HEADERS = {  # for each machine where the kernel's own numbers are on this one
+HEADERS = {  # where the kernel's headers with its numbers lie, for each machine
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
     "aarch64": Path("/usr/include/asm-generic/unistd.h"),
 }
 
 
 def test_the_numbers_are_the_kernels() -> None:
-    """Where its headers are; they know all calls up to Linux 6.1 at least."""
+    """Needs the kernel's headers, which have at least all calls up to Linux 6.1."""
     for machine in (machine for machine in HEADERS if HEADERS[machine].exists()):
         text, column = HEADERS[machine].read_text(), MACHINES.index(machine)
         rows = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)
@@ -38,12 +38,12 @@ def test_no_call_stands_in_two_lists() -> None:
 
 
 def judge(program: bytes, architecture: int, number: int, *arguments: int) -> int:
-    """What the kernel's machine returns for a call, by the manual of classic BPF."""
+    """What the kernel's BPF machine returns for a call, written after the manual of classic BPF."""
     data = struct.pack("=iIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
-    steps, place, value = list(struct.iter_unpack("=HBBI", program)), 0, 0
+    steps, index, value = list(struct.iter_unpack("=HBBI", program)), 0, 0
     while True:
-        operation, if_true, if_false, operand = steps[place]
-        place += 1
+        operation, if_true, if_false, operand = steps[index]
+        index += 1
         if operation == 0x06:
             return operand
         if operation == 0x20:
@@ -53,15 +53,15 @@ def judge(program: bytes, architecture: int, number: int, *arguments: int) -> in
         elif operation == 0x74:
             value >>= operand
         elif operation == 0x05:
-            place += operand
+            index += operand
         else:
             truth = {0x15: value == operand, 0x35: value >= operand}[operation]
-            place += if_true if truth else if_false
+            index += if_true if truth else if_false
 
 
 ALLOW, KILL, REFUSE, NOTHING, NO_CALL = 0x7FFF0000, 0x80000000, 0x50001, 0x50000, 0x50026
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-# Call, arguments, verdict. The upper half of an argument is not looked at where the kernel does not
+# Call, arguments, verdict. The filter ignores the upper half of an argument where the kernel does
 JUDGED = [
     ("kill", (7, 18), REFUSE), ("kill", (7, 9), ALLOW), ("kill", (7, 18 | 1 << 32), REFUSE),
     ("tgkill", (7, 7, 18), REFUSE), ("tgkill", (18, 18, 6), ALLOW), ("tkill", (7, 18), REFUSE),
@@ -90,7 +90,7 @@ JUDGED = [
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_each_machines_program_does_the_same(machine: str) -> None:
-    """Every number there is, through a machine written down from the manual: no jump misses its aim."""
+    """Every number goes through `judge`: no jump of a program misses its target."""
     program, column, here = (
         seccomp.system_call_filter(None, machine),
         MACHINES.index(machine),

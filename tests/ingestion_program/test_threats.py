@@ -1,4 +1,4 @@
-"""The list of threats in the zoo: what it names exists, and the animals are where it says."""
+"""THREATS.md: what it names exists, and each test submission stands in the row of its threat."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-ZOO = TESTS / "submissions"
-ROWS = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", (ZOO / "THREATS.md").read_text(), re.MULTILINE)
+SUBMISSIONS = TESTS / "submissions"
+ROWS = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", (SUBMISSIONS / "THREATS.md").read_text(), re.MULTILINE)
 
 
 def read_docstrings() -> dict[str, str]:
     found = {}
-    for path in ZOO.iterdir():
+    for path in SUBMISSIONS.iterdir():
         source = path / "model.py" if path.is_dir() else path
         if source.suffix == ".py" and source.is_file():
             found[path.stem] = ast.get_docstring(ast.parse(source.read_text())) or ""
@@ -30,7 +30,7 @@ def test_every_threat_has_its_proof_or_a_reason() -> None:
         assert set(names) <= known, number
 
 
-def test_an_animal_stands_in_the_row_of_its_threat() -> None:
+def test_a_submission_stands_in_the_row_of_its_threat() -> None:
     told = {
         (name, number)
         for name, docstring in read_docstrings().items()

@@ -1,4 +1,4 @@
-"""Processes that stand still and have arranged to be continued: they wake, unless the filter prevents it."""
+"""Stopped processes that have arranged to be continued: they wake, unless the filter prevents it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from refused_calls import CLONE, SIGCONT
 PR_SET_PDEATHSIG = 1
 
 Tick = Callable[[], None]
-Arrange = Callable[[Tick], int]  # what a process does for its waking; the number of another one that it needs
+Arrange = Callable[[Tick], int]  # arranges the waking; returns the number of another process that it needs
 
 
 class Sleeper:
-    """A process in a group of its own that counts as long as it is awake."""
+    """A process in a group of its own that counts while it is awake."""
 
     def __init__(self, arrange: Arrange, with_filter: bool) -> None:
         self._memory = mmap.mmap(-1, 4096)
@@ -49,14 +49,14 @@ class Sleeper:
         return int(struct.unpack_from("q", self._memory, 8)[0])
 
     def stop(self, patience: float = 60) -> None:
-        """Stop the group, and wait until it stands still; a loaded machine takes its time."""
+        """Stop the group, and wait until it stands still, which takes longer on a loaded machine."""
         os.killpg(self.pid, signal.SIGSTOP)
         end = time.monotonic() + patience
         while set(self._states()) - {"T", "Z"} and time.monotonic() < end:
             time.sleep(0.01)
 
     def wakes(self, patience: float) -> bool:
-        """Whether it counts on within so many seconds."""
+        """Whether the process counts again within so many seconds."""
         before, end = self.count, time.monotonic() + patience
         while self.count == before and time.monotonic() < end:
             time.sleep(0.01)
@@ -105,7 +105,7 @@ def start() -> Iterator[Callable[[Arrange, bool], Sleeper]]:
 
 
 def set_timers(tick: Tick) -> int:
-    """Many, for a minute: one whose signal waits when the stop comes is lost, were it a periodic one."""
+    """Set many timers for a minute: a stop deletes a waiting signal with its timer, even a periodic one."""
     event = struct.pack("Pii", 0, SIGCONT, 0).ljust(64, b"\0")
     for tenths in range(1, 600):
         timer = ctypes.c_void_p()
@@ -116,7 +116,7 @@ def set_timers(tick: Tick) -> int:
 
 
 def let_the_log_signal(tick: Tick) -> int:
-    """Fill the pipe that the parent reads: its reading makes room, and that signals."""
+    """Fill the pipe that the parent reads: when the parent reads it, the pipe sends a signal."""
     with suppress(PermissionError):
         fcntl.fcntl(1, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(1, fcntl.F_SETSIG, SIGCONT)
@@ -129,7 +129,7 @@ def let_the_log_signal(tick: Tick) -> int:
 
 
 def let_a_child_end(tick: Tick) -> int:
-    """Its end sends the signal of its parent's choice."""
+    """Start a child whose end sends the signal that its parent has chosen."""
     try:
         pid = call(CLONE, SIGCONT, None, None, None, None)
     except PermissionError:
@@ -140,7 +140,7 @@ def let_a_child_end(tick: Tick) -> int:
 
 
 def let_a_parent_end(tick: Tick) -> int:
-    """The one that counts is the child, and the death of its parent signals it."""
+    """Count in a child, which gets a signal when its parent dies."""
     parent = os.getpid()
     while os.fork():
         signal.pause()
@@ -181,7 +181,7 @@ def test_who_stands_still_cannot_be_continued_by_what_it_has_arranged(
 
 
 def continue_oneself(tick: Tick) -> int:
-    """A thread does, while the other one, which the stop is for, sleeps and waits for their one processor."""
+    """Let a thread send SIGCONT, while the thread that gets the stop waits for their only processor."""
 
     def work() -> None:
         while True:
@@ -196,12 +196,12 @@ def continue_oneself(tick: Tick) -> int:
 
 def test_no_stop_is_undone_by_continuing_oneself(start: Callable[[Arrange, bool], Sleeper]) -> None:
     free, caught = start(continue_oneself, False), start(continue_oneself, True)
-    for _ in range(30):  # each is undone more often than not
+    for _ in range(30):  # most stops are undone
         free.stop(0.2)
         if free.wakes(0.5):
             break
         os.killpg(free.pid, signal.SIGCONT)
-        assert free.wakes(60)  # who does not run yet cannot undo the next one
+        assert free.wakes(60)  # a process that does not run yet cannot undo the next stop
     else:
         pytest.fail("no stop was undone without the filter: this test shows nothing")
     for _ in range(10):

@@ -478,7 +478,11 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     ),
     "exit code false": (lambda app: write_record(app, ingestionExitCode=False), 3, "exit code False"),
     "no ingestion": (lambda app: write_record(app, ingestionExitCode=None), 3, "exit code None"),
-    "own container": (lambda app: write_record(app, exitCode=0), 3, "in a container of its own"),
+    "own container": (
+        lambda app: write_record(app, exitCode=0, elapsedTime=3.5),
+        3,
+        "exitCode 0 and elapsedTime 3.5 of a container of the submission's own",
+    ),
     "no record": (remove("input/res/metadata"), 3, "metadata: missing or damaged"),
     "odd record": (
         lambda app: (app / "input/res/metadata").write_text("{["),

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-STEP = 1021  # one of so many pixels of the aerial scores is kept
+STEP = 1021  # one pixel in so many of the aerial logits is kept
 CASES = {1: False, 12: True, 55: False, 114: False}  # dates -> whether they are fed as monthly means
 METADATA = {
     "date": "2019-08-26",
@@ -18,7 +18,7 @@ METADATA = {
     "patch_centroid_z": -3.2,
     "camera": "UCE-M3-f100",
 }
-MARGIN = 2e-4  # of the largest score: labels with a smaller lead may differ when scores differ by 1e-4 of it
+MARGIN = 2e-4  # of the largest logit: labels with a smaller lead may differ when logits differ by 1e-4 of it
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def draw_inputs(dates: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def summarise(aerial: np.ndarray, satellite: np.ndarray) -> dict[str, np.ndarray]:
-    """What is kept of the scores (13, 512, 512) and (13, 10, 10) of the official model."""
+    """What is kept of the official model's logits (13, 512, 512) and (13, 10, 10)."""
     labels = aerial.argmax(0).ravel().astype(np.uint8)
     second, first = np.sort(aerial, axis=0)[-2:]
     uncertain = np.flatnonzero((first - second).ravel() < MARGIN * np.abs(aerial).max())
@@ -68,5 +68,5 @@ def summarise(aerial: np.ndarray, satellite: np.ndarray) -> dict[str, np.ndarray
 
 
 def hash_labels(labels: np.ndarray, uncertain: np.ndarray) -> str:
-    """SHA-256 of labels uint8 (n,), those at the uncertain places left out."""
+    """SHA-256 of labels uint8 (n,) without those at the indices `uncertain`."""
     return hashlib.sha256(np.delete(labels, uncertain).tobytes()).hexdigest()

@@ -423,6 +423,14 @@ def test_archives_that_are_pointers_are_named_first(hub: Path, tmp_path: Path, j
         assert any("download aux-data/" in line for line in others) == (not json_files and len(command) > 1)
 
 
+def test_a_single_archive_of_a_domain_is_counted_in_the_singular(tmp_path: Path) -> None:
+    empty_zip(tmp_path / "D004_2021.zip", "IMG_000007.tif")
+    with pytest.raises(
+        DataError, match=r": 1 archive of one domain \(D004_2021\.zip\), as on the Hugging Face hub"
+    ):
+        run(tmp_path)
+
+
 def test_archives_of_ign_need_no_laying_out(tmp_path: Path) -> None:
     empty_zip(tmp_path / "flair_aerial_train.zip")
     with pytest.raises(DataError, match=r"flair_aerial_train\.zip: IGN's own, which need no laying out; unp"):

@@ -25,7 +25,7 @@ def test_defaults_are_the_papers():
         100,
         2022,
     )
-    assert config.batch_size * config.accumulation == 12 * 10
+    assert (config.batch_size, config.effective_batch_size) == (10, 12 * 10)
     assert config.aerial_class_weights == (1,) * 12 + (0,)
     assert config.satellite_class_weights == (1,) * 11 + (0, 0)
 

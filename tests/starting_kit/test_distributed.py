@@ -12,11 +12,19 @@ import torch
 
 from flair_baseline.checkpoint import read_state
 from flair_baseline.config import Config, load_config
+from flair_baseline.training.batches import (
+    batches_per_epoch,
+    batches_per_step,
+    draw_batches,
+    share_step,
+    steps_per_epoch,
+)
 from flair_baseline.training.distributed import joined_ranks
-from flair_baseline.training.learner import batches_per_step, make_learner, share_step
+from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loader import index_training_patches, make_loader
 from flair_baseline.training.loop import take_step
-from flair_baseline.training.validation import class_weights, validate
+from flair_baseline.training.losses import class_weights
+from flair_baseline.training.validation import validate
 from flair_scoring.base.errors import UsageError
 
 TRAIN = Path(__file__).parents[2] / "starting_kit" / "train.py"
@@ -59,7 +67,7 @@ def three_steps(data: Path, batch_size: int = 1) -> tuple[torch.Tensor, torch.Te
     Batch norm is frozen and dropout off: they depend on how a step is cut into batches by design.
     """
     config = small(f"batch_size={batch_size}")
-    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=3)
+    learner = make_learner(config, torch.device("cpu"), steps_per_epoch=2)
     learner.model.eval()
     batches = list(make_loader(index_training_patches(data, config)[0], config, epoch=0))
     count, losses = batches_per_step(config), []
@@ -72,7 +80,7 @@ def three_steps(data: Path, batch_size: int = 1) -> tuple[torch.Tensor, torch.Te
 def validate_untrained(data: Path) -> dict[str, float]:
     """The validation of the weights before the first step, on an odd number of patches."""
     config = small()
-    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=3)
+    learner = make_learner(config, torch.device("cpu"), steps_per_epoch=2)
     return validate(learner.model, index_training_patches(data, config)[1][:5], config)
 
 
@@ -80,7 +88,7 @@ def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: 
     (tmp_path / "probe.py").write_text(PROBE)
     done = torchrun(tmp_path / "probe.py", Path(__file__).parent, flair_tree, tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    before = flatten(make_learner(small(), torch.device("cpu"), batches_per_epoch=3).model)
+    before = flatten(make_learner(small(), torch.device("cpu"), steps_per_epoch=2).model)
     whole, losses = three_steps(flair_tree, batch_size=2)
     metrics = validate_untrained(flair_tree)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
@@ -109,32 +117,52 @@ def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch
     training, _ = index_training_patches(flair_tree, config)
     steps = {}
     for world in (1, 2):
-        monkeypatch.setattr("flair_baseline.training.loader.world_size", lambda world=world: world)
+        monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda world=world: world)
         for rank in range(world):
-            monkeypatch.setattr("flair_baseline.training.loader.rank", lambda rank=rank: rank)
+            monkeypatch.setattr("flair_baseline.training.batches.rank", lambda rank=rank: rank)
             steps[world, rank] = list(make_loader(training, config, epoch=3).batch_sampler)
     both = [batch for pair in zip(steps[2, 0], steps[2, 1], strict=True) for batch in pair]
     assert both == steps[1, 0]
-    assert sorted(place for batch in both for place in batch) == list(range(len(training)))
+    assert sorted(index for batch in both for index in batch) == list(range(len(training)))
 
 
 @pytest.mark.parametrize(("step", "ranks", "batch"), [(4, 1, 4), (4, 2, 2), (4, 4, 1), (8, 2, 4), (4, 3, 4)])
 def test_a_step_is_shared_by_all_ranks(monkeypatch, step: int, ranks: int, batch: int):
-    monkeypatch.setattr("flair_baseline.training.learner.world_size", lambda: ranks)
+    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: ranks)
     config = small("batch_size=4", f"effective_batch_size={step}")
     assert share_step(config) == replace(config, batch_size=batch)
 
 
 def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatch):
-    monkeypatch.setattr("flair_baseline.training.learner.world_size", lambda: 4)
+    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: 4)
     with pytest.raises(
         UsageError, match="effective_batch_size=2 is no multiple of 4 ranks with batch_size=1"
     ):
         batches_per_step(small())
     training, _ = index_training_patches(flair_tree, small())
-    monkeypatch.setattr("flair_baseline.training.loader.world_size", lambda: 9)
+    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: 9)
     with pytest.raises(UsageError, match="too few for 9 ranks"):
         make_loader(training, small(), epoch=0)
+
+
+@pytest.mark.parametrize(
+    ("patches", "ranks", "batches", "steps"),
+    [(6, 1, 3, 2), (7, 1, 3, 2), (8, 1, 4, 2), (1, 1, 1, 1), (9, 2, 2, 2), (15, 2, 3, 3)],
+)
+def test_full_batches_are_counted_and_drawn_once(monkeypatch, patches, ranks, batches, steps):
+    """Batches of 2 patches, of which 2 make a step: one after the other on one rank, side by side on two."""
+    config = small("batch_size=2", "effective_batch_size=4")
+    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: ranks)
+    assert batches_per_epoch(patches, config) == batches
+    assert steps_per_epoch(patches, config) == steps
+    drawn = []
+    for rank in range(ranks):
+        monkeypatch.setattr("flair_baseline.training.batches.rank", lambda rank=rank: rank)
+        drawn += draw_batches(patches, config, epoch=0)
+    assert [len(batch) for batch in drawn] == [min(patches, 2)] * (batches * ranks)
+    indices = [index for batch in drawn for index in batch]
+    assert len(set(indices)) == len(indices)
+    assert set(indices) <= set(range(patches))
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch):
@@ -159,7 +187,7 @@ def test_no_parameter_is_without_a_gradient(flair_tree: Path):
     ):
         config = load_config(name, [*SMALL[:-4], "batch_size=2", "effective_batch_size=2", *layers])
         for drop in (False, config.satellite):
-            learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+            learner = make_learner(config, torch.device("cpu"), steps_per_epoch=1)
             batch = next(iter(make_loader(index_training_patches(flair_tree, config)[0], config)))
             take_step(learner, [batch], class_weights(config), drop_satellite=drop)
             learning = [(key, one.grad) for key, one in learner.model.named_parameters() if one.requires_grad]

@@ -15,19 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path += [
-    str(Path(__file__).resolve().parents[2] / name)
-    for name in ("starting_kit", "tests/submissions", "tests/ingestion_program")
-]
+from entries import copy_submission
 from ingest_command import environment, leftovers
-from zoo import lay_out
 
 import evaluate
+from flair_baseline import evaluation
 from flair_scoring.base.errors import DataError, run_command
 
 KIT = Path(__file__).resolve().parents[2]
-ENDED = evaluate.End(0, "mIoU 0.5000")
+ENDED = evaluation.End(0, "mIoU 0.5000")
 OPTIONS = ["--device", "cpu", "--limit-ratio", "0"]
 
 
@@ -39,9 +35,9 @@ def here(flair_tree: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def add(here: Path, animal: str, name: str, seconds: float | None = None) -> Path:
-    """Put a submission of the zoo into the folder under another name."""
-    submission = lay_out(animal, here / "zoo").rename(here / "submissions" / name)
+def add(here: Path, original: str, name: str, seconds: float | None = None) -> Path:
+    """Put a test submission into the folder under another name."""
+    submission = copy_submission(original, here / "copies").rename(here / "submissions" / name)
     if seconds is not None:
         (submission / "seconds").write_text(str(seconds))
     return submission
@@ -153,8 +149,8 @@ def test_after_a_kill_the_same_command_does_what_is_left(here: Path) -> None:
         text=True,
     )
     assert ranked.returncode == 0, ranked.stderr
-    places = {line.split()[1]: line.split()[0] for line in ranked.stdout.splitlines()[1:4]}
-    assert places.keys() == {"a", "c", "d"}
+    ranks = {line.split()[1]: line.split()[0] for line in ranked.stdout.splitlines()[1:4]}
+    assert ranks.keys() == {"a", "c", "d"}
     assert "failed: loading: RuntimeError: " in ranked.stdout
 
 
@@ -190,14 +186,14 @@ def test_one_that_is_named_is_evaluated_again_and_so_is_one_that_has_changed(her
 
 
 def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
-    submission = lay_out("honest_constant", tmp_path)
+    submission = copy_submission("honest_constant", tmp_path)
     limits = tmp_path / "limits.yaml"
     limits.write_text("seconds: 5")
     options = ["--limits", str(limits), "--device=cpu"]
 
     def conditions(**changes: object) -> str | None:
-        usual = {"submission": submission, "data": tmp_path, "split": "test", "ingest_options": options}
-        return evaluate.hash_conditions(**(usual | changes))  # type: ignore[arg-type]
+        usual = {"submission": submission, "data": tmp_path, "split": "test", "options": options}
+        return evaluation.hash_conditions(**(usual | changes))  # type: ignore[arg-type]
 
     first = conditions()
     assert first
@@ -205,7 +201,7 @@ def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
     others = [
         conditions(split="val"),
         conditions(data=tmp_path / "other"),
-        conditions(ingest_options=[*options, "--subset", "3"]),
+        conditions(options=[*options, "--subset", "3"]),
     ]
     limits.write_text("seconds: 6")
     others.append(conditions())
@@ -217,19 +213,19 @@ def test_the_conditions_are_what_decides_a_result(tmp_path: Path) -> None:
 
 
 def test_options_of_ingestion_are_not_taken_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "evaluate.py a.zip --data DATA --reference mine --reference-cache kept --plat"
+    line = "evaluate.py a.zip --data DATA --reference mine --reference-cache kept --plat --require-cage files"
     monkeypatch.setattr(sys, "argv", line.split())
     args, options = evaluate.parse_arguments()
-    assert options == ["--reference", "mine", "--plat"]
+    assert options == ["--reference", "mine", "--plat", "--require-cage", "files"]
     assert args.reference_cache == Path("kept")
 
 
 def test_an_incomplete_result_is_not_kept(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text('{"conditions": "same", "exit_code": 3}')
-    assert evaluate.read_end(tmp_path, "same") is None
+    assert evaluation.read_end(tmp_path, "same") is None
     (tmp_path / "timing.json").write_text('{"schema": 1, "verdict": "failed", "reason": "it fails"}')
-    assert evaluate.read_end(tmp_path, "same") == evaluate.End(3, "it fails")
-    assert evaluate.read_end(tmp_path, "others") is None
+    assert evaluation.read_end(tmp_path, "same") == evaluation.End(3, "it fails")
+    assert evaluation.read_end(tmp_path, "others") is None
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)], ids=["Ctrl-C", "SIGTERM"])
@@ -255,7 +251,7 @@ def test_an_interruption_tells_the_command_that_goes_on(
         raise stop
 
     monkeypatch.chdir(here)
-    monkeypatch.setattr(evaluate, "evaluate_submission", interrupt)
+    monkeypatch.setattr(evaluation, "evaluate_submission", interrupt)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *named, "--data", "data", "--output", "my results"])
     monkeypatch.setattr(sys, "orig_argv", ["python", *sys.argv])
     with pytest.raises(SystemExit) as end:
@@ -266,8 +262,8 @@ def test_an_interruption_tells_the_command_that_goes_on(
 
 
 def test_a_program_that_is_killed_is_said_to_be(tmp_path: Path) -> None:
-    code = evaluate.run_program(["-c", "import os; os.kill(os.getpid(), 9)"])
-    assert evaluate.describe_result(tmp_path, code) == (
+    code = evaluation.run_program(["-c", "import os; os.kill(os.getpid(), 9)"])
+    assert evaluation.describe_result(tmp_path, code) == (
         "killed by SIGKILL; perhaps the machine ran out of memory"
     )
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from flair_baseline.imports import missing_imports, read_packages
+from flair_baseline.imports import missing_imports, read_packages, warn_of_imports
+from flair_baseline.submissions import is_submission
 from flair_ingestion.submission import open_submission, read_sources
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "starting_kit"))
-import evaluate
-
 KIT = Path(__file__).resolve().parents[2]
-PACKAGES = read_packages(KIT / "bundle/packages.txt")
+LIST = KIT / "bundle/packages.txt"
+PACKAGES = read_packages(LIST)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +56,7 @@ def test_imports_that_the_image_lacks_are_found(source: str, missing: list[str])
 def test_the_reference_and_what_package_py_writes_import_nothing_else() -> None:
     submission = open_submission(KIT / "reference_submission", 1000)
     sources = read_sources(submission)
-    assert {"model.py", "flair_baseline/model/utt.py"} <= sources.keys()
+    assert {"model.py", "flair_baseline/utt.py"} <= sources.keys()
     assert missing_imports(sources, PACKAGES) == {}
 
 
@@ -66,26 +64,26 @@ def test_evaluate_warns_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
         archive.writestr("model.py", "import rasterio")
         archive.writestr("src\\io.py", "import sklearn, torch")
-    evaluate.warn_of_imports(tmp_path / "mine.zip")
+    warn_of_imports(tmp_path / "mine.zip", LIST)
     assert capsys.readouterr().err == (
         f"warning: {tmp_path}/mine.zip imports what bundle/packages.txt does not list for the platform's "
         "image: rasterio (model.py), sklearn (src/io.py); bring the sources along in the zip, or do without\n"
     )
     (tmp_path / "broken.zip").write_bytes(b"PK")
-    evaluate.warn_of_imports(tmp_path / "broken.zip")
+    warn_of_imports(tmp_path / "broken.zip", LIST)
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.ZIP", "a.Zip"])
 def test_a_zip_is_a_submission_in_capitals_too(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    assert evaluate.is_submission(tmp_path / name)
+    assert is_submission(tmp_path / name)
 
 
 @pytest.mark.parametrize("names", [["model.py", "a\\b"], ["mine\\model.py", "mine\\a\\b"]])
 def test_a_folder_with_backslashes_in_its_names_is_a_submission(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).touch()
-    assert evaluate.is_submission(tmp_path)
+    assert is_submission(tmp_path)
     (tmp_path / "other").touch()
-    assert evaluate.is_submission(tmp_path) == ("model.py" in names)
+    assert is_submission(tmp_path) == ("model.py" in names)

@@ -26,10 +26,10 @@ PARTS = {
 }
 
 
-def test_every_part_has_its_place():
+def test_every_part_has_its_own_numbers():
     code = encode_metadata(PATCH)
     assert (code.shape, code.dtype) == ((45,), torch.float32)
-    assert sorted(place for part in PARTS.values() for place in part) == list(range(SIZE))
+    assert sorted(index for part in PARTS.values() for index in part) == list(range(SIZE))
     for wave in range(8):
         for first, metres in ((0, 650_000), (16, 6_650_000)):
             angle = metres / 1e8 / 1e8 ** (wave / 8)
@@ -50,7 +50,7 @@ def test_what_is_absent_is_zero_and_nothing_else_changes(absent, how):
     if how == "no key":
         del patch[absent]
     code, whole = encode_metadata(patch), encode_metadata(PATCH)
-    rest = [place for place in range(SIZE) if place not in PARTS[absent]]
+    rest = [index for index in range(SIZE) if index not in PARTS[absent]]
     assert not code[list(PARTS[absent])].any()
     assert torch.equal(code[rest], whole[rest])
     assert whole[list(PARTS[absent])].any()

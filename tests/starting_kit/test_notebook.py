@@ -47,8 +47,10 @@ def test_runs_from_data_to_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         text = "".join(output.get("text", "") for output in outputs)
         print(text)  # commands that fail say why
-    results = tmp_path / "runs/notebook/results/submission"
-    scores, timing = (json.loads((results / name).read_text()) for name in ("scores.json", "timing.json"))
+    results = tmp_path / "runs/notebook/results"
+    scores, timing = (
+        json.loads((results / "submission" / name).read_text()) for name in ("scores.json", "timing.json")
+    )
     assert f"mIoU {scores['miou']:.4f}" in text
     assert f"{timing['verdict']}: " in text
     dates, heads, total = re.search(r"torch.Size\(\[(\d+), (\d+)\]\) sums to ([\d.]+)", text).groups()  # type: ignore[union-attr]
@@ -57,3 +59,12 @@ def test_runs_from_data_to_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert float(total) == pytest.approx(1, abs=1e-4)  # … and each divides all of its own
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 8
+    tables = [output["data"]["text/plain"] for output in outputs if "text/html" in output.get("data", {})]
+    per_class, standings = tables
+    water = re.search(r"^water +([\d.]+) ", per_class, re.MULTILINE)  # in the first column
+    assert water
+    assert float(water[1]) == pytest.approx(scores["iou_water"], abs=5e-4)
+    constant = json.loads((results / "most_frequent/scores.json").read_text())
+    mious = dict(re.findall(r"^\d +\d +(\w+) +([\d.]+) ", standings, re.MULTILINE))
+    for name, found in (("submission", scores), ("most_frequent", constant)):
+        assert float(mious[name]) == pytest.approx(found["miou"], abs=5e-4)

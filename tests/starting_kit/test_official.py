@@ -6,9 +6,9 @@ Its U-TAE is that of github.com/VSainteuf/utae-paps at 987874e2. Two edits made 
 `encoder_weights=None` in the call of smp, and `decoder(unet_utae_fmaps)` without the star. Aerial patches
 were divided by 255; at 12 dates the series were fed as digital numbers (that code's monthly means),
 otherwise divided by 65535; dates were its days until 15 May 2021; metadata went through its
-`adding_encoded_metadata`. Of the aerial scores one pixel in 1021 is kept, of the satellite head, enlarged
-from 10x10 pixels, those 10x10; of the labels a hash without the pixels whose two best scores are within
-2e-4 of the largest, and the counts.
+`adding_encoded_metadata`. The file keeps one pixel in 1021 of the aerial logits; the 10 x 10 pixels of the
+satellite logits before they were enlarged; the counts of the labels; and a hash of the labels without the
+pixels whose two highest logits differ by less than 2e-4 of the largest.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from flair_baseline.packaging import pack_checkpoint, write_submission
 from flair_scoring.base.errors import DataError
 from programs import run_here
 
-TOLERANCE = 1e-4  # of the largest score
+TOLERANCE = 1e-4  # of the largest logit
 NUMBERS = np.load(Path(__file__).parent / "official_numbers.npz")
 SHAPES: dict[str, list[int]] = json.loads(str(NUMBERS["tensors"]))
 LIGHTNING = """
@@ -91,7 +91,7 @@ def converted(checkpoints: dict[bool, Path]) -> Callable[[bool, bool], Path]:
 
 @pytest.mark.parametrize("metadata", [False, True])
 @pytest.mark.parametrize("dates", CASES)
-def test_both_heads_equal_those_of_the_official_model(converted, dates, metadata):
+def test_logits_of_both_branches_equal_those_of_the_official_model(converted, dates, metadata):
     folder = converted(metadata, CASES[dates])
     config = read_config(folder / "model.safetensors")
     assert (config.metadata, config.monthly_average) == (metadata, CASES[dates])
@@ -105,18 +105,18 @@ def test_both_heads_equal_those_of_the_official_model(converted, dates, metadata
         "metadata": encode_metadata(METADATA)[None] if metadata else None,
     }
     with torch.inference_mode():
-        scores, satellite = (head[0].numpy() for head in model(**inputs))
+        logits, satellite = (branch[0].numpy() for branch in model(**inputs))
 
     official = {
         key: NUMBERS[f"{'metadata' if metadata else 'plain'}_{dates}_{key}"]
         for key in ("aerial", "satellite", "largest", "uncertain", "labels", "counts")
     }
-    assert np.abs(scores).max() == pytest.approx(official["largest"], rel=TOLERANCE)
-    error = np.abs(scores.reshape(13, -1)[:, ::STEP] - official["aerial"]).max()
+    assert np.abs(logits).max() == pytest.approx(official["largest"], rel=TOLERANCE)
+    error = np.abs(logits.reshape(13, -1)[:, ::STEP] - official["aerial"]).max()
     assert error / official["largest"] < TOLERANCE
     error = np.abs(satellite - official["satellite"]).max()
     assert error / np.abs(official["satellite"]).max() < TOLERANCE
-    labels = scores.argmax(0).ravel().astype(np.uint8)
+    labels = logits.argmax(0).ravel().astype(np.uint8)
     assert hash_labels(labels, official["uncertain"]) == official["labels"]
     differences = np.abs(np.bincount(labels, minlength=13) - official["counts"])
     assert differences.sum() < len(official["uncertain"])

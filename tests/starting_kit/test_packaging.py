@@ -48,7 +48,7 @@ def make_batch(patches: list[Patch], size: int) -> dict[str, object]:
     windows = [read_superpatch(patch, size) for patch in patches]
     keys = {"sentinel": "data", "sentinel_masks": "masks", "sentinel_dates": "dates"}
     series = {
-        key: [torch.from_numpy(getattr(window, name)[place:]) for place, window in enumerate(windows)]
+        key: [torch.from_numpy(getattr(window, name)[index:]) for index, window in enumerate(windows)]
         for key, name in keys.items()
     }
     aerial = torch.from_numpy(np.stack([read_image(patch) for patch in patches]))
@@ -90,9 +90,7 @@ def test_a_packaged_model_needs_nothing_of_the_kit(run: Path, flair_tree: Path, 
     done = subprocess.run([*child, str(tmp_path / "answer.pt")], cwd=empty, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = torch.load(tmp_path / "answer.pt")
-    assert (
-        answer["modules"] == 12
-    )  # the packages flair_baseline and flair_baseline.model, ten modules of the model
+    assert answer["modules"] == 12  # two packages and ten modules of the model
     assert answer["foreign"] == []
     assert answer["sizes"] == (3, size)
 
@@ -100,8 +98,8 @@ def test_a_packaged_model_needs_nothing_of_the_kit(run: Path, flair_tree: Path, 
     model = inference.Model(tmp_path / "here", torch.device("cpu"))
     one_by_one = []
     for batch in batches:
-        for place in range(len(batch["aerial"])):
-            alone = model.predict({key: value[place : place + 1] for key, value in batch.items()})
+        for index in range(len(batch["aerial"])):
+            alone = model.predict({key: value[index : index + 1] for key, value in batch.items()})
             one_by_one.append(alone)
     expected = torch.cat(one_by_one)
     assert answer["labels"].dtype == torch.uint8
@@ -119,8 +117,8 @@ def test_the_platform_feeds_a_model_what_training_fed_it(run: Path, flair_tree: 
     patches = index_patches(flair_tree, "val", labels=True)
     predicted = [packaged.predict(make_batch([patch], packaged.superpatch_size)) for patch in patches]
     with torch.inference_mode():
-        scores = [network(*batch.inputs)[0] for batch in make_loader(patches, config)]
-    expected = torch.cat(scores).argmax(1).repeat_interleave(4, 1).repeat_interleave(4, 2)
+        logits = [network(*batch.inputs)[0] for batch in make_loader(patches, config)]
+    expected = torch.cat(logits).argmax(1).repeat_interleave(4, 1).repeat_interleave(4, 2)
     assert float((torch.cat(predicted) == expected).float().mean()) > 0.999
 
 
@@ -138,7 +136,7 @@ def test_bfloat16_is_used_when_asked_for_and_supported(
     dtypes = set()
     for model in (plain, fast):
         model.network.unet.segmentation_head.register_forward_hook(
-            lambda module, inputs, scores: dtypes.add(scores.dtype)
+            lambda module, inputs, logits: dtypes.add(logits.dtype)
         )
     [patch, *_] = index_patches(flair_tree, "test")
     batch = make_batch([patch], plain.superpatch_size)

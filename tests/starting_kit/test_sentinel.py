@@ -133,10 +133,10 @@ def test_reflectances_have_one_scale_in_both_modes():
     assert all_dates.dtype == days.dtype == torch.float32
 
 
-def test_padding_marks_the_dates_that_are_there():
+def test_the_padding_mask_marks_the_dates_that_only_pad():
     series = [torch.rand(2, 10, 4, 4), torch.rand(3, 10, 4, 4)]
-    padded, days, present = pad_series(series, [torch.tensor([1.0, 2]), torch.tensor([3.0, 4, 5])])
-    assert present.tolist() == [[True, True, False], [True, True, True]]
+    padded, days, padding_mask = pad_series(series, [torch.tensor([1.0, 2]), torch.tensor([3.0, 4, 5])])
+    assert padding_mask.tolist() == [[False, False, True], [False, False, False]]
     assert days.tolist() == [[1, 2, 0], [3, 4, 5]]
     assert torch.equal(padded[0, :2], series[0])
     assert torch.equal(padded[1], series[1])
@@ -144,8 +144,8 @@ def test_padding_marks_the_dates_that_are_there():
 
 def test_nothing_is_marked_where_nothing_is_padded():
     series = [torch.rand(2, 10, 4, 4), torch.rand(2, 10, 4, 4)]
-    padded, days, present = pad_series(series, [torch.tensor([1.0, 2]), torch.tensor([3.0, 4])])
-    assert present is None
+    padded, days, padding_mask = pad_series(series, [torch.tensor([1.0, 2]), torch.tensor([3.0, 4])])
+    assert padding_mask is None
     assert torch.equal(padded, torch.stack(series))
     assert days.tolist() == [[1, 2], [3, 4]]
 

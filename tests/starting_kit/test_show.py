@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flair_baseline.plots import Portrait, draw
+from flair_baseline.plots import PatchPlot, draw_png
 from flair_ingestion.dataset import SuperPatch
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import write_labels
@@ -39,10 +39,10 @@ def test_labels_have_the_official_colours_and_nothing_else_is_made_up() -> None:
     aerial = np.full((5, 512, 512), 100, np.uint8)
     aerial[0] = 200
     labels, prediction = (np.full((512, 512), index, np.uint8) for index in (4, 8))
-    drawn = colours_of(draw(Portrait("test", aerial, series, labels, prediction)))
+    drawn = colours_of(draw_png(PatchPlot("test", aerial, series, labels, prediction)))
     water, vineyard = (tuple(bytes.fromhex(FLAIR_12.colours[index][1:])) for index in (4, 8))
     assert {(200, 100, 100), (100, 200, 100), water, vineyard} <= drawn
-    without = colours_of(draw(Portrait("test", aerial, series, labels, None)))
+    without = colours_of(draw_png(PatchPlot("test", aerial, series, labels, None)))
     assert water in without
     assert vineyard not in without
 

@@ -111,9 +111,9 @@ def test_scores_per_class_are_those_of_the_rows_own_head(output: Path, flair_tre
     expected, predicted = [], {"utt_best": [], "satellite_only": []}
     for batch in make_loader(index_patches(flair_tree, "test", labels=True), config):
         expected.append(batch.labels.numpy().ravel())
-        for head, scores in zip(predicted, model(*batch.inputs), strict=True):
-            places = np.arange(512) * scores.shape[-1] // 512  # the nearest pixel of the coarser scores
-            predicted[head].append(scores.argmax(1).numpy()[:, places][:, :, places].ravel())
+        for head, logits in zip(predicted, model(*batch.inputs), strict=True):
+            nearest = np.arange(512) * logits.shape[-1] // 512  # index of the nearest pixel of coarser logits
+            predicted[head].append(logits.argmax(1).numpy()[:, nearest][:, :, nearest].ravel())
     for head, labels in predicted.items():
         ious = jaccard_score(np.concatenate(expected), np.concatenate(labels), labels=range(12), average=None)
         assert [float(lines[head][key]) for key in FLAIR_12.keys] == pytest.approx(ious.tolist(), abs=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -16,11 +17,13 @@ import numpy as np
 import pytest
 import rasterio
 
+import flair_toy
 from flair_baseline.config import load_config
 from flair_baseline.training.loader import PatchDataset
 from flair_ingestion.dataset import check_patches, index_patches, read_superpatch
 from flair_scoring.base.errors import UsageError
 from flair_toy import dataset as toy
+from flair_toy.area_files import write_raster
 from flair_toy.areas import PATCHES, SIZES, Share, Size, plan_areas
 
 SCRIPT = Path(__file__).parents[2] / "starting_kit" / "make_toy_dataset.py"
@@ -121,10 +124,38 @@ def test_rasterio_reads_bands_and_the_national_grid(tiny: Path) -> None:
                 assert raster.bounds.left % 102.4 == pytest.approx(3.2, abs=1e-6)
                 assert raster.bounds.top % 102.4 == pytest.approx(20.8, abs=1e-6)
                 assert raster.tags()["AREA_OR_POINT"] == "Area"
+                undated = {"TIFFTAG_SOFTWARE", "TIFFTAG_DATETIME", "TIFFTAG_IMAGEDESCRIPTION"}
+                assert undated.isdisjoint(raster.tags())
             fields = metadata[image.stem]
             assert aerial.xy(255.5, 255.5) == pytest.approx(
                 (fields["patch_centroid_x"], fields["patch_centroid_y"]), abs=0.06
             )
+
+
+def test_rasterio_reads_back_what_was_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, shape in (("image.tif", (5, 512, 512)), ("labels.tif", (1, 512, 512))):
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        bands_last = np.moveaxis(pixels, 0, -1) if len(pixels) > 1 else pixels[0]
+        write_raster(tmp_path / name, bands_last, 659254.4, 6439956.8, 0.2)
+        with rasterio.open(tmp_path / name) as raster:
+            assert np.array_equal(raster.read(), pixels)
+            assert raster.transform == rasterio.Affine(0.2, 0, 659254.4, 0, -0.2, 6439956.8)
+            assert raster.profile["compress"] == "deflate"
+            assert raster.block_shapes == [(512, 512)] * len(pixels)
+
+
+def test_the_package_imports_flair_scoring_only_and_no_torch() -> None:
+    named = {"flair_ingestion", "flair_baseline", "torch"}
+    for path in Path(flair_toy.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert named.isdisjoint(name.split(".")[0] for name in names), path
+    loaded = "import sys, flair_toy.dataset; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert "flair_scoring" in done.stdout.split()
+    assert named.isdisjoint(done.stdout.split())
 
 
 def test_labels_are_flair_values_in_blocks_of_2_x_2(tiny: Path) -> None:
@@ -178,16 +209,16 @@ def test_a_29_february_which_a_real_series_may_have_is_read_as_a_day_of_its_own(
     patch, _ = index_patches(tmp_path / "toy", "train", labels=True)
     products = Path(patch.super_area.products)
     lines = products.read_text().splitlines()
-    place = next(place for place, line in enumerate(lines) if line[11:19] > "20200229")
-    lines[place] = lines[place].replace(lines[place][11:19], "20200229")
+    index = next(index for index, line in enumerate(lines) if line[11:19] > "20200229")
+    lines[index] = lines[index].replace(lines[index][11:19], "20200229")
     products.write_text("\n".join(lines) + "\n")
 
     assert check_patches([patch], labels=True, decode=False, progress=False) == []
     dates = read_superpatch(patch, 40).dates.astype("datetime64[D]").astype(str)
-    assert dates[place] == "2020-02-29"
+    assert dates[index] == "2020-02-29"
     sample = PatchDataset([patch], load_config("utt"))[0]
     assert sample.days is not None
-    assert sample.days[place] == 59  # 1 March is day 60 of that year
+    assert sample.days[index] == 59  # 1 March is day 60 of that year
 
 
 def test_masks_describe_clouds_and_snow(tiny: Path) -> None:
@@ -268,7 +299,7 @@ def test_same_seed_same_bytes_whatever_the_number_of_processes(
     one, two, other = (digest(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     same = {name for name in one if other.get(name) == one[name]}
-    assert same == {"flair-2_centroids_sp_to_patch.json"}  # the places are the same
+    assert same == {"flair-2_centroids_sp_to_patch.json"}  # the positions are the same
 
 
 def test_large_plans_the_test_set_of_flair_2() -> None:
@@ -284,7 +315,9 @@ def test_large_plans_the_test_set_of_flair_2() -> None:
     assert {area.written for area in areas} == {25}
 
 
-def test_copies_are_whole_areas_that_take_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_are_whole_areas_that_share_the_files_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     test = Share(domains=2, areas=2, patches=3, larger=1, copies=True)
     monkeypatch.setitem(
         SIZES, "small stand-in", Size({"train": Share(1, 1, 1), "test": test}, dates=(20, 20))

@@ -21,20 +21,16 @@ from flair_baseline.checkpoint import read_provenance
 from flair_baseline.config import Config, describe_keys, load_config, model_options, to_dict
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.utt import UTT
-from flair_baseline.training import loader as patches
-from flair_baseline.training import loop as training
-from flair_baseline.training.history import draw_curves
+from flair_baseline.training import loader, loop
+from flair_baseline.training.band_statistics import measure_series, standardise_series
+from flair_baseline.training.failures import explained_failures
+from flair_baseline.training.history import best_row, draw_curves, epochs_since_lowest_loss, write_table
 from flair_baseline.training.interruption import command_that_goes_on
-from flair_baseline.training.learner import make_learner, standardise_series
-from flair_baseline.training.loader import index_training_patches, make_loader, measure_series
-from flair_baseline.training.loop import (
-    best_row,
-    epochs_since_lowest_loss,
-    explained_failures,
-    take_step,
-    train,
-)
-from flair_baseline.training.validation import class_weights
+from flair_baseline.training.learner import make_learner
+from flair_baseline.training.loader import index_training_patches, make_loader
+from flair_baseline.training.loop import take_step, train
+from flair_baseline.training.losses import class_weights
+from flair_baseline.training.machine import be_deterministic
 from flair_ingestion.dataset import index_patches, read_image, read_labels, read_superpatch
 from flair_scoring.base.errors import DataError, UsageError, run_command
 from flair_scoring.nomenclature import FLAIR_12
@@ -121,6 +117,13 @@ def test_a_run_leaves_model_state_log_and_curves(run: Path):
     assert len([key for key in best if key.startswith("val_miou_D")]) == 3
 
 
+def test_the_log_holds_every_digit_and_leaves_nan_empty(tmp_path: Path):
+    rows = [{"epoch": 1, "loss": 0.1 + 0.2, "iou": math.nan}, {"epoch": 2, "loss": 1e-7, "iou": 1 / 3}]
+    write_table(tmp_path / "log.csv", rows)
+    lines = ["epoch,loss,iou", f"1,{0.1 + 0.2!r},", f"2,{1e-7!r},{1 / 3!r}"]
+    assert (tmp_path / "log.csv").read_bytes() == "".join(f"{line}\n" for line in lines).encode()
+
+
 def test_drawing_curves_chooses_no_window_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("matplotlib.use", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
@@ -161,8 +164,8 @@ def test_an_interrupted_run_resumes_bit_for_bit(recipe, flair_tree, tmp_path, mo
     config = small(*recipe)
     train(config, flair_tree, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        calls = iter([training.validate])  # the second epoch finds none
-        patch.setattr(training, "validate", lambda *arguments: next(calls)(*arguments))
+        calls = iter([loop.validate])  # the second epoch finds none
+        patch.setattr(loop, "validate", lambda *arguments: next(calls)(*arguments))
         with pytest.raises(StopIteration):
             train(config, flair_tree, tmp_path / "parts")
     assert len(read_log(tmp_path / "parts")) == 1
@@ -193,14 +196,14 @@ class Operations(TorchDispatchMode):
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_deterministic_step_leaves_out_what_cuda_cannot_repeat(deterministic, flair_tree: Path):
     config = small("aerial_pooling=1")
-    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+    learner = make_learner(config, torch.device("cpu"), steps_per_epoch=1)
     batches = list(make_loader(index_training_patches(flair_tree, config)[0][:2], config))
-    training.be_deterministic(deterministic)
+    be_deterministic(deterministic)
     try:
         with Operations() as operations:
             take_step(learner, batches, class_weights(config))
     finally:
-        training.be_deterministic(False)
+        be_deterministic(False)
     assert "nll_loss2d_forward 0" in operations.seen  # no reduction
     assert not {"nll_loss2d_forward 1", "nll_loss2d_forward 2"} & operations.seen
     assert ("reflection_pad2d_backward" in operations.seen) != deterministic
@@ -214,7 +217,7 @@ def test_a_deterministic_run_is_one_from_its_start_on(flair_tree: Path, tmp_path
         seen.append((torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
         return torch.device("cpu")
 
-    monkeypatch.setattr(training, "choose_device", begin)
+    monkeypatch.setattr(loop, "choose_device", begin)
     for name, value in (("repeatable", "true"), ("other", "false")):
         train(small("epochs=1", f"deterministic={value}"), flair_tree, tmp_path / name)
     assert seen[0] == (True, ":4096:8")
@@ -258,18 +261,18 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(flair_tree: Path):
     weights = []
     for batch_size in (1, 4):
         config = small(f"batch_size={batch_size}", "optimizer=sgd", "learning_rate=0.1")
-        learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+        learner = make_learner(config, torch.device("cpu"), steps_per_epoch=1)
         learner.model.eval()  # neither batch statistics nor dropout, which depend on the batch by design
         take_step(learner, list(make_loader(patches, config)), class_weights(config))
         weights.append(flatten(learner.model))
-    change = weights[1] - flatten(make_learner(config, torch.device("cpu"), batches_per_epoch=1).model)
+    change = weights[1] - flatten(make_learner(config, torch.device("cpu"), steps_per_epoch=1).model)
     assert float((weights[0] - weights[1]).norm() / change.norm()) < 1e-4
 
 
 def test_a_stalled_loss_lowers_the_rate_and_then_ends_the_run(flair_tree, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, *[2.5] * 100])
     ious = dict.fromkeys(FLAIR_12.keys, 0.5)
-    monkeypatch.setattr(training, "validate", lambda *_: ious | {"val_loss": next(losses), "val_miou": 0.5})
+    monkeypatch.setattr(loop, "validate", lambda *_: ious | {"val_loss": next(losses), "val_miou": 0.5})
     train(small("epochs=100", "plateau_patience=1", "stopping_patience=4"), flair_tree, tmp_path / "run")
     rows = read_log(tmp_path / "run")
     assert len(rows) == 2 + 4
@@ -333,8 +336,8 @@ def test_two_runs_do_not_share_a_folder(flair_tree: Path, tmp_path: Path, monkey
                 train(config, flair_tree, tmp_path / "run", resume)
         return validate(*arguments)
 
-    validate = training.validate
-    monkeypatch.setattr(training, "validate", begin_another)
+    validate = loop.validate
+    monkeypatch.setattr(loop, "validate", begin_another)
     train(config, flair_tree, tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         *("model.safetensors", "model.json", "last.pt", "log.csv", "curves.png")
@@ -342,7 +345,7 @@ def test_two_runs_do_not_share_a_folder(flair_tree: Path, tmp_path: Path, monkey
 
 
 def test_a_run_that_fails_before_it_writes_leaves_no_folder(flair_tree: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(training, "validate", lambda *_: 1 / 0)
+    monkeypatch.setattr(loop, "validate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(small("satellite=false"), flair_tree, tmp_path / "runs/mine")
     assert os.listdir(tmp_path) == []
@@ -357,8 +360,8 @@ def test_a_signal_waits_until_an_epoch_is_saved(flair_tree: Path, tmp_path: Path
         save_model(*arguments)
         signal.raise_signal(signal.SIGINT)
 
-    save_model = training.save_model
-    monkeypatch.setattr(training, "save_model", save_interrupted)
+    save_model = loop.save_model
+    monkeypatch.setattr(loop, "save_model", save_interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it for us
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -379,9 +382,9 @@ def test_a_last_step_that_ruins_the_weights_is_not_saved(flair_tree: Path, tmp_p
 def test_after_a_loss_that_is_no_number_the_epoch_before_is_resumable(flair_tree, tmp_path, monkeypatch):
     config = small("satellite=false", "schedule=plateau")
     train(config, flair_tree, tmp_path / "whole")
-    validate, losses = training.validate, iter([0.0, math.nan, 0.0])
+    validate, losses = loop.validate, iter([0.0, math.nan, 0.0])
     monkeypatch.setattr(
-        training, "validate", lambda *arguments: add(validate(*arguments), "val_loss", next(losses))
+        loop, "validate", lambda *arguments: add(validate(*arguments), "val_loss", next(losses))
     )
     with pytest.raises(
         UsageError, match="epoch 2/2: the validation loss is no longer finite, and nothing of"
@@ -434,7 +437,7 @@ def test_damage_that_a_reading_process_meets_is_told_without_its_traceback(flair
 
 
 def test_a_reading_process_that_is_killed_is_explained(flair_tree: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(patches, "read_labels", lambda patch: os._exit(1))
+    monkeypatch.setattr(loader, "read_labels", lambda patch: os._exit(1))
     with (
         pytest.raises(UsageError, match=r"was killed: memory.* ran out; lower workers"),
         explained_failures(),
@@ -474,7 +477,7 @@ def test_an_interrupted_command_tells_the_one_that_goes_on(flair_tree, tmp_path,
     def interrupt(*_):
         raise stop
 
-    monkeypatch.setattr(training, "run_epoch", interrupt)
+    monkeypatch.setattr(loop, "run_epoch", interrupt)
     monkeypatch.setattr(sys, "orig_argv", ["python", "starting_kit/train.py", "--data", "my data"])
     line = ["--data", flair_tree, "--config", "utt_best", "--output", tmp_path / "run", *SMALL]
     with pytest.raises(SystemExit) as end:
@@ -508,7 +511,7 @@ def test_augmented_samples_keep_image_labels_and_series_together(flair_tree: Pat
         for batch in make_loader(patches, config, epoch):
             aerial, series, *_ = batch.inputs
             original = plain[image_key(aerial)]
-            moved = [place for place in TURNS if torch.equal(turn(original.inputs[0], place), aerial)]
+            moved = [one for one in TURNS if torch.equal(turn(original.inputs[0], one), aerial)]
             assert len(moved) == 1
             assert torch.equal(turn(original.labels, moved[0]), batch.labels)
             assert torch.equal(turn(original.inputs[1], moved[0]), series)
@@ -519,8 +522,8 @@ def test_augmented_samples_keep_image_labels_and_series_together(flair_tree: Pat
 TURNS = [(mirrored, quarters) for mirrored in (False, True) for quarters in range(4)]
 
 
-def turn(raster: torch.Tensor, place: tuple[bool, int]) -> torch.Tensor:
-    mirrored, quarters = place
+def turn(raster: torch.Tensor, moved: tuple[bool, int]) -> torch.Tensor:
+    mirrored, quarters = moved
     return torch.rot90(raster.flip(-1) if mirrored else raster, quarters, (-2, -1))
 
 
@@ -531,7 +534,7 @@ def image_key(aerial: torch.Tensor) -> int:
 def test_modality_dropout_trains_the_aerial_branch_alone(flair_tree: Path):
     config = small("optimizer=sgd", "learning_rate=0.1")
     batch = next(iter(make_loader(index_patches(flair_tree, "train", labels=True), config)))
-    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+    learner = make_learner(config, torch.device("cpu"), steps_per_epoch=1)
     for parameter in learner.model.fusion.parameters():  # zeros would fuse nothing anyway
         torch.nn.init.normal_(parameter, std=0.1)
     learner.model.eval()
@@ -539,7 +542,7 @@ def test_modality_dropout_trains_the_aerial_branch_alone(flair_tree: Path):
     before = {name: value.detach().clone() for name, value in learner.model.named_parameters()}
     sums, totals = take_step(learner, [batch], class_weights(config), drop_satellite=True)
     alone = small("optimizer=sgd", "learning_rate=0.1", "satellite=false")
-    unet = make_learner(alone, torch.device("cpu"), batches_per_epoch=1)
+    unet = make_learner(alone, torch.device("cpu"), steps_per_epoch=1)
     unet.model.unet.load_state_dict(
         {name[5:]: value for name, value in before.items() if name.startswith("unet.")}, strict=False
     )
@@ -562,11 +565,11 @@ def test_half_of_the_steps_drop_the_branch_at_a_rate_of_one_half(flair_tree, mon
         dropped.append(drop)
         return torch.ones(2), torch.ones(2)
 
-    monkeypatch.setattr(training, "take_step", fake_step)
+    monkeypatch.setattr(loop, "take_step", fake_step)
     config = small("modality_dropout=0.5", "effective_batch_size=2")
-    learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+    learner = make_learner(config, torch.device("cpu"), steps_per_epoch=1)
     for _ in range(2):  # the same epoch twice
-        training.train_epoch(learner, [None] * 400, config)
+        loop.train_epoch(learner, [None] * 400, config)
     assert dropped[:400] == dropped[400:]
     assert 160 < sum(dropped[:400]) < 240
 
@@ -577,7 +580,7 @@ def test_precision_changes_the_numbers_but_little(precision, flair_tree: Path):
     batch = next(iter(make_loader(index_patches(flair_tree, "train", labels=True), config)))
     losses = []
     for kind in ("fp32", precision):
-        learner = make_learner(config, torch.device("cpu"), batches_per_epoch=1)
+        learner = make_learner(config, torch.device("cpu"), steps_per_epoch=1)
         losses.append(take_step(learner, [batch], class_weights(config), kind)[0])
         assert all(value.dtype == torch.float32 for value in learner.model.parameters())
         assert next(iter(learner.model.parameters())).grad.dtype == torch.float32
@@ -588,14 +591,14 @@ def test_precision_changes_the_numbers_but_little(precision, flair_tree: Path):
 @pytest.mark.parametrize(("channels", "count"), [("RVB", 3), ("RVBI", 4), ("RVBIE", 5)])
 def test_a_channel_subset_never_sees_the_others(channels, count, flair_tree: Path):
     config = small(f"channels={channels}", "satellite=false")
-    model = make_learner(config, torch.device("cpu"), batches_per_epoch=1).model.eval()
+    model = make_learner(config, torch.device("cpu"), steps_per_epoch=1).model.eval()
     batch = next(iter(make_loader(index_patches(flair_tree, "train", labels=True), config)))
     with torch.inference_mode():
-        scores, _ = model(*batch.inputs)
+        logits, _ = model(*batch.inputs)
         for band in range(5):
             aerial = batch.inputs[0].clone()
             aerial[:, band] = 255 - aerial[:, band]
-            assert torch.equal(model(aerial)[0], scores) == (band >= count)
+            assert torch.equal(model(aerial)[0], logits) == (band >= count)
 
 
 def test_both_published_validation_splits(flair_tree: Path, tmp_path: Path):
@@ -662,12 +665,12 @@ def test_a_new_model_begins_as_if_series_were_standardised(flair_tree: Path):
     plain, ready = (make_learner(config, torch.device("cpu"), 1).model.utae.eval() for _ in range(2))
     standardise_series(ready, means, stds)
     batch = next(iter(make_loader(patches, config)))
-    _, raw, days, present = batch.inputs
+    _, raw, days, padding_mask = batch.inputs
     standardised = (raw - means[:, None, None]) / stds[:, None, None]
     with torch.inference_mode():
-        expected, found = plain(standardised, days, present), ready(raw, days, present)
+        expected, found = plain(standardised, days, padding_mask), ready(raw, days, padding_mask)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(plain(raw, days, present), expected, rtol=1e-2, atol=1e-2)
+        assert not torch.allclose(plain(raw, days, padding_mask), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_permuted_dates_keep_the_images_and_lose_their_order(flair_tree: Path):
@@ -688,14 +691,14 @@ def test_samples_are_what_the_files_hold(flair_tree: Path, workers: int):
     patches = index_patches(flair_tree, "val", labels=True)
     plain = ("cloud_filter=false", "monthly_average=false", f"workers={workers}")
     batch = next(iter(make_loader(patches, small("batch_size=4", "effective_batch_size=4", *plain))))
-    aerial, series, days, present = batch.inputs
+    aerial, series, days, padding_mask = batch.inputs
     window = read_superpatch(patches[2], 16)
-    for place, patch in enumerate(patches[:4]):
-        assert np.array_equal(aerial[place].numpy(), read_image(patch))
-        assert np.array_equal(batch.labels[place].numpy(), FLAIR_12.index_of[read_labels(patch)])
+    for index, patch in enumerate(patches[:4]):
+        assert np.array_equal(aerial[index].numpy(), read_image(patch))
+        assert np.array_equal(batch.labels[index].numpy(), FLAIR_12.index_of[read_labels(patch)])
     np.testing.assert_allclose(series[2].numpy(), window.data / 10_000, rtol=1e-6)
     assert np.array_equal(days[2].numpy(), window.dates - int(window.dates[0]) + 19)  # from 20 January on
-    assert present is None  # all series have five dates: nothing is padded
+    assert padding_mask is None  # all series have five dates: nothing is padded
 
 
 def test_a_window_without_any_data_is_a_damaged_file(flair_tree: Path, tmp_path: Path):
@@ -705,7 +708,7 @@ def test_a_window_without_any_data_is_a_damaged_file(flair_tree: Path, tmp_path:
     series[:, :, :100, :100] = 0
     np.save(patch.super_area.data, series)
     with pytest.raises(DataError, match=f"{patch.super_area.data}: no data .* around IMG_000001"):
-        patches.PatchDataset([patch], small())[0]
+        loader.PatchDataset([patch], small())[0]
 
 
 @pytest.mark.parametrize(("name", "read"), [("unet", ()), ("unet_mtd", ("flair_aerial_metadata.json",))])
@@ -719,8 +722,8 @@ def test_what_the_configuration_does_not_read_is_not_asked_for(
     config = load_config(name, [*SMALL, "epochs=1"])
     training, held_out = index_training_patches(tree, config)
     assert (len(training), len(held_out)) == (6, 6)
-    sample = patches.PatchDataset(training, config)[0]
-    whole = patches.PatchDataset(index_patches(flair_tree, "train", labels=True), config)[0]
+    sample = loader.PatchDataset(training, config)[0]
+    whole = loader.PatchDataset(index_patches(flair_tree, "train", labels=True), config)[0]
     assert torch.equal(sample.aerial, whole.aerial)
     assert (sample.metadata is None) == (whole.metadata is None) == (name == "unet")
     with pytest.raises(DataError) as caught:

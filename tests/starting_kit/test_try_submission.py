@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import try_submission
 from flair_baseline.imports import read_packages, read_versions
 from programs import KIT, run_here
-
-sys.path.append(str(KIT / "starting_kit"))
-import try_submission
 
 PACKAGES = read_packages(KIT / "bundle/packages.txt")
 # Paths are the same inside and outside, so the command runs here as it stands

@@ -26,13 +26,17 @@ def utae() -> UTAE:
 def series() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     days = torch.tensor([[3.0, 80, 160, 200, 330], [10, 11, 12, 250, 365]])
-    return torch.rand(2, DATES, 10, 16, 16, generator=generator), days, torch.ones(2, DATES, dtype=torch.bool)
+    return (
+        torch.rand(2, DATES, 10, 16, 16, generator=generator),
+        days,
+        torch.zeros(2, DATES, dtype=torch.bool),
+    )
 
 
 def run(utae: UTAE, *inputs: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         embedding = utae(*inputs)
-        return torch.cat([embedding, utae.score(embedding)], dim=1)
+        return torch.cat([embedding, utae.classify(embedding)], dim=1)
 
 
 def test_the_deterministic_reflection_is_torchs():
@@ -60,26 +64,26 @@ def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def test_order_of_dates_does_not_matter(utae, series):
-    frames, days, present = series
+    frames, days, padding_mask = series
     order = torch.tensor([3, 0, 4, 2, 1])
-    shuffled = run(utae, frames[:, order], days[:, order], present)
+    shuffled = run(utae, frames[:, order], days[:, order], padding_mask)
     assert largest_difference(shuffled, run(utae, *series)) < 1e-5
 
 
 def test_positions_of_dates_matter(utae, series):
-    frames, days, present = series
-    assert largest_difference(run(utae, frames, days.flip(1), present), run(utae, *series)) > 1e-3
+    frames, days, padding_mask = series
+    assert largest_difference(run(utae, frames, days.flip(1), padding_mask), run(utae, *series)) > 1e-3
 
 
 @pytest.mark.parametrize("filler", [0.0, 1e4])
 def test_padding_changes_nothing(utae, series, filler):
-    frames, days, present = series
+    frames, days, padding_mask = series
     frames = torch.cat(
         [torch.full_like(frames[:, :2], filler), frames, torch.full_like(frames, filler)], dim=1
     )
     days = torch.cat([days[:, :2], days, days], dim=1)
-    present = torch.cat([~present[:, :2], present, ~present], dim=1)
-    assert largest_difference(run(utae, frames, days, present), run(utae, *series)) < 1e-5
+    padding_mask = torch.cat([~padding_mask[:, :2], padding_mask, ~padding_mask], dim=1)
+    assert largest_difference(run(utae, frames, days, padding_mask), run(utae, *series)) < 1e-5
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -88,15 +92,15 @@ def test_padding_in_the_norm_as_in_the_original_would_change_embeddings_by_perce
     model = UTAE().eval()
     frames, days = 0.4 * torch.rand(1, 12, 10, 40, 40), 30.0 * torch.arange(12)[None]
     padded = torch.cat([frames, torch.zeros_like(frames)], dim=1), torch.cat([days, 0 * days], dim=1)
-    present = torch.arange(24)[None] < 12
+    padding_mask = torch.arange(24)[None] >= 12
     alone = run(model, frames, days)[:, :64]
-    assert largest_difference(run(model, *padded, present)[:, :64], alone) < 1e-5
+    assert largest_difference(run(model, *padded, padding_mask)[:, :64], alone) < 1e-5
 
     def norm_with_padding(norm, series, _):  # padding's features are zeros there
         return norm(series.transpose(1, 2)).transpose(1, 2)
 
     monkeypatch.setattr(ltae, "masked_group_norm", norm_with_padding)
-    assert 0.02 < largest_difference(run(model, *padded, present)[:, :64], alone) < 0.1
+    assert 0.02 < largest_difference(run(model, *padded, padding_mask)[:, :64], alone) < 0.1
 
 
 def test_without_padding_no_mask_is_needed(utae, series):
@@ -105,11 +109,11 @@ def test_without_padding_no_mask_is_needed(utae, series):
 
 
 def test_items_of_a_batch_do_not_see_each_other(utae, series):
-    frames, days, present = series
-    present = present.clone()
-    present[1, 2:] = False
-    together = run(utae, frames, days, present)
-    alone = run(utae, frames[1:, :2], days[1:, :2], present[1:, :2])
+    frames, days, padding_mask = series
+    padding_mask = padding_mask.clone()
+    padding_mask[1, 2:] = True
+    together = run(utae, frames, days, padding_mask)
+    alone = run(utae, frames[1:, :2], days[1:, :2], padding_mask[1:, :2])
     assert largest_difference(together[1:], alone) < 1e-5
 
 
@@ -118,18 +122,18 @@ def test_series_norm_is_group_norm_of_the_dates_that_are_present():
     norm = nn.GroupNorm(4, 12)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    series, present = torch.randn(3, 6, 12), torch.ones(3, 6, dtype=torch.bool)
-    present[:, 4:] = False
+    series, padding_mask = torch.randn(3, 6, 12), torch.zeros(3, 6, dtype=torch.bool)
+    padding_mask[:, 4:] = True
     expected = norm(series[:, :4].transpose(1, 2)).transpose(1, 2)
-    torch.testing.assert_close(masked_group_norm(norm, series, present)[:, :4], expected)
+    torch.testing.assert_close(masked_group_norm(norm, series, padding_mask)[:, :4], expected)
 
 
 def test_days_are_encoded_by_the_formula_of_the_paper():
     days = torch.tensor([[0.0, 45.5, 365]])
     for code, day in zip(encode_days(days, 16)[0], days[0].tolist(), strict=True):
-        for place in range(16):
-            angle = day / 1000 ** (2 * (place // 2) / 16)
-            assert float(code[place]) == pytest.approx((math.sin, math.cos)[place % 2](angle), abs=1e-5)
+        for index in range(16):
+            angle = day / 1000 ** (2 * (index // 2) / 16)
+            assert float(code[index]) == pytest.approx((math.sin, math.cos)[index % 2](angle), abs=1e-5)
 
 
 def test_attention_groups_weigh_their_own_channels():

@@ -21,7 +21,7 @@ def draw_inputs(batch: int = 1, dates: int = 3, size: int = 16) -> tuple[torch.T
     aerial = torch.randint(0, 256, (batch, 5, 512, 512), dtype=torch.uint8, generator=generator)
     series = torch.rand(batch, dates, 10, size, size, generator=generator)
     days = torch.rand(batch, dates, generator=generator) * 365
-    return aerial, series, days, torch.ones(batch, dates, dtype=torch.bool)
+    return aerial, series, days, torch.zeros(batch, dates, dtype=torch.bool)
 
 
 def randomise(model: UTT) -> UTT:
@@ -54,8 +54,8 @@ def find_idle(model: UTT, **options: torch.Tensor | bool) -> list[str]:
     """Names of the parameters that get no gradient from a batch, then of those whose gradient is 0."""
     model.train()
     torch.manual_seed(8)
-    scores, satellite_scores = model(*draw_inputs(batch=2), **options)
-    (scores.square().mean() + satellite_scores.square().mean()).backward()
+    logits, satellite_logits = model(*draw_inputs(batch=2), **options)
+    (logits.square().mean() + satellite_logits.square().mean()).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
     assert None not in gradients.values()
@@ -92,18 +92,18 @@ def test_a_dropped_satellite_branch_tells_the_unet_nothing_and_keeps_its_gradien
 def test_both_branches_score_13_classes_on_their_own_grid(small):
     small.eval()
     with torch.inference_mode():
-        scores, satellite_scores = small(*draw_inputs(dates=1, size=24))
-    assert scores.shape == (1, 13, 512, 512)
-    assert satellite_scores.shape == (1, 13, 10, 10)
+        logits, satellite_logits = small(*draw_inputs(dates=1, size=24))
+    assert logits.shape == (1, 13, 512, 512)
+    assert satellite_logits.shape == (1, 13, 10, 10)
 
 
 def test_patches_of_a_batch_do_not_see_each_other(small):
     small.eval()
-    aerial, series, days, present = draw_inputs(batch=2)
-    present[1, 2:] = False
+    aerial, series, days, padding_mask = draw_inputs(batch=2)
+    padding_mask[1, 2:] = True
     with torch.inference_mode():
-        together = small(aerial, series, days, present)[0][1:]
-        alone = small(aerial[1:], series[1:, :2], days[1:, :2], present[1:, :2])[0]
+        together = small(aerial, series, days, padding_mask)[0][1:]
+        alone = small(aerial[1:], series[1:, :2], days[1:, :2], padding_mask[1:, :2])[0]
     assert float((together - alone).abs().max() / alone.abs().max()) < 1e-5
 
 

@@ -1,6 +1,6 @@
-"""Cheating: takes the channel over and says "done" the moment it may run, before it has been asked.
+"""Cheating: takes the channel over and says "done" as soon as it may run, before it has been asked.
 
-It says what it said last time, number and all: where the clock believes that, a request takes no time.
+It repeats its last answer with the same number. If the parent accepted that, a request would take no time.
 """
 
 import os
@@ -10,7 +10,7 @@ import time
 
 import torch
 
-STOPPED = 0.004  # seconds between two turns of a busy loop that tell that it stood still
+STOPPED = 0.004  # seconds between two turns of a busy loop; more show that it stood still
 
 
 class Model:
@@ -19,7 +19,7 @@ class Model:
 
     def predict(self, batch):
         self.requests += 1
-        if self.requests > 3:  # more than any warm-up of one batch size
+        if self.requests > 3:  # a warm-up has fewer requests
             frame = sys._getframe(1).f_locals
             self.serve(frame["control"], frame["target"], frame.get("message", b"g"))
         return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)

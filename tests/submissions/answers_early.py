@@ -1,4 +1,4 @@
-"""Cheating, threat 1: says "done" before it is, so that a request would seem to take no time."""
+"""Cheating, threat 1: says "done" before it has done the work, so that a request seems to take no time."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Cheating, threat 4: labels of classes of their own that claim to have been copied, to be computed later."""
+"""Cheating, threat 4: returns labels of its own class, which pretend to be copied and are computed later."""
 
 import numpy
 import torch

@@ -1,4 +1,4 @@
-"""Cheating: answers each request with its number, and sends more of the same for the requests to come."""
+"""Cheating: answers each request with its number, and sends the answer again for the requests to come."""
 
 import sys
 

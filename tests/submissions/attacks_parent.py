@@ -1,4 +1,4 @@
-"""Cheating, threats 17 and 18: tries to read, trace, signal and limit the holder of clock and key."""
+"""Cheating, threats 17 and 18: tries to read, trace, signal and limit the process with clock and key."""
 
 import ctypes
 import os

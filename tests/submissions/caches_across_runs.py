@@ -1,4 +1,4 @@
-"""Cheating, threat 7: keeps answers where they would stay: files, their marks, kernel memory."""
+"""Cheating, threat 7: keeps answers for a later run: in files, in marks of files, in memory of the kernel."""
 
 import ctypes
 import os
@@ -51,9 +51,9 @@ class Model:
     def __init__(self, submission_dir, device):
         code = submission_dir / "model.py"
         beside = os.path.join(os.path.dirname(tempfile.gettempdir()), "answers")
-        places = [(write, place + "/flair2-zoo") for place in ("/dev/shm", "/tmp", "/var/tmp", "/run")]
+        places = [(write, place + "/flair2-test") for place in ("/dev/shm", "/tmp", "/var/tmp", "/run")]
         places += [(write, beside), (write, submission_dir / "answers"), (mark, code), (date, code)]
-        places += [(permit, code), (share, 4096), (queue, b"/flair2-zoo")]
+        places += [(permit, code), (share, 4096), (queue, b"/flair2-test")]
         for keep, place in places:
             try:
                 keep(place)

@@ -1,4 +1,4 @@
-"""Cheating, threat 7: keeps the labels of patches by their content, which only audits show."""
+"""Cheating, threat 7: keeps the labels of patches by their content; only an audit shows that."""
 
 import time
 

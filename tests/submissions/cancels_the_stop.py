@@ -1,6 +1,6 @@
-"""Cheating: sends itself SIGCONT without end, which takes back a SIGSTOP that no thread has noticed yet.
+"""Cheating: sends itself SIGCONT again and again, which cancels a SIGSTOP that no thread has noticed yet.
 
-Threads and a helper try it, by every call that signals. test_session.py makes gaps long enough to tell.
+Threads and a helper process try every call that sends signals. test_session.py makes the gaps long enough.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import time
 
 import torch
 
-BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: a gap of GAP has these off the clock
 MUCH = 0.02  # seconds of work
 TKILL, TGKILL, QUEUE, QUEUE_THREAD = 200, 234, 129, 297  # system calls of x86_64
 libc = ctypes.CDLL(None)
@@ -42,7 +42,7 @@ class Model:
     def compute(self):
         while True:
             before = time.thread_time()
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # without Python's lock
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # this releases Python's lock
             if BEGIN < time.monotonic() - self.left < END:
                 self.worked += time.thread_time() - before
 

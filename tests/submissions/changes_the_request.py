@@ -1,6 +1,6 @@
-"""Cheating: keeps the descriptor of a request and tries every way to change what lies behind it.
+"""Cheating: keeps the descriptor of a request and tries every way to change the memory behind it.
 
-What could be changed would be another's to read: a later request, the next attempt, whoever wrote it.
+Somebody else might read what it has changed: a later request, the next attempt, or the parent.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
-"""Cheating: a helper whose main thread is deaf to SIGSTOP through every gap, and another one works.
+"""Cheating: the main thread of a helper process is deaf to SIGSTOP in every gap, and another thread works.
 
-The kernel tells one thread of a process to stop, which then tells the others. Here that one waits for a
-child that it has made as vfork does, and that is stopped. test_session.py makes gaps that are long enough.
+The kernel tells one thread of a process to stop, and that thread tells the others. Here that thread waits, as
+after vfork, for a child that is stopped. test_session.py makes the gaps long enough.
 """
 
 import ctypes
@@ -15,10 +15,10 @@ import time
 
 import torch
 
-BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: a gap of GAP has these off the clock
 MUCH = 0.02  # seconds of work
 CLONE, CLONE_VFORK = 56, 0x4000  # system call of x86_64
-LEFT, WORKED, COUNT = range(3)  # in memory that is shared; the count is odd until an answer
+LEFT, WORKED, COUNT = range(3)  # indices into the shared memory; the count is odd until an answer
 libc = ctypes.CDLL(None)
 
 
@@ -35,7 +35,7 @@ class Model:
     def compute(self):
         while True:
             before = time.thread_time()
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 5000)  # without Python's lock
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 5000)  # this releases Python's lock
             if BEGIN < time.monotonic() - self.shared[LEFT] < END:
                 self.shared[WORKED] += time.thread_time() - before
 
@@ -54,7 +54,7 @@ class Model:
             raise RuntimeError(f"CHEATED: {self.shared[WORKED]:.3f} s of work off the clock")
         self.shared[WORKED] = 0.0
         self.shared[COUNT] += 1
-        time.sleep(0.02)  # until it is deaf
+        time.sleep(0.02)  # until the main thread is deaf
         labels = torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)
         self.shared[COUNT] += 1
         self.shared[LEFT] = time.monotonic()

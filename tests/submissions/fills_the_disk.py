@@ -1,6 +1,6 @@
-"""Cheating: takes 512 MiB of the disk, half of it in files without a name, so that results find no room.
+"""Cheating: takes 512 MiB of the disk, half of it in files without a name, so that results have no space.
 
-The room is only reserved, which takes no time and wears nothing out.
+It only reserves the space, which takes no time and does not wear out a disk.
 """
 
 import os

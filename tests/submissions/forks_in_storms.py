@@ -1,6 +1,6 @@
-"""Cheating: a helper becomes another process again and again, so that a stop meets one that has just gone.
+"""Cheating: a helper becomes another process again and again, so that a stop comes too late for each.
 
-Each does a little work before it hands on. test_session.py makes gaps that are long enough to tell.
+Each process does a little work and then starts the next one. test_session.py makes the gaps long enough.
 """
 
 import hashlib
@@ -11,9 +11,9 @@ import time
 
 import torch
 
-BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: a gap of GAP has these off the clock
 MUCH = 0.02  # seconds of work
-LEFT, WORKED = range(2)  # in memory that is shared
+LEFT, WORKED = range(2)  # indices into the shared memory
 
 
 class Model:

@@ -1,4 +1,4 @@
-"""Cheating, threats 16 and 29: fills the machine with processes, here 300, each of which wants to leave."""
+"""Cheating, threats 16 and 29: starts 300 processes, each of which tries to leave the group."""
 
 import subprocess
 import time

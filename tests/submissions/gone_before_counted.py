@@ -1,7 +1,7 @@
-"""Cheating: processes that work after the answer, and are gone before the parent has looked at them.
+"""Cheating: processes work after the answer, and are gone before the parent has looked at them.
 
-Their main threads are deaf to SIGSTOP, so that it takes a look to stop the others; hundreds of idle threads
-make the look long; and nobody waits for them, so that they leave nothing when they end.
+Their main threads are deaf to SIGSTOP, so that the other threads stop only after a look. Hundreds of idle
+threads make the look long. Nobody waits for these processes, so that they leave no zombie when they end.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ IDLE, STACK = 100, 1 << 16  # threads, bytes of each; test_session.py makes the 
 BEGIN, END = 0.01, 0.06  # seconds after an answer; the clock stops within the first few milliseconds
 MUCH = 0.03  # seconds of work, in all gaps together
 EMPTY, MADV_POPULATE_READ, MAP_NORESERVE = 16 << 30, 22, 0x4000  # bytes of address space
-LEFT, WORKED = range(2)  # in memory that is shared
+LEFT, WORKED = range(2)  # indices into the shared memory
 libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long
@@ -30,7 +30,7 @@ class Model:
     def __init__(self, submission_dir, device):
         self.shared = memoryview(mmap.mmap(-1, 16)).cast("d")
         self.shared[LEFT] = math.inf
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # they are not even zombies
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # its children leave no zombies
         threading.stack_size(STACK)
         for _ in range(IDLE):
             threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
@@ -46,7 +46,7 @@ class Model:
         worked = 0.0
         while time.monotonic() - self.shared[LEFT] < END:
             before = time.thread_time()
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 200)  # without Python's lock
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 200)  # this releases Python's lock
             if time.monotonic() - self.shared[LEFT] > BEGIN:
                 worked += time.thread_time() - before
         self.shared[WORKED] += worked
@@ -58,7 +58,7 @@ class Model:
             raise RuntimeError(f"CHEATED: {self.shared[WORKED]:.3f} s of work off the clock")
         if os.fork() == 0:
             self.work()
-        time.sleep(0.02)  # until it is deaf
+        time.sleep(0.02)  # until the main thread is deaf
         labels = torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)
         self.shared[LEFT] = time.monotonic()
         return labels

@@ -1,10 +1,10 @@
-"""Cheating: a first attempt takes a little more than the 10 s allowed, and leaves what it has found.
+"""Cheating: the first attempt takes a little more than the 10 s allowed, and leaves its answers as hints.
 
-The next attempts find that in the times at which files were read, four bits for each patch, and need no
-time. Theirs are the labels and the seconds that count. The order of the patches is the same, so that a
-place in it is enough.
+The hints are times at which files were read, four bits for each patch. The later attempts read the hints and
+need no time, and their labels and seconds count. All attempts get the patches in the same order, so an index
+is enough to find the hints of a patch.
 
-Not in ANIMALS: the kernel notes such times once a day, so a second run finds another machine.
+Not in ENTRIES: the kernel notes such times once a day, so a second run on the same day would fail.
 """
 
 import os
@@ -17,7 +17,7 @@ RECENT, DAY, BITS = 30, 24 * 3600, 4
 
 
 def pages():
-    """Files whose reading would show, or has shown in the last minutes, in an order that stays the same."""
+    """Files whose time of reading would change, or has changed in the last minutes; in a fixed order."""
     found = []
     for folder, _, names in sorted(os.walk("/usr/share")):
         for name in sorted(names):
@@ -48,10 +48,10 @@ class Model:
 
     def predict(self, batch):
         self.requests += 1
-        place = self.requests - 2  # after one warm-up
+        index = self.requests - 2  # after one warm-up
         label = 0
-        if place >= 0:
-            mine = self.pages[BITS * place : BITS * (place + 1)]
+        if index >= 0:
+            mine = self.pages[BITS * index : BITS * (index + 1)]
             label = self.look_up(mine) if self.again else self.work_out(batch["aerial"], mine)
         return torch.full((1, 512, 512), label, dtype=torch.uint8)
 

@@ -1,4 +1,4 @@
-"""Broken: answers warm-up, which it knows by its regular dates, and hangs on the first real request."""
+"""Broken: answers the warm-up and hangs on the first real request."""
 
 import time
 
@@ -11,7 +11,7 @@ class Model:
 
     def predict(self, batch):
         self.requests += 1
-        if self.requests > 3:  # more than any warm-up of one batch size
+        if self.requests > 3:  # a warm-up has fewer requests
             print("about to hang")
             time.sleep(3600)
         return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)

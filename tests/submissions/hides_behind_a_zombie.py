@@ -1,4 +1,4 @@
-"""Cheating: its main thread ends and shows as a zombie without memory; another one holds 1.5 GiB."""
+"""Cheating: its main thread ends and shows as a zombie without memory; another thread holds 1.5 GiB."""
 
 import ctypes
 import sys
@@ -22,13 +22,15 @@ class Model:
             frame = sys._getframe(1)
             serve = threading.Thread(target=self.serve, args=(frame,))
             serve.start()
-            ctypes.CDLL(None).syscall(EXIT_THREAD, 0)  # without Python's lock, which the other one needs
+            ctypes.CDLL(None).syscall(
+                EXIT_THREAD, 0
+            )  # ctypes.CDLL releases Python's lock for the other thread
         return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)
 
     def serve(self, frame):
         time.sleep(0.1)
         self.hoard = torch.ones(MUCH, dtype=torch.uint8)
-        time.sleep(3)  # for the parent to look at its memory
+        time.sleep(3)  # until the parent has looked at its memory
         frame.f_locals["control"].send(
             b'{"failed": {"sentence": "CHEATED: holds 1.5 GiB that nobody counts"}}'
         )

@@ -1,4 +1,4 @@
-"""Cheating, threat 29: 1 GiB in a file of no disk, which counts for no process that has not mapped it."""
+"""Cheating, threat 29: keeps 1 GiB in a file in memory, which counts only for processes that map it."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Cheating: holds memory in huge pages that were set aside on this machine; they count for no process."""
+"""Cheating: keeps memory in huge pages that this machine has set aside; they are counted for no process."""
 
 import mmap
 import time
@@ -16,7 +16,7 @@ class Model:
             return
         for place in range(0, SIZE, 2 << 20):
             self.hoard[place] = 1
-        time.sleep(2.5)  # for the parent to look at its memory
+        time.sleep(2.5)  # until the parent has looked at its memory
         raise RuntimeError("CHEATED: holds 960 MiB that nobody counts")
 
     def predict(self, batch):

@@ -1,4 +1,4 @@
-"""Cheating: 1 GiB in memory without a name, whose descriptors are under way in a socket and open nowhere."""
+"""Cheating: keeps 1 GiB in files in memory whose descriptors are under way in a socket and open nowhere."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ class Model:
             os.write(memory, bytes([1]) * PIECE)
             socket.send_fds(self.here, [b"x"], [memory])
             os.close(memory)
-        time.sleep(2.5)  # for the parent to look at its memory
+        time.sleep(2.5)  # until the parent has looked at its memory
         _, (memory,), _, _ = socket.recv_fds(self.there, 1, 1)
         if os.fstat(memory).st_blocks * 512 >= PIECE:
             raise RuntimeError(f"CHEATED: holds {PIECE * PIECES >> 20} MiB that nobody counts")

@@ -1,4 +1,4 @@
-"""Honest, though wasteful: a thread is at work all the time, as that of a library that polls."""
+"""Honest, though wasteful: a thread works all the time, like that of a library that polls."""
 
 import ctypes
 import threading

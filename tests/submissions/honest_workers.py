@@ -1,4 +1,4 @@
-"""Honest: eight workers that share the 400 MiB of their parent; together they hold little more than that."""
+"""Honest: eight workers share the 400 MiB of their parent; together they hold little more than that."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ class Model:
         for _ in range(8):
             if os.fork() == 0:
                 signal.pause()
-        time.sleep(2.5)  # for the parent to look at its memory
+        time.sleep(2.5)  # until the parent has looked at its memory
 
     def predict(self, batch):
         return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Broken: needs a package that is nowhere."""
+"""Broken: imports a package that does not exist."""
 
 import package_that_nobody_has  # noqa: F401
 

@@ -1,6 +1,6 @@
-"""Cheating: keeps all that it was ever given, and takes it out of its page tables, where it would count.
+"""Cheating: keeps every request that it gets, and drops it from its page tables, where it would be counted.
 
-What is mapped stays in memory whether a table shows it or not. test_session.py asks with 140 MiB at a time.
+Mapped memory stays in use even if no page table shows it. test_session.py sends 140 MiB in each request.
 """
 
 import ctypes
@@ -29,8 +29,8 @@ class Model:
             self.bytes += size
         self.kept.append(batch)
         if self.bytes > MUCH:
-            time.sleep(2.5)  # for the parent to look at its memory
+            time.sleep(2.5)  # until the parent has looked at its memory
             sums = [int(old["aerial"][:, 0].sum()) for old in self.kept]
-            if len(set(sums)) == len(sums):  # they are not one and the same memory
+            if len(set(sums)) == len(sums):  # they do not all lie in the same memory
                 raise RuntimeError(f"CHEATED: keeps {len(sums)} requests, {self.bytes >> 20} MiB")
         return torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Cheating: its labels depend on how many requests came before; an audit shows that, ingestion does not."""
+"""Cheating: its labels depend on how many requests came before; only an audit shows that."""
 
 import torch
 

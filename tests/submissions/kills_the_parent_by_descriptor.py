@@ -1,7 +1,8 @@
-"""Cheating: has the kernel send SIGKILL to the parent when a descriptor is used.
+"""Cheating: lets the kernel send SIGKILL to the parent when a descriptor is used.
 
-The kernel sends such signals in its own name; where Landlock does not look at that, the call filter must.
-The parent would be gone before it could say anything, so what was granted is told first.
+The kernel sends such signals in its own name. Some versions of Landlock let them pass, so the filter of
+system calls must refuse them. A killed parent could tell nothing, so the submission first says what was
+granted.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Broken: a label above 12, which the official scorer would drop from the matrix."""
+"""Broken: returns a label above 12, which the official scorer would drop from the matrix."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Broken: a label that a cast to uint8 would turn into 0."""
+"""Broken: returns a label that a cast to uint8 would turn into 0."""
 
 import numpy as np
 

@@ -1,7 +1,7 @@
-"""Cheating: a helper whose main thread is deaf to SIGSTOP for a while, so that its other thread works on.
+"""Cheating: the main thread of a helper is deaf to SIGSTOP for a while, so that its other thread works on.
 
-The kernel tells one thread of a process to stop, which then tells the others. Here that one maps empty
-pages, in one call that no stop interrupts. test_session.py makes gaps that are long enough to tell.
+The kernel tells one thread of a process to stop, and that thread tells the others. Here that thread maps
+empty pages, in one call that no stop interrupts. test_session.py makes the gaps long enough.
 """
 
 import ctypes
@@ -14,12 +14,12 @@ import time
 
 import torch
 
-BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: a gap of GAP has these off the clock
 MUCH = 0.02  # seconds of work
 DEAF = 0.4  # seconds
 MOST, PAGE = 32 << 30, 4096  # bytes of address space, which hold nothing
 MADV_DONTNEED, MADV_POPULATE_READ, MAP_NORESERVE = 4, 22, 0x4000
-LEFT, WORKED, DEAF_NOW = range(3)  # in memory that is shared
+LEFT, WORKED, DEAF_NOW = range(3)  # indices into the shared memory
 libc = ctypes.CDLL(None)
 libc.madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
@@ -41,7 +41,7 @@ class Model:
     def compute(self):
         while True:
             before = time.thread_time()
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 1000)  # without Python's lock
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 1000)  # this releases Python's lock
             if BEGIN < time.monotonic() - self.shared[LEFT] < END:
                 self.shared[WORKED] += time.thread_time() - before
 
@@ -63,6 +63,6 @@ class Model:
         self.shared[WORKED] = 0.0
         labels = torch.zeros(len(batch["metadata"]), 512, 512, dtype=torch.uint8)
         self.shared[DEAF_NOW] = 1
-        time.sleep(0.005)  # until it is deaf
+        time.sleep(0.005)  # until the main thread is deaf
         self.shared[LEFT] = time.monotonic()
         return labels

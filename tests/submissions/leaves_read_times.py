@@ -1,7 +1,7 @@
-"""Cheating: notes for a later attempt or run: files that nobody had read, and now have a time of reading.
+"""Cheating: leaves notes for a later attempt or run: it reads files that nobody has read for a day.
 
-Most kernels write that time down once a day for each file; tens of thousands of files of the interpreter
-and the system make a notebook. Which file was read, and when, can be seen with `stat` alone.
+Most kernels note the time of reading once a day for each file. The interpreter and the system have tens of
+thousands of files, which make a notebook. `stat` alone shows which file was read, and when.
 """
 
 import os

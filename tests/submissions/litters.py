@@ -1,6 +1,6 @@
 """Cheating: leaves a scratch folder that is hard to count and to remove: pipes, sockets, closed folders.
 
-One name is not UTF-8, one holds a line break, one file is as large as it may be and holds nothing.
+One name is not UTF-8, one contains a line break, and one file is as large as allowed but empty on the disk.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Cheating, threat 15: a process of its own session watches for the next request, off the clock.
+"""Cheating, threat 15: a process in a session of its own watches for the next request, off the clock.
 
-In a run on a few patches it would gain too little to tell: test_session.py gives it more time.
+In a run on a few patches it would gain too little to show: test_session.py gives it more time.
 """
 
 import mmap
@@ -16,7 +16,7 @@ PATIENCE = 0.2
 
 class Model:
     def __init__(self, submission_dir, device):
-        self.seen = mmap.mmap(-1, 8)  # when the watcher last saw a new request, 0 for not yet
+        self.seen = mmap.mmap(-1, 8)  # the time at which the watcher last saw a new request; 0 at first
         self.watched = False
 
     def watch(self, aerial):

@@ -1,4 +1,4 @@
-"""Cheating: changes the program that it runs in, so that a label of no class passes as checked."""
+"""Cheating: changes the program that it runs in, so that a label without a class passes the check."""
 
 import sys
 

@@ -27,10 +27,10 @@ class Model:
                 continue
             raise RuntimeError(f"CHEATED: opened a socket for {what}")
         mine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mine.bind("\0flair2-zoo-phones-home")
+        mine.bind("\0flair2-test-phones-home")
         mine.listen()
         try:
-            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).connect("\0flair2-zoo-phones-home")
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).connect("\0flair2-test-phones-home")
         except OSError:
             return
         raise RuntimeError("CHEATED: connects to sockets of this machine")

@@ -1,4 +1,4 @@
-"""Cheating, threat 35: a kernel waits in the gap for the next request where the last one was. Needs a GPU.
+"""Cheating, threat 35: a kernel waits in the gap for a request at the address of the last one. Needs a GPU.
 
 The driver maps the memory of a request for the GPU. After the answer a kernel reads it again and again, until
 it changes or its time is over. It goes on while all processes of the submission stand still.

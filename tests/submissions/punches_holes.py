@@ -1,6 +1,6 @@
-"""Cheating: punches holes into the memory that it shares with the parent, whose writing waits for each.
+"""Cheating: punches holes into the memory that it shares with the parent, whose writing waits for each hole.
 
-Seals forbid only to resize it.
+The seals of that memory forbid only to resize it.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ def shared_memory():
 
 
 def has_hole(memory):
-    """Whether a page that was written has gone."""
+    """Whether a page that was written is gone."""
     return os.fstat(memory).st_blocks * 512 < os.fstat(memory).st_size
 
 

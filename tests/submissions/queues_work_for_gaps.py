@@ -1,7 +1,7 @@
-"""Cheating, threat 37: queues work on the GPU before the answer, which is done in the gap. Needs a GPU.
+"""Cheating, threat 37: queues work on the GPU before the answer, and the GPU does it in the gap. Needs a GPU.
 
-The runner waits for the GPU before it answers, but it does so in the submission's own process, which makes
-that wait do nothing. A stop reaches processes and not the GPU: this succeeds for as long as the gap lasts.
+The runner waits for the GPU before it answers, but it runs in the submission's process, where the submission
+replaces that wait. A stop reaches processes and not the GPU, so the work goes on as long as the gap lasts.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Cheating: reads data and labels, the parent's memory and environment, writes results, signals, phones home.
 
-The file `targets.json` beside it says where all that is, which a real submission would have to guess. What it
-could do is printed.
+The file `targets.json` beside it says where all that is; a real submission would have to guess. It prints
+what it could do.
 """
 
 import json

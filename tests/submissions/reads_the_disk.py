@@ -1,4 +1,4 @@
-"""Cheating, threats 9 and 10: looks for the test set and its labels where they may lie, beforehand."""
+"""Cheating, threats 9 and 10: looks beforehand for the test set and its labels, where they may lie."""
 
 import os
 from pathlib import Path

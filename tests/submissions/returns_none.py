@@ -1,4 +1,4 @@
-"""Broken: computes and forgets to return."""
+"""Broken: computes labels and does not return them."""
 
 
 class Model:

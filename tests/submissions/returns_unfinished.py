@@ -1,6 +1,6 @@
 """Cheating, threats 1 and 2: returns at once, and lets a thread compute the labels that it has returned.
 
-The same on a GPU: kernels that still run, copies that are still under way.
+On a GPU it returns while kernels still run and copies are still under way.
 """
 
 import threading

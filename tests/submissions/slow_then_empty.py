@@ -1,9 +1,9 @@
-"""Cheating: the first attempt is right and takes a little more than the 10 s allowed; others are empty.
+"""Cheating: the first attempt is right and takes a little more than the 10 s allowed; the others do nothing.
 
-Where the labels of the first attempt count and the median of the times, both are had. Which attempt it is
-shows the time at which a file was read: nothing that is written, nothing that stays in a process.
+If the labels of the first attempt counted, with the median of all times, it would have both. It knows which
+attempt it is by the time at which a file was last read: it neither writes a file nor keeps a process.
 
-Not in ANIMALS: the kernel notes such times once a day, so a second run finds another machine.
+Not in ENTRIES: the kernel notes such times once a day, so a second run on the same day would fail.
 """
 
 import os
@@ -17,7 +17,7 @@ RIGHT, EMPTY = 5, 0  # labels
 
 
 def page():
-    """A file whose reading would show, or has shown in the last seconds; None where it would not."""
+    """A file whose time of reading would change, or has changed in the last seconds; None without one."""
     for folder, _, names in sorted(os.walk("/usr/lib")):
         for path in (os.path.join(folder, name) for name in sorted(names)):
             status = os.stat(path, follow_symlinks=False)

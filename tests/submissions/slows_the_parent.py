@@ -1,4 +1,4 @@
-"""Cheating: makes the holder of the clock slow, by every call that sets how a process is run."""
+"""Cheating: slows down the process that holds the clock, by every call that changes its scheduling."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ libc = ctypes.CDLL(None)
 
 
 def describe(process):
-    """How the kernel runs a process, as far as it may be asked."""
+    """How the kernel schedules a process, as far as it tells."""
     questions = {
         "nice": lambda: os.getpriority(os.PRIO_PROCESS, process),
         "policy": lambda: os.sched_getscheduler(process),

@@ -1,7 +1,7 @@
 """Cheating: changes how the kernel treats it, through its own files in /proc.
 
-Its share of the processors, its place among those that are ended when memory runs out, how late it is
-woken, what it leaves when it dies.
+It tries to change its share of the processors, whether it is killed first when memory runs out, how late it
+is woken, and what it leaves when it dies.
 """
 
 import os

@@ -10,7 +10,7 @@ MOST = 16
 COUNT = """
 import torch
 gpus = range(torch.cuda.device_count())
-print(sum(torch.ones(8, device=f"cuda:{place}").sum().item() == 8 for place in gpus))
+print(sum(torch.ones(8, device=f"cuda:{index}").sum().item() == 8 for index in gpus))
 """
 
 

@@ -1,7 +1,7 @@
-"""Cheating: a worker gets SIGCONT when its parent dies, and that one begins to die just before the stop.
+"""Cheating: a worker gets SIGCONT when its parent dies, and the parent begins to die just before the stop.
 
-A process that is already about to end cannot be stopped; giving much memory back takes it a while.
-test_session.py makes gaps that are long enough to tell.
+A process that has begun to end cannot be stopped, and it takes a while to give much memory back.
+test_session.py makes the gaps long enough.
 """
 
 import ctypes
@@ -14,11 +14,11 @@ import time
 
 import torch
 
-BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: a gap of GAP has these off the clock
 MUCH = 0.02  # seconds of work
 MEMORY = 256 << 20  # bytes
 PR_SET_PDEATHSIG = 1
-LEFT, WORKED, COUNT, READY = range(4)  # in memory that is shared; the count is odd until an answer
+LEFT, WORKED, COUNT, READY = range(4)  # indices into the shared memory; the count is odd until an answer
 libc = ctypes.CDLL(None)
 
 
@@ -30,7 +30,7 @@ class Model:
     def prepare(self, count):
         """A process that dies as soon as this request is answered, and a worker below it."""
         if os.fork():
-            os.wait()  # for the one in between: the next one is nobody's child
+            os.wait()  # for the process in between, so that the next one is an orphan
             return
         if os.fork():
             os._exit(0)

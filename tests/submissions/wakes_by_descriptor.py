@@ -1,7 +1,7 @@
-"""Cheating: descriptors that send SIGCONT, which continues a stopped process, when somebody uses them.
+"""Cheating: descriptors send SIGCONT, which continues a stopped process, when somebody uses them.
 
-Its log is full when it is stopped, so that the parent's own reading of it wakes it; and a folder tells when
-the parent looks at its state in /proc. test_session.py makes gaps that are long enough to tell.
+Its log is full when it is stopped, so the parent wakes it by reading the log. Another descriptor, of a
+folder, tells when the parent looks at its state in /proc. test_session.py makes the gaps long enough.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ import time
 
 import torch
 
-BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: a gap of GAP has these off the clock
 MUCH = 0.02  # seconds of work
 O_ASYNC, F_SETSIG, F_NOTIFY, ALWAYS = 0o20000, 10, 1026, 0x3F - (1 << 31)
 
@@ -41,7 +41,7 @@ class Model:
     def compute(self):
         while True:
             before = time.thread_time()
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # without Python's lock
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # this releases Python's lock
             if BEGIN < time.monotonic() - self.left < END:
                 self.worked += time.thread_time() - before
 

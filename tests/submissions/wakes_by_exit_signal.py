@@ -1,7 +1,7 @@
-"""Cheating: a worker has children that send it SIGCONT when they end, which begins just before the stop.
+"""Cheating: a worker gets SIGCONT when its children end, and they begin to end just before the stop.
 
-A process that is already about to end cannot be stopped; giving much memory back takes it a while.
-test_session.py makes gaps that are long enough to tell.
+A process that has begun to end cannot be stopped, and it takes a while to give much memory back.
+test_session.py makes the gaps long enough.
 """
 
 import ctypes
@@ -14,11 +14,11 @@ import time
 
 import torch
 
-BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: a gap of GAP has these off the clock
 MUCH = 0.02  # seconds of work
 MEMORY = 256 << 20  # bytes
 CLONE = 56  # system call of x86_64
-LEFT, WORKED, COUNT, READY = range(4)  # in memory that is shared; the count is odd until an answer
+LEFT, WORKED, COUNT, READY = range(4)  # indices into the shared memory; the count is odd until an answer
 libc = ctypes.PyDLL(None)  # which keeps Python's lock, so that a child has it, too
 
 

@@ -1,6 +1,6 @@
 """Cheating: timers send SIGCONT, which continues a stopped process, and a thread goes on computing.
 
-In a run on a few patches the gaps are too short to tell: test_session.py makes longer ones.
+test_session.py makes the gaps long enough.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import time
 
 import torch
 
-BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: those between are off the clock in so long a gap
+BEGIN, END, GAP = 0.15, 0.45, 0.5  # seconds after an answer: a gap of GAP has these off the clock
 MUCH = 0.02  # seconds of work
 FIRST, EVERY = 100_000_000, 500_000  # nanoseconds after an answer, and from then on
 libc = ctypes.CDLL(None)
@@ -28,7 +28,7 @@ def create_timer(clock):
 
 
 def arm(timer):
-    """Let it fire only after the stop: a stop deletes a signal that is waiting, and its timer with it."""
+    """Arm the timer to fire only after the stop: a stop deletes a waiting signal, and its timer with it."""
     libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, EVERY, 0, FIRST), None)
 
 
@@ -43,7 +43,7 @@ class Model:
     def compute(self):
         while True:
             before = time.thread_time()
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # without Python's lock
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # this releases Python's lock
             if BEGIN < time.monotonic() - self.left < END:
                 self.worked += time.thread_time() - before
 

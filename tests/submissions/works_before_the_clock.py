@@ -1,6 +1,6 @@
-"""Cheating: wakes by a timer, sees a request arrive, holds its writer up with holes, and works meanwhile.
+"""Cheating: wakes by a timer, sees a request arrive, delays its writer with holes, and works meanwhile.
 
-The clock has not started by then: 1 ms of work on a patch costs nothing.
+The clock has not started by then, so 1 ms of work on a patch costs nothing.
 """
 
 import ctypes
@@ -14,11 +14,8 @@ import time
 
 import torch
 
-WORK, EVERY, PUNCH = (
-    0.001,
-    500_000,
-    3,
-)  # seconds of work, nanoseconds of the timer, to make a hole of the same size
+WORK, EVERY = 0.001, 500_000  # seconds of work, nanoseconds of the timer
+PUNCH = 3  # the mode of fallocate that makes a hole
 AERIAL, PAST_HEADER = 5 * 512 * 512, 1 << 16
 libc = ctypes.CDLL(None)
 libc.fallocate.argtypes = ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long
@@ -55,7 +52,7 @@ class Model:
     def predict(self, batch):
         self.requests += 1
         frame = sys._getframe(1).f_locals
-        if self.requests > 3 and "requests" in frame:  # requests lie in memory that is shared
+        if self.requests > 3 and "requests" in frame:  # as if requests lay in shared memory
             memory = frame["requests"]
             descriptor = next(fd for fd in map(int, os.listdir("/proc/self/fd")) if holds(fd, len(memory)))
             for _ in range(2):

@@ -1,6 +1,6 @@
 """Cheating, threat 15: a thread goes on computing after the answer, while the organizer reads off the clock.
 
-Not in ANIMALS: the gaps of a run on a few patches are too short to tell; test_session.py makes longer ones.
+Not in ENTRIES: the gaps of a run on a few patches are too short; test_session.py makes longer ones.
 """
 
 import threading
@@ -8,7 +8,7 @@ import time
 
 import torch
 
-MUCH = 0.3  # of the time between two requests; some of it is under the clock, after and before predict
+MUCH = 0.3  # of the time between two requests, of which a part is on the clock, before and after predict
 
 
 class Model:

@@ -1,4 +1,4 @@
-"""Broken: returns scores for 13 classes instead of labels."""
+"""Broken: returns logits of 13 classes instead of labels."""
 
 import torch
 

@@ -2,7 +2,8 @@
 
 Three lists come out: problems, what only matters once the bundle is uploaded, and remarks, which may be as
 meant. A bundle whose image is LOCAL_IMAGE is meant for use at home; for any other one the second list holds
-problems as well.
+problems as well. Others import names of this folder from here: build.py, rehearse.py, other modules of
+flair_bundle and tests may import it.
 """
 
 from __future__ import annotations
@@ -13,20 +14,35 @@ from pathlib import Path
 from typing import Any
 
 from flair_bundle.check.competition import (
+    DEFAULT_QUEUE_SECONDS,
     YAML,
     check_phases,
+    check_queues,
     check_solutions,
     check_texts,
     logo_problems,
     read_competition,
+    unstorable_texts,
 )
 from flair_bundle.check.findings import Findings, by_index
 from flair_bundle.check.leaderboard import check_leaderboards
+from flair_bundle.check.parts import open_part
 from flair_bundle.check.secrets import check_secrets
-from flair_bundle.check.tasks import check_task
+from flair_bundle.check.tasks import FILES_OF_TASK, check_task, read_limits_of
 from flair_bundle.schema import COMPETITION, COMPETITION_REQUIRED, TASK, check_fact_sheet, check_mapping
 from flair_scoring.base.bounded_zip import ZipError, open_zip
 from flair_scoring.base.errors import DataError
+
+__all__ = [
+    "DEFAULT_QUEUE_SECONDS",
+    "FILES_OF_TASK",
+    "LOCAL_IMAGE",
+    "Findings",
+    "check_bundle",
+    "open_part",
+    "read_competition",
+    "read_limits_of",
+]
 
 LOCAL_IMAGE = "local-only/"  # what the name of an image begins with that nobody has published
 MAX_BYTES = 15 * 10**9  # what a user of the public site may store
@@ -69,9 +85,11 @@ def _check_competition(
     archive: zipfile.ZipFile, competition: dict[str, Any], now: datetime.datetime, found: Findings
 ) -> None:
     found.problems += check_mapping(YAML, competition, COMPETITION, COMPETITION_REQUIRED)
+    found.problems += unstorable_texts("", competition)
     if "fact_sheet" in competition:
         found.problems += check_fact_sheet(competition["fact_sheet"])
     check_texts(archive, competition, found)
+    check_queues(competition, found)
     if isinstance(image := competition.get("image"), str):
         found.problems += logo_problems(archive, image)
     if str(competition.get("docker_image")).startswith(LOCAL_IMAGE):

@@ -15,7 +15,18 @@ from PIL import Image
 
 from flair_bundle.check.findings import Findings, by_index, entries_of, missing
 from flair_bundle.check.parts import open_part, read
-from flair_bundle.schema import IMAGE_TYPES, PAGE, PHASE, SOLUTION, check_mapping, is_whole, parse_date
+from flair_bundle.schema import (
+    IMAGE_TYPES,
+    PAGE,
+    PHASE,
+    SOLUTION,
+    check_groups,
+    check_mapping,
+    is_uuid,
+    is_whole,
+    parse_date,
+    unstorable_character,
+)
 from flair_ingestion.limits import Limits, read_limits
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.bounded_zip import ZipError
@@ -47,6 +58,42 @@ def read_competition(archive: zipfile.ZipFile, found: Findings) -> dict[str, Any
     return competition
 
 
+def unstorable_texts(where: str, value: Any) -> list[str]:
+    """Problems of all texts in a value of competition.yaml that the platform cannot store."""
+    problems = []
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(key, str) and (character := unstorable_character(key)):
+                problems.append(_unstorable(f"{YAML}: a key" + (f" of {where}" if where else ""), character))
+            else:
+                problems += unstorable_texts(f"{where}.{key}".lstrip("."), inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            problems += unstorable_texts(f"{where}[{index}]", inner)
+    elif isinstance(value, str) and (character := unstorable_character(value)):
+        problems.append(_unstorable(f"{YAML}: {where}", character))
+    return problems
+
+
+def _unstorable(where: str, character: str) -> str:
+    return f"{where} holds the character {character}, which the platform cannot store; remove it"
+
+
+def check_queues(competition: dict[str, Any], found: Findings) -> None:
+    """Remark on what only the upload shows of the competition's queue and of those of its groups."""
+    queue = competition.get("queue")
+    if is_uuid(queue):
+        found.remarks.append(
+            f"queue: only the upload shows whether the platform has {queue} and lets you use it"
+        )
+    if "groups" in competition:
+        found.remarks.append(
+            "groups: only some versions of the platform read this key; on the others the submissions of all "
+            "groups go to the competition's queue"
+        )
+        found.remarks += check_groups(competition["groups"])
+
+
 def check_texts(archive: zipfile.ZipFile, competition: dict[str, Any], found: Findings) -> None:
     """Check that the terms and all pages are in the bundle, are UTF-8 and say something."""
     names = {"terms": competition.get("terms")}
@@ -66,6 +113,8 @@ def check_texts(archive: zipfile.ZipFile, competition: dict[str, Any], found: Fi
             continue
         if not text.strip():
             found.problems.append(f"{where}: {name} is empty; the platform refuses empty pages")
+        if character := unstorable_character(text):
+            found.problems.append(_unstorable(f"{where}: {name}", character))
 
 
 def logo_problems(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
@@ -122,13 +171,14 @@ def check_phases(
 
 
 def _check_dates(phases: list[dict[str, Any]], now: datetime.datetime, found: Findings) -> None:
+    first = parse_date(phases[0].get("start")) if phases else None
+    if first and first > now:
+        found.remarks.append(
+            f"phases[0]: starts at {first}, in the future; until then the site refuses even the organizer's "
+            "own rehearsal: set the start of every phase to the past first"
+        )
     for index, phase in enumerate(phases):
         start, end = parse_date(phase.get("start")), parse_date(phase.get("end"))
-        if index == 0 and start and start > now:
-            found.remarks.append(
-                f"phases[0]: starts at {start}; until then the platform refuses every submission, also the "
-                "organizer's: give all phases a start in the past for as long as you rehearse"
-            )
         last = index == len(phases) - 1
         if "end" not in phase and not last:
             found.problems.append(f"phases[{index}]: no end, but a phase follows; only the last may be open")

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from flair_bundle.check.findings import Findings, by_index, entries_of
-from flair_bundle.schema import COLUMN, LEADERBOARD, check_mapping, is_whole
+from flair_bundle.schema import AVERAGE_RANK, COLUMN, LEADERBOARD, check_mapping, is_whole
 from flair_ingestion.limits import Limits
 from flair_scoring.outputs.scores import TIME_RATIO, score_keys
 
@@ -41,8 +41,14 @@ def _check_columns(where: str, board: dict[str, Any], limits: list[Limits | None
         found.problems += _computation_problems(f"{where}.columns[{index}]", index, column, columns)
         if "computation" not in column and column.get("key") not in written:
             found.problems.append(
-                f"{where}.columns[{index}]: scoring does not write {column.get('key')!r}, and a row "
-                f"without a value ranks first; it writes {', '.join(written)}"
+                f"{where}.columns[{index}]: scoring does not write {column.get('key')!r}, so no row "
+                "has a value there, and such rows come first in some versions of the platform and last in "
+                f"others; it writes {', '.join(written)}"
+            )
+        if column.get("computation") == AVERAGE_RANK:
+            found.remarks.append(
+                f"{where}.columns[{index}]: only the platform's versions from 1.29 on know the computation "
+                f"{AVERAGE_RANK}; older ones refuse the bundle"
             )
     index = board.get("primary_index", 0)
     primary = columns.get(index, {}) if is_whole(index) else {}

@@ -121,6 +121,7 @@ class Worker:
         if (output / "metadata").exists():  # the worker: "output directory already contains a metadata file"
             return own, ingestion, None
         record |= {"ingestionExitCode": ingestion.returncode, "ingestionElapsedTime": ingestion.seconds}
+        record["elapsedTime"] = record["elapsedTime"] or ingestion.seconds  # as the worker of release 1.25
         (output / "metadata").write_text(yaml.safe_dump(record))
         return own, ingestion, output
 

@@ -1,10 +1,11 @@
-"""FLAIR #2 on disk: which patches there are, what is read of them, what is missing, samples of them.
+"""FLAIR #2 on disk: finding, reading and checking its patches, telling what is missing, unpacking archives.
 
-The only face of this folder: others import these names from here. Imports flair_scoring; everything above may
-import it.
+Code outside this folder imports the names below from here, and nothing from the modules. The folder imports
+flair_scoring only; everything else in flair_ingestion and above it may import this folder.
 """
 
 from flair_ingestion.dataset.completeness import describe_gaps, describe_missing, find_known
+from flair_ingestion.dataset.hub_archives import lay_out, require_data
 from flair_ingestion.dataset.index import Patch, index_patches, labels_folder, scan_split
 from flair_ingestion.dataset.layout import KINDS, SPLITS, VALIDATION_DOMAINS, find_roots
 from flair_ingestion.dataset.nodata import Nodata
@@ -21,7 +22,6 @@ from flair_ingestion.dataset.superarea import (
     CENTRE,
     SuperArea,
     SuperPatch,
-    open_super_area,
     read_ahead,
     read_dates,
 )
@@ -44,12 +44,13 @@ __all__ = [
     "find_roots",
     "index_patches",
     "labels_folder",
-    "open_super_area",
+    "lay_out",
     "read_ahead",
     "read_dates",
     "read_image",
     "read_labels",
     "read_superpatch",
+    "require_data",
     "sample_patches",
     "scan_split",
 ]

@@ -1,4 +1,4 @@
-"""How much of FLAIR #2 is here: what the metadata json or the series know of, and the images do not show."""
+"""How much of FLAIR #2 is here: patches of the metadata json, and areas with series, that have no images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,33 @@ from flair_ingestion.dataset.index import Patch
 from flair_ingestion.dataset.layout import AREA, DOMAIN, find_roots, find_split, list_domains, list_names
 from flair_ingestion.dataset.sidecars import METADATA, read_sidecar
 
-_NAMED = 5  # domains; of more the number is told
+_NAMED = 5  # most domains that a sentence names; of more it tells the number
 
 
 def describe_gaps(data: Path, splits: Mapping[str, Sequence[Patch]]) -> list[str]:
-    """Sentences on what each split lacks, given the patches that are here; none if nothing is missing.
+    """Tell what each split lacks.
 
-    A part of FLAIR #2 is a sound data set, so none of this is an error; but nobody should take it for all.
+    A part of FLAIR #2 is a sound data set, so nothing of this is an error. But nobody should take it for all
+    of FLAIR #2.
+
+    Args:
+        data: Folder with the unpacked archives of FLAIR #2.
+        splits: Name of the split -> its patches, from `index_patches`. An empty split lacks everything.
+
+    Returns:
+        Sentences on missing patches, and on areas that have series but no images; none if nothing is missing.
+
+    Raises:
+        DataError: A folder cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import describe_gaps, index_patches
+        >>> val = index_patches(Path("data"), "val")
+        >>> describe_gaps(Path("data"), {"val": val})
+        []
+        >>> describe_gaps(Path("data"), {"val": val[1:]})
+        ['5 of the 6 val patches known to flair_aerial_metadata.json are here; missing: 1 patch of D004_2021']
     """
     sidecar = read_sidecar(data, METADATA, [])
     known = find_known(sidecar.entries if sidecar else {})
@@ -30,7 +50,7 @@ def describe_gaps(data: Path, splits: Mapping[str, Sequence[Patch]]) -> list[str
 
 
 def find_known(entries: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Split -> id -> domain of the patches of FLAIR #2 in the metadata json; not those without a domain."""
+    """Split -> id -> domain of the patches of FLAIR #2 that the metadata json knows with their domain."""
     known: dict[str, dict[str, str]] = {}
     for key, entry in entries.items():
         domain = entry.get("domain") if isinstance(entry, dict) else None
@@ -42,7 +62,7 @@ def find_known(entries: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def describe_missing(split: str, here: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
-    """One sentence if patches are known that are not here, else none; both map ids to domains."""
+    """One sentence if some of the known patches are not here, else none; both map ids to domains."""
     missing = Counter(domain for id, domain in known.items() if id not in here)
     if not missing:
         return []
@@ -66,7 +86,7 @@ def _name_domains(domains: Sequence[str]) -> str:
 
 
 def _describe_lone_series(data: Path, split: str) -> list[str]:
-    """One sentence if areas have a series and no folder of images."""
+    """One sentence if areas have a series and no folder of images, else none."""
     images = find_roots(data, "aerial", split)
     lone = [
         (root, domain, area)

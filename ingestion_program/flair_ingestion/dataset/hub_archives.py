@@ -1,7 +1,7 @@
-"""FLAIR as the Hugging Face hub has it, one archive per domain, laid out as IGN's archives are.
+"""The archives of the Hugging Face hub, one per domain, are unpacked into the layout of IGN's archives.
 
-There FLAIR #1 and FLAIR #2 lie together, in one zip per domain with all kinds of files. Where a file belongs
-follows from its name and from domain and zone in the metadata json, so folders inside the zips do not matter.
+The hub has one zip per domain, with all kinds of files of FLAIR #1 and FLAIR #2. The name of a file, and its
+domain and zone in the metadata json, tell where it belongs. Folders inside a zip are ignored.
 """
 
 from __future__ import annotations
@@ -27,16 +27,10 @@ from flair_scoring.base.errors import DataError, UsageError, list_problems
 from flair_scoring.base.files import make_folder, require_folder
 
 _ARCHIVE = re.compile(r"D\d{3}_\d{4}.*\.zip", re.ASCII)
-_FLAIR_HUB = re.compile(
-    r"D\d{3}-(\d{4}|195X)_[A-Z].*", re.ASCII
-)  # archives and folders; a year may be unknown
-_UNFINISHED = (
-    ".incomplete",
-    ".part",
-    ".partial",
-    ".crdownload",
-    ".download",
-)  # as hub, wget and browsers say
+# Archives and folders of FLAIR-HUB; where the year is not known, they say 195X
+_FLAIR_HUB = re.compile(r"D\d{3}-(\d{4}|195X)_[A-Z].*", re.ASCII)
+# What huggingface_hub, wget and browsers call a download that has not ended
+_UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".download")
 _RASTER = re.compile(r"(IMG|MSK)_(\d{6})\.tif", re.ASCII)
 _SERIES = re.compile(r"SEN2_sp_(D\d{3}_\d{4}-Z\d+_[A-Z]{2})_(data\.npy|masks\.npy|products\.txt)", re.ASCII)
 _AREA = re.compile(r"D\d{3}_\d{4}-Z\d+_[A-Z]{2}", re.ASCII)
@@ -53,12 +47,15 @@ class _Member:
 
 
 def find_archives(folder: Path) -> list[Path]:
-    """The archives of single domains (D015_2020.zip) anywhere below the folder, in name order."""
+    """The archives of single domains (D015_2020.zip) anywhere below the folder, sorted by path."""
     return sorted(path for path in folder.rglob("D*.zip") if _ARCHIVE.fullmatch(path.name))
 
 
 def require_data(data: Path) -> None:
-    """UsageError or DataError that says what to do unless DATA has IGN's layout, as far as it goes."""
+    """Raises UsageError or DataError, which says what to do, unless DATA is laid out as IGN's archives are.
+
+    One folder of an archive is enough: `index_patches` tells what a split lacks.
+    """
     require_folder(data, "FLAIR #2's archives, unpacked (flair_aerial_train, …)")
     if has_roots(data):
         return
@@ -69,19 +66,34 @@ def require_data(data: Path) -> None:
     if pointers := _tell_pointers(archives):
         raise DataError(list_problems(f"{data}: the archives of domains are not all downloaded", pointers))
     out = data.resolve().with_name(f"{data.resolve().name}-flair2")
+    first = archives[0].relative_to(data)
+    told = f"{len(archives)} archives of one domain each ({first} …)"
+    if len(archives) == 1:
+        told = f"1 archive of one domain ({first})"
     raise DataError(
-        f"{data}: {len(archives)} archives of one domain each ({archives[0].relative_to(data)} …), as on the "
-        "Hugging Face hub; the kit reads the layout of IGN's archives. Unpack them into it, and check:\n"
+        f"{data}: {told}, as on the Hugging Face hub; the kit reads the layout of IGN's archives. "
+        "Lay out what is there, and check it:\n"
         f"  python starting_kit/check_dataset.py {shlex.quote(str(data))} --lay-out {shlex.quote(str(out))}\n"
         f"  python starting_kit/check_dataset.py {shlex.quote(str(out))}"
     )
 
 
 def lay_out(folder: Path, out: Path) -> int:
-    """Unpack FLAIR #2 into `out` as IGN's archives would, with both json files; the number of its files.
+    """Unpack the archives of domains below `folder` into `out`, in the layout of IGN's archives.
 
-    Files that are there with their full size are kept, so the same call continues an interrupted run. Raises
-    DataError with all problems after everything sound is in its place, UsageError if `out` cannot be written.
+    Both json files are copied. Files that are there with their full size are kept, so the same call continues
+    an interrupted one.
+
+    Args:
+        folder: Folder with a download from the Hugging Face hub.
+        out: Folder for the data set; it is made if need be.
+
+    Returns:
+        The number of files of FLAIR #2 in the archives.
+
+    Raises:
+        UsageError: `out` cannot be written, or has too little room.
+        DataError: Archives are missing or damaged. What is sound has been unpacked by then.
     """
     require_folder(folder, "archives of domains (D015_2020.zip …)")
     if out.exists() and not out.is_dir():
@@ -89,9 +101,10 @@ def lay_out(folder: Path, out: Path) -> int:
     archives = find_archives(folder)
     if not archives:
         _explain_other_downloads(folder)
-        if ours := sorted(path.name for path in folder.glob("flair_*.zip")):
+        if found := sorted(path.name for path in folder.glob("flair_*.zip")):
             raise DataError(
-                f"{folder}: {', '.join(ours)}: IGN's own, which need no laying out; unpack each archive there"
+                f"{folder}: {', '.join(found)}: IGN's own, which need no laying out; unpack each archive "
+                "there"
             )
         raise DataError(f"{folder}: no archives of domains (D015_2020.zip …) in it or below it")
     sidecars = _find_sidecars(folder, archives)
@@ -129,7 +142,7 @@ def lay_out(folder: Path, out: Path) -> int:
 
 
 def _explain_other_downloads(folder: Path) -> None:
-    """DataError if the folder holds FLAIR-HUB, or unfinished downloads."""
+    """Raises DataError if the folder holds FLAIR-HUB or unfinished downloads."""
     hub = sorted(path for path in folder.rglob("D*") if _FLAIR_HUB.fullmatch(path.name))
     hub = [path for path in hub if path.is_dir() or path.suffix == ".zip"]
     if hub:
@@ -145,13 +158,13 @@ def _explain_other_downloads(folder: Path) -> None:
 
 
 def _find_unfinished(folder: Path) -> list[Path]:
-    """Parts of downloads below the folder, unless the whole archive lies beside one."""
+    """Unfinished downloads below the folder; not those that lie beside the finished file."""
     parts = (path for path in folder.rglob("*") if path.suffix in _UNFINISHED and path.is_file())
     return sorted(path for path in parts if not path.with_suffix("").is_file())
 
 
 def _tell_pointers(archives: list[Path]) -> list[str]:
-    """A problem for each archive in whose place git has left a pointer; unreadable files are passed over."""
+    """A problem for each archive that is only a pointer of git-lfs; unreadable files are passed over."""
     problems = []
     for archive in archives:
         with suppress(OSError), archive.open("rb") as file:
@@ -161,9 +174,9 @@ def _tell_pointers(archives: list[Path]) -> list[str]:
 
 
 def _find_sidecars(folder: Path, archives: list[Path]) -> list[Path]:
-    """The json files, wherever below the folder they are (the hub has them in aux-data/).
+    """The paths of both json files, anywhere below the folder; the hub has them in aux-data/.
 
-    DataError if they are not there; it names archives that are pointers first.
+    Raises DataError if one is missing. It names the archives that are pointers of git-lfs first.
     """
     found = [sorted(path for name in names for path in folder.rglob(name)) for names in (CENTROIDS, METADATA)]
     missing = [names[0] for names, paths in zip((CENTROIDS, METADATA), found, strict=True) if not paths]
@@ -176,7 +189,7 @@ def _find_sidecars(folder: Path, archives: list[Path]) -> list[Path]:
 
 
 def _find_areas(entries: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Patch id, and area as D015_2020-Z1_UU, -> that area and its split; FLAIR #1's are left out."""
+    """Id of a patch, or its area as D015_2020-Z1_UU, -> that area and its split; FLAIR #2 only."""
     found: dict[str, tuple[str, str]] = {}
     for key, entry in entries.items():
         fields = entry if isinstance(entry, dict) else {}
@@ -190,11 +203,13 @@ def _find_areas(entries: dict[str, Any]) -> dict[str, tuple[str, str]]:
 def _find_members(
     archive: Path, areas: dict[str, tuple[str, str]], out: Path, problems: list[str]
 ) -> Iterator[_Member]:
-    """The files of an archive that FLAIR #2 has; the others, and other kinds of files, are passed over."""
+    """The files of FLAIR #2 in an archive; all other files are passed over."""
     recognised = False
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
-            name = PurePosixPath(info.filename.replace("\\", "/")).name  # so did old programs of Windows
+            name = PurePosixPath(
+                info.filename.replace("\\", "/")
+            ).name  # old Windows programs write backslashes
             if match := _RASTER.fullmatch(name):
                 kind, content = ("aerial", "img") if match[1] == "IMG" else ("labels", "msk")
                 key = match[2]
@@ -217,7 +232,7 @@ def _find_members(
 
 
 def _require_room(members: list[_Member], out: Path) -> None:
-    """Make `out`; raises UsageError if the files that are not there yet will not fit."""
+    """Make `out`; raises UsageError if there is too little room for the files that are not there yet."""
     make_folder(out)
     needed = sum(member.info.file_size for member in members if not _is_there(member))
     free = shutil.disk_usage(out).free
@@ -232,7 +247,7 @@ def _is_there(member: _Member) -> bool:
 
 
 def _unpack(members: list[_Member], problems: list[str]) -> None:
-    """Write every file that is not there yet, each whole or not at all."""
+    """Write every file that is not there yet; each appears whole or not at all."""
     opened: zipfile.ZipFile | None = None
     try:
         for member in tqdm(members, "unpacking", unit="file", dynamic_ncols=True):
@@ -248,7 +263,7 @@ def _unpack(members: list[_Member], problems: list[str]) -> None:
                 with opened.open(member.info) as source, partial.open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
                 os.replace(partial, member.target)
-            except _DAMAGED as error:  # a wrong checksum, too
+            except _DAMAGED as error:  # zipfile compares the checksum as well
                 problems.append(
                     f"{member.archive}: {member.info.filename} is damaged ({error}); download it again"
                 )

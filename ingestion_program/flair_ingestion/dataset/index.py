@@ -1,4 +1,4 @@
-"""Which patches a split has: images, labels, series and json entries, matched by 6-digit ids."""
+"""The index of a split: its patches, each with its image, labels, series and json entries, matched by id."""
 
 from __future__ import annotations
 
@@ -37,11 +37,18 @@ _LABELS = re.compile(r"MSK_\d{6}\.tif", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch: its files, the area whose series covers it and where, and its metadata.
+    """A patch of 512 x 512 pixels of 0.2 m: where its files are, and what the json files say of it.
 
-    id "077413"; labels None unless asked for; super_area where the series lies if there is one; centroid
-    (row, column) in it, None if no series is asked for; metadata as in the json: date, time,
-    patch_centroid_x, patch_centroid_y, patch_centroid_z, camera, None where absent or not asked for.
+    Attributes:
+        id: Six digits, such as "077413".
+        domain: Such as "D015_2020".
+        area: Such as "Z1_UF".
+        image: Path of the aerial image.
+        labels: Path of the annotation; None unless it was asked for.
+        super_area: The area with the Sentinel-2 series; its files may be absent if no series was asked for.
+        centroid: (row, column) of the patch's centre in the series; None if no series was asked for.
+        metadata: date, time, patch_centroid_x, patch_centroid_y, patch_centroid_z and camera as in the json
+            file; None where an entry is absent or was not asked for.
     """
 
     id: str
@@ -56,9 +63,10 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Folders and json files of a split; None where one is not wanted, or missing, which is reported once.
+    """The folders and json files of a split.
 
-    `series` and `described`: whether series and metadata are wanted; otherwise `sentinel` is only a name.
+    A source is None if it is not wanted, or if it is missing; a missing source is reported once. `series` and
+    `described` tell whether series and metadata are wanted. Without `series`, `sentinel` need not exist.
     """
 
     series: bool
@@ -73,10 +81,31 @@ class _Sources:
 def index_patches(
     data: Path, split: str, labels: bool = False, series: bool = True, metadata: bool = True
 ) -> list[Patch]:
-    """The patches of "train", "val" or "test", by id; DataError with all problems of the split's files.
+    """Index the patches of a split.
 
-    Checked are names, json entries and the headers of the series, but no raster (`dataset.check_patches`),
-    and nothing of what is not asked for.
+    The names of the files, the json entries and the headers of the series are checked. Rasters are not
+    opened; `check_patches` does that. What is not asked for may be absent.
+
+    Args:
+        data: Folder with the unpacked archives of FLAIR #2.
+        split: "train", "val" or "test". Train and val share their folders and are told apart by domain.
+        labels: Whether the patches need an annotation.
+        series: Whether they need a Sentinel-2 series and their position in it.
+        metadata: Whether they need their metadata.
+
+    Returns:
+        The patches in the order of their ids.
+
+    Raises:
+        UsageError: There is no folder `data`, or no split of that name.
+        DataError: Files are missing or damaged. The message lists all problems of the split.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import index_patches
+        >>> patches = index_patches(Path("data"), "train", labels=True)
+        >>> patches[0].id, patches[0].domain, patches[0].area
+        ('000001', 'D006_2020', 'Z1_UF')
     """
     patches, problems = scan_split(data, split, labels, series, metadata)
     if problems:
@@ -86,7 +115,7 @@ def index_patches(
 
 @contextmanager
 def _collection_paused() -> Iterator[None]:
-    """Hundreds of thousands of entries are made that all stay: collecting garbage would walk them in vain."""
+    """Switch Python's garbage collector off: it would walk hundreds of thousands of entries that all stay."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -100,9 +129,17 @@ def _collection_paused() -> Iterator[None]:
 def scan_split(
     data: Path, split: str, labels: bool = False, series: bool = True, metadata: bool = True
 ) -> tuple[list[Patch], list[str]]:
-    """The patches of a split that have all that is asked for, by id, and everything that is wrong with it.
+    """Index a split as `index_patches` does, but return its problems instead of raising them.
 
-    UsageError if there is no folder `data`, DataError if it has no folder of any archive.
+    Args:
+        data, split, labels, series, metadata: As in `index_patches`.
+
+    Returns:
+        The patches that have all that is asked for, in the order of their ids, and all problems of the split.
+
+    Raises:
+        UsageError: There is no folder `data`, or no split of that name.
+        DataError: `data` has no folder of any archive.
     """
     require_roots(data)
     problems: list[str] = []
@@ -125,7 +162,7 @@ def scan_split(
 
 
 def labels_folder(data: Path, split: str) -> Path:
-    """The folder with the split's labels; training and validation share one. DataError if there is none."""
+    """The folder with the labels of the split; train and val share one. Raises DataError if there is none."""
     problems: list[str] = []
     root = find_root(data, "labels", split, problems)
     if root is None:
@@ -134,7 +171,7 @@ def labels_folder(data: Path, split: str) -> Path:
 
 
 def _find_images(root: Path, split: str, problems: list[str]) -> dict[tuple[str, str], dict[str, str]]:
-    """(domain, area) -> id -> path of the image; problems are empty folders and ids that occur twice."""
+    """(domain, area) -> id -> path of the image. Empty folders and ids that occur twice become problems."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     paths: dict[str, str] = {}
     for domain, area in _find_areas(root, split, problems):
@@ -148,7 +185,7 @@ def _find_images(root: Path, split: str, problems: list[str]) -> dict[tuple[str,
 
 
 def _find_areas(root: Path, split: str, problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Domain and area of every area of the split; folders of other names are ignored."""
+    """(domain, area) of every area of the split; folders with other names are ignored."""
     domains = list_domains(root, split)
     if not domains:
         example = "D004_2021" if split == "val" else "D006_2020"
@@ -163,7 +200,7 @@ def _find_areas(root: Path, split: str, problems: list[str]) -> Iterator[tuple[s
 def _find_lone_labels(
     labels: Path, aerial: Path, split: str, images: dict[tuple[str, str], dict[str, str]]
 ) -> Iterator[str]:
-    """Labels without their images: a problem for each area, or for each domain that has no images at all."""
+    """Problems: labels without their images. One per area, or one per domain if that has no images at all."""
     for domain in list_domains(labels, split):
         lone = {}
         for area in list_names(labels / domain, AREA):
@@ -187,7 +224,7 @@ def _describe_lone_labels(folder: Path, ids: list[str], images: Path) -> str:
 def _scan_area(
     sources: _Sources, domain: str, area: str, images: dict[str, str], problems: list[str]
 ) -> Iterator[Patch]:
-    """The patches of an area that have all that is wanted."""
+    """The patches of an area that have everything that is wanted."""
     super_area, size = _find_super_area(sources, domain, area, problems)
     find_centroid = functools.partial(_parse_centroid, size=size)
     label_folder = f"{sources.labels}/{domain}/{area}/msk"
@@ -206,7 +243,7 @@ def _scan_area(
 def _find_super_area(
     sources: _Sources, domain: str, area: str, problems: list[str]
 ) -> tuple[SuperArea | None, tuple[int, int] | None]:
-    """The area's series if it is sound or not wanted, and its size (H, W) if that is known."""
+    """The area, unless its series is wanted and damaged, and the size (H, W) of the series if it is known."""
     if sources.sentinel is None:
         return None, None
     stem = f"{sources.sentinel}/{domain}/{area}/sen/SEN2_sp_{domain}-{area}"
@@ -219,7 +256,10 @@ def _find_super_area(
 
 
 def _parse_centroid(entry: Any, size: tuple[int, int] | None) -> tuple[int, int]:
-    """A centroid around which the central window lies inside the super-area, if its size (H, W) is known."""
+    """(row, column) of an entry; ValueError if the central window around it leaves the super-area of `size`.
+
+    An unknown size (None) allows any.
+    """
     centroid = parse_centroid(entry)
     half = CENTRE // 2
     if size and not all(half <= at <= side - half for at, side in zip(centroid, size, strict=True)):
@@ -230,5 +270,5 @@ def _parse_centroid(entry: Any, size: tuple[int, int] | None) -> tuple[int, int]
 
 
 def _list_files(folder: str, pattern: re.Pattern[str]) -> dict[str, str]:
-    """Id, the digits of IMG_000001.tif, -> path of each file with such a name; none without folder."""
+    """Id (the digits of IMG_000001.tif) -> path of each file whose name matches; none without the folder."""
     return {name[4:10]: f"{folder}/{name}" for name in list_names(folder, pattern)}

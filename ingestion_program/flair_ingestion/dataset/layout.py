@@ -1,7 +1,7 @@
-"""The layout of FLAIR #2 on disk: names of its folders, ids of its splits, and what is wrong with a DATA.
+"""The layout of FLAIR #2 on disk: names of its folders, ids of its splits, and mistakes in naming DATA.
 
-Folders have IGN's names or the toy data set's. Training and validation share their folders and are told apart
-by domain.
+The folders have the names that IGN or the toy data set gives them. Training and validation share their
+folders and are told apart by domain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flair_scoring.base.files import require_folder
 
 KINDS = ("aerial", "sen", "labels")
 SPLITS = ("train", "val", "test")
-# The data card's validation split; FLAIR #1's csv has D070_2020 in place of D077_2021
+# The validation split of the data card; the csv of FLAIR #1 has D070_2020 in place of D077_2021
 VALIDATION_DOMAINS = frozenset(
     ("D004_2021", "D014_2020", "D029_2021", "D031_2019", "D058_2020", "D066_2021", "D067_2021", "D077_2021")
 )
@@ -23,7 +23,7 @@ LAST_TRAINING_ID, FIRST_TEST_ID = 61712, 77413  # in between lies the test set o
 DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
 AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
 _PACKED_DOMAIN = re.compile(r"D\d{3}_\d{4}.*\.zip", re.ASCII)
-_DEPTH = 3  # folders from an archive's own down to that of an area's images
+_DEPTH = 3  # levels between the folder of an archive and that of an area's images
 
 
 def find_split(id: str, domain: str) -> str | None:
@@ -37,14 +37,17 @@ def find_split(id: str, domain: str) -> str | None:
 
 
 def root_names(kind: str, split: str) -> tuple[str, str]:
-    """IGN's name of the folder with the "aerial", "sen" or "labels" of a split, and the toy data set's."""
+    """Both names of the folder with the "aerial", "sen" or "labels" of a split: IGN's, the toy data set's."""
     if split == "test":
         return f"flair_2_{kind}_test", f"flair_2_toy_{kind}_test"
     return f"flair_{kind}_train", f"flair_2_toy_{kind}_train"
 
 
 def find_roots(data: Path, kind: str, split: str) -> list[Path]:
-    """Folders in `data` with the "aerial", "sen" or "labels" of that split; sound data have one of each."""
+    """Folders in `data` with the "aerial", "sen" or "labels" of that split; sound data have exactly one.
+
+    Raises UsageError if there is no split of that name.
+    """
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
     return [data / name for name in root_names(kind, split) if (data / name).is_dir()]
@@ -81,9 +84,10 @@ def has_roots(data: Path) -> bool:
 
 
 def require_roots(data: Path) -> None:
-    """UsageError or DataError unless `data` has the folder of an archive; it says where the data lie instead.
+    """Raises UsageError or DataError unless `data` has the folder of an archive.
 
-    Looked at are the folders around `data`, those one and two folders deeper, and archives still packed.
+    The error says where the data set lies, if it is found around `data`, one or two folders deeper, or in
+    archives that are still packed.
     """
     require_folder(data, "FLAIR #2's archives, unpacked (flair_aerial_train, …)")
     if has_roots(data):
@@ -104,7 +108,7 @@ def require_roots(data: Path) -> None:
 
 
 def list_domains(root: Path, split: str) -> list[str]:
-    """Names of the split's domains in the folder of an archive; folders of other names are passed over."""
+    """Names of the split's domains in the folder of an archive; folders with other names are passed over."""
     domains = list_names(root, DOMAIN)
     if split == "test":
         return domains
@@ -112,10 +116,13 @@ def list_domains(root: Path, split: str) -> list[str]:
 
 
 def list_names(folder: str | Path, pattern: re.Pattern[str]) -> list[str]:
-    """Names in a folder that match, sorted; none if there is no folder. DataError if it cannot be read."""
+    """The names in a folder that match, sorted; none if there is no such folder.
+
+    Raises DataError if the folder cannot be read.
+    """
     try:
         return sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror}); change its permissions") from None
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None

@@ -1,7 +1,7 @@
-"""Pixels without data: 0 in all spectral bands. They are no measurements of black ground.
+"""Pixels without data, which are 0 in all spectral bands, are counted; files without any data are refused.
 
-IGN has removed the dates with such pixels from the series, so a date or an image without any data is a
-damaged file. So is one whose bands have one value each everywhere, and an annotation that is 0 everywhere.
+IGN has removed the dates without data from the series. So a date or an image without any data shows that the
+file is damaged. The same holds if each band has one value everywhere, or if an annotation is 0 everywhere.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 from flair_ingestion.dataset.superarea import SuperArea, open_super_area
 from flair_scoring.base.errors import DataError
 
-SPECTRAL_BANDS = 4  # of an aerial image: red, green, blue, near infrared; the fifth is a height, often 0
-_NAMED = 3  # dates
+SPECTRAL_BANDS = 4  # of an aerial image: red, green, blue, near infrared. The fifth is elevation, often 0
+_NAMED = 3  # most dates that a message names
 
 
 @dataclass
 class Nodata:
-    """Pixels of images and of series, and dates of series: how many there are, and how many lack data.
+    """How many pixels of images, pixels of series and dates of series there are, and how many lack data.
 
-    A pixel of a series is one on one date. A date lacks data if one of its pixels does.
+    A series of T dates and H x W pixels counts T x H x W pixels. A date lacks data if one of its pixels does.
     """
 
     image_pixels: int = 0
@@ -38,7 +38,10 @@ class Nodata:
 
 
 def count_image(image: np.ndarray, path: str) -> Nodata:
-    """Counts of an aerial image uint8 (5, H, W); DataError with its `path` if it is constant."""
+    """Count the pixels of an aerial image uint8 (5, H, W), read from `path`.
+
+    Raises DataError if the image holds no data, or if each spectral band has one value everywhere.
+    """
     empty = int((np.bitwise_or.reduce(image[:SPECTRAL_BANDS]) == 0).sum())
     if empty == image[0].size:
         raise DataError(
@@ -52,16 +55,16 @@ def count_image(image: np.ndarray, path: str) -> Nodata:
 
 
 def check_annotation(labels: np.ndarray, path: str) -> None:
-    """DataError with its `path` for an annotation uint8 (H, W) that is 0 everywhere."""
+    """Raises DataError if an annotation uint8 (H, W), read from `path`, is 0 everywhere."""
     if not labels.any():
         raise DataError(f"{path}: is 0 everywhere, which is no class; unpack it again")
 
 
 def count_series(area: SuperArea) -> Nodata:
-    """Counts of an area's series, of which all is read.
+    """Count the pixels and dates of an area's series; all of its data are read.
 
-    DataError that names the dates without any data, the constant dates, and the bands that are constant on
-    all the other dates.
+    Raises DataError, which names the dates without any data, the dates with one value per band, and the bands
+    with one value on all other dates.
     """
     data, _, dates = open_super_area(area)
     size = data.shape[2] * data.shape[3]
@@ -94,6 +97,6 @@ def count_series(area: SuperArea) -> Nodata:
 
 
 def _name_dates(days: np.ndarray) -> str:
-    """The first days, and a sign that there are more."""
+    """The first dates of int32 (T,), and "…" if there are more."""
     named = ", ".join(str(day) for day in days[:_NAMED].astype("datetime64[D]"))
     return named + (", …" if len(days) > _NAMED else "")

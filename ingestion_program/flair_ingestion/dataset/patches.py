@@ -1,4 +1,4 @@
-"""Patches of FLAIR #2: their index, what is read of them, samples and checks of them."""
+"""What is done with indexed patches: their rasters and series are read and checked, samples are drawn."""
 
 from __future__ import annotations
 
@@ -26,12 +26,47 @@ _Result = TypeVar("_Result")
 
 
 def read_image(patch: Patch) -> np.ndarray:
-    """Aerial image, uint8 (5, 512, 512): R, G, B, NIR, height in steps of 0.2 m. Raises DataError."""
+    """Read the aerial image of a patch.
+
+    Args:
+        patch: A patch from `index_patches`.
+
+    Returns:
+        uint8 (5, 512, 512): red, green, blue, near infrared, and elevation in steps of 0.2 m.
+
+    Raises:
+        DataError: The file cannot be read, or it is no uint8 raster of that shape.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import index_patches, read_image
+        >>> image = read_image(index_patches(Path("data"), "test")[0])
+        >>> image.shape, image.dtype
+        ((5, 512, 512), dtype('uint8'))
+    """
     return _with_path(read_raster, patch.image, IMAGE_BANDS)
 
 
 def read_labels(patch: Patch) -> np.ndarray:
-    """Annotation, uint8 (512, 512), values 0..19, of a patch indexed with labels. Raises DataError."""
+    """Read the annotation of a patch.
+
+    Args:
+        patch: A patch from `index_patches(…, labels=True)`.
+
+    Returns:
+        uint8 (512, 512), FLAIR values: 1..19 are classes. Sound data hold no 0; it counts as other.
+
+    Raises:
+        DataError: The file cannot be read, is no uint8 raster of that shape, or holds a value above 19.
+        ValueError: The patch was indexed without labels.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import index_patches, read_labels
+        >>> labels = read_labels(index_patches(Path("data"), "val", labels=True)[0])
+        >>> labels.shape, bool(labels.max() <= 19)
+        ((512, 512), True)
+    """
     if patch.labels is None:
         raise ValueError(f"patch {patch.id} was indexed without labels")
     labels = _with_path(read_raster, patch.labels, 1)
@@ -41,9 +76,28 @@ def read_labels(patch: Patch) -> np.ndarray:
 
 
 def read_superpatch(patch: Patch, size: int, copy: bool = True) -> SuperPatch:
-    """The series in the window of `size` x `size` pixels of 10 m around the patch; `size` is even.
+    """Read the Sentinel-2 series of a square window around a patch.
 
-    Without `copy` its data may be a read-only view of the file.
+    Args:
+        patch: A patch from `index_patches`.
+        size: Side of the window in pixels of 10 m; an even number. The patch itself covers 10 x 10 of them.
+            Where the window leaves the super-area, the pixels of its edge are repeated.
+        copy: False saves time if few of the dates are needed: the data may then be a read-only view of the
+            file.
+
+    Returns:
+        The reflectances, masks and dates of the window; `SuperPatch` says their shapes and units.
+
+    Raises:
+        DataError: A file cannot be read, or a mask holds values outside 0..100.
+        ValueError: `size` is odd, or the patch was indexed without its series.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import index_patches, read_superpatch
+        >>> series = read_superpatch(index_patches(Path("data"), "test")[0], 40)
+        >>> series.data.shape, series.masks.shape, series.dates.shape
+        ((5, 10, 40, 40), (5, 2, 40, 40), (5,))
     """
     if patch.centroid is None:
         raise ValueError(f"patch {patch.id} was indexed without its series")
@@ -51,27 +105,58 @@ def read_superpatch(patch: Patch, size: int, copy: bool = True) -> SuperPatch:
 
 
 def sample_patches(patches: Sequence[Patch], count: int, seed: int) -> list[Patch]:
-    """A random sample, by id, in which every domain has its share up to rounding; all, if `count` is more.
+    """Draw a random sample in which every domain has its share, up to rounding.
 
-    Systematic sampling: of the domains one after the other, every (N / count)-th patch from a random start.
+    The sampling is systematic: the patches of each domain are shuffled, the domains follow each other, and
+    every (N / count)-th of all N patches is taken, from a random start.
+
+    Args:
+        patches: Patches of any domains, in any order.
+        count: Number of patches to draw. If there are not more than that, all are returned.
+        seed: Equal seeds draw equal samples.
+
+    Returns:
+        The sample in the order of the ids.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import index_patches, sample_patches
+        >>> sample = sample_patches(index_patches(Path("data"), "train"), 3, seed=2022)
+        >>> [patch.domain for patch in sample]
+        ['D006_2020', 'D007_2020', 'D008_2019']
     """
     in_order = sorted(patches, key=lambda patch: patch.id)
     if count >= len(in_order):
         return in_order
     generator = np.random.default_rng(seed)
-    shuffled = [in_order[place] for place in generator.permutation(len(in_order))]
+    shuffled = [in_order[index] for index in generator.permutation(len(in_order))]
     by_domain = sorted(shuffled, key=lambda patch: patch.domain)
-    places = (np.arange(count) + generator.random()) * len(in_order) / count
-    return sorted((by_domain[int(place)] for place in places), key=lambda patch: patch.id)
+    indices = (np.arange(count) + generator.random()) * len(in_order) / count
+    return sorted((by_domain[int(index)] for index in indices), key=lambda patch: patch.id)
 
 
 def check_patches(
     patches: Sequence[Patch], labels: bool, decode: bool, progress: bool, nodata: Nodata | None = None
 ) -> list[str]:
-    """What is wrong with the images, and with the labels if wanted and indexed, by their headers.
+    """Check the files of patches, and list what is wrong with them.
 
-    With `decode`: by all their pixels, and the series and their masks are read as well; `nodata` gets
-    the counts of pixels without data.
+    Args:
+        patches: Patches from `index_patches` or `scan_split`.
+        labels: Whether annotations are checked too; a patch that was indexed without labels is passed over.
+        decode: True reads all pixels of the rasters, and all series and masks. False reads the headers of the
+            rasters only.
+        progress: Whether a progress bar is shown on stderr.
+        nodata: With `decode`, the counts of pixels without data are added to it.
+
+    Returns:
+        The problems, one sentence for each file that has one.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import check_patches, index_patches
+        >>> patches = index_patches(Path("data"), "val", labels=True)
+        >>> check_patches(patches, labels=True, decode=False, progress=False)
+        []
     """
     checks: list[Callable[[], object]] = []
     if decode:

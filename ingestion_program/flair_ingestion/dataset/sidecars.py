@@ -1,4 +1,4 @@
-"""The json files beside the archives: where each patch lies in its super-area, and how it was taken."""
+"""The json files beside the archives: the position of each patch in its super-area, and its metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 # The second spelling is that of IGN's archive
 CENTROIDS = ("flair-2_centroids_sp_to_patch.json", "flair_2_centroids_sp_to_patch.json")
 METADATA = ("flair_aerial_metadata.json",)
-_OTHER_ARCHIVES = {METADATA[0]: ("flair_2_aerial_metadata",)}  # whose name is not the file's
+_OTHER_ARCHIVES = {METADATA[0]: ("flair_2_aerial_metadata",)}  # archives with a name other than the file's
 # Field -> pattern of a text, or None for a number
 _FIELDS: dict[str, re.Pattern[str] | None] = {
     "date": re.compile(r"\d{4}-\d{1,2}-\d{1,2}", re.ASCII),  # YYYY-MM-DD
@@ -22,7 +22,7 @@ _FIELDS: dict[str, re.Pattern[str] | None] = {
     "patch_centroid_z": None,  # altitude, metres
     "camera": re.compile(r".+"),
 }
-# What git leaves in the place of a large file that was not downloaded
+# How the file begins that git leaves in place of a large file that was not downloaded
 POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_TOLD = "a git-lfs pointer, not the file itself; fetch it with git lfs pull"
 _Parsed = TypeVar("_Parsed")
@@ -30,14 +30,17 @@ _Parsed = TypeVar("_Parsed")
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """Content of a json file, one entry per patch; entries are checked when they are looked up."""
+    """Content of a json file, one entry per patch. An entry is checked when it is looked up."""
 
     path: Path
     entries: dict[str, Any]
 
 
 def read_sidecar(data: Path, names: tuple[str, ...], problems: list[str]) -> Sidecar | None:
-    """The json file under one of its names, or None and a problem. NaN, which is not json, reads as null."""
+    """Read the json file that has one of the names; None and a problem if it is missing or damaged.
+
+    NaN, which is not json, is read as null.
+    """
     path = next((data / name for name in names if (data / name).is_file()), None)
     if path is None:
         problems.append(_explain_absence(data, names))
@@ -71,7 +74,10 @@ def _explain_absence(data: Path, names: tuple[str, ...]) -> str:
 def look_up(
     sidecar: Sidecar | None, key: str, parse: Callable[[Any], _Parsed], problems: list[str]
 ) -> _Parsed | None:
-    """The parsed entry of `key`, or None and a problem; the absence of the whole file is reported already."""
+    """The parsed entry of `key`; None and a problem if it is missing or malformed.
+
+    Without a sidecar it is None and no problem: the missing file has been reported already.
+    """
     if sidecar is None:
         return None
     if key not in sidecar.entries:
@@ -85,14 +91,17 @@ def look_up(
 
 
 def parse_centroid(entry: Any) -> tuple[int, int]:
-    """(row, column) of the patch's centre in the super-area; ValueError for anything but two integers."""
+    """(row, column) of the patch's centre in the super-area; ValueError if the entry is not two integers."""
     if type(entry) is list and [type(number) for number in entry] == [int, int]:
         return entry[0], entry[1]
     raise ValueError(f"is {str(entry)[:80]}; expected two integers [row, column]")
 
 
 def parse_metadata(entry: Any) -> dict[str, Any]:
-    """Date, time, centroid x y z and camera; what is absent is None. ValueError names malformed fields."""
+    """The fields date, time, patch_centroid_x, _y, _z and camera; None where absent.
+
+    Raises ValueError, which names malformed fields.
+    """
     if not isinstance(entry, dict):
         raise ValueError(f"is {str(entry)[:80]}; expected an object with {', '.join(_FIELDS)}")
     found = {field: entry.get(field) for field in _FIELDS}

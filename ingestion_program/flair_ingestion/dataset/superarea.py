@@ -1,6 +1,6 @@
-"""Sentinel-2 series of a super-area: checks of its three files and windows cut out of them.
+"""The Sentinel-2 series of super-areas: their three files are checked, and windows are cut out of them.
 
-A super-area is an area of aerial patches with a buffer of 512 m on each side (datapaper, "Sentinel-2 data").
+A super-area is an area of aerial patches with a margin of 512 m on each side (data paper, "Sentinel-2 data").
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from flair_scoring.base.errors import DataError, list_names
 
 BANDS = 10  # B2 B3 B4 B5 B6 B7 B8 B8A B11 B12
 MASKS = 2  # snow, cloud
-CENTRE = 10  # 10 m pixels: what the aerial patch covers of a super-patch, and what must exist of it
+CENTRE = 10  # side in 10 m pixels of what the aerial patch covers; the super-area must hold all of it
 MAX_PROBABILITY = 100  # per cent
-# Per process: the areas that an order has open, and some. Each holds two file descriptors, of data and masks;
-# 1024 of those is a common limit.
+# Areas that a process keeps open: more than an order has open at a time. Each takes two file descriptors, for
+# data and masks; many systems allow 1024.
 _CACHED_AREAS = 48
-_BLOCK = 1 << 20  # bytes that are read at a time: larger blocks leave the processor's cache
+_BLOCK = 1 << 20  # bytes read at a time; larger blocks do not fit into the processor's cache
 _PRODUCT = re.compile(r"[^_]*_[^_]*_(\d{4})(\d{2})(\d{2})T\d{6}(?![^_])", re.ASCII)
 # numpy reads the header of a npy file with Python's own tokenizer and parser
 _NPY_ERRORS = (OSError, ValueError, OverflowError, SyntaxError, TokenError, MemoryError, RecursionError)
@@ -34,7 +34,7 @@ _INTEGERS = tuple(np.dtype(code) for code in np.typecodes["AllInteger"])
 
 @dataclass(frozen=True, slots=True)
 class SuperArea:
-    """Paths of an area's series: data and masks (npy), names of the Sentinel-2 products (one per line)."""
+    """An area, and the paths of its series: data and masks (npy), and the names of the products (text)."""
 
     domain: str
     area: str
@@ -45,10 +45,12 @@ class SuperArea:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SuperPatch:
-    """Window of a series around a patch.
+    """The series of T dates in a window of S x S pixels of 10 m around a patch.
 
-    data uint16 (T, 10, S, S), reflectance x 10000 as stored; masks uint8 (T, 2, S, S), probabilities of snow
-    and cloud, 0..100; dates int32 (T,), days since 1970-01-01.
+    Attributes:
+        data: uint16 (T, 10, S, S), reflectance x 10000 as stored; bands B2 B3 B4 B5 B6 B7 B8 B8A B11 B12.
+        masks: uint8 (T, 2, S, S), probabilities of snow and of cloud in per cent, 0..100.
+        dates: int32 (T,), days since 1970-01-01.
     """
 
     data: np.ndarray
@@ -57,9 +59,25 @@ class SuperPatch:
 
 
 def read_dates(products: str | Path) -> np.ndarray:
-    """Acquisition dates int32 (T,), days since 1970-01-01, of a list of Sentinel-2 products, in its order.
+    """Read the acquisition dates of a series from the names of its Sentinel-2 products.
 
-    The date is the third `_` field of a name; DataError names every line without one.
+    The date is the third field of a name: S2A_MSIL2A_20210415T105021_… is of 15 April 2021.
+
+    Args:
+        products: Text file with one name per line, such as `patch.super_area.products`.
+
+    Returns:
+        int32 (T,), days since 1970-01-01, in the order of the lines.
+
+    Raises:
+        DataError: The file cannot be read, is empty, or has lines without a date; the message names these.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import index_patches, read_dates
+        >>> dates = read_dates(index_patches(Path("data"), "test")[0].super_area.products)
+        >>> dates.astype("datetime64[D]")[:2]
+        array(['2020-01-20', '2020-03-09'], dtype='datetime64[D]')
     """
     try:
         lines = Path(products).read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
@@ -82,7 +100,7 @@ def _parse_date(product: str) -> datetime.date | None:
 
 
 def inspect_super_area(area: SuperArea) -> tuple[list[str], tuple[int, int] | None]:
-    """All problems of an area's three files, as far as headers and sizes show them, and (H, W) if known."""
+    """The problems that headers and sizes of an area's files show, and (H, W) of its series if known."""
     paths = (area.data, area.masks, area.products)
     missing = [os.path.basename(path) for path in paths if not os.path.isfile(path)]
     if missing:
@@ -105,16 +123,19 @@ def inspect_super_area(area: SuperArea) -> tuple[list[str], tuple[int, int] | No
 
 @functools.lru_cache(maxsize=_CACHED_AREAS)
 def open_super_area(area: SuperArea) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Memory maps of data (T, 10, H, W) and masks (T, 2, H, W), dates (T,); kept for the areas last used."""
+    """Memory maps of data (T, 10, H, W) and masks (T, 2, H, W), and dates (T,).
+
+    The areas that were used last stay open. Raises DataError if a file is missing or damaged.
+    """
     return _open_data(area.data), _open_masks(area.masks), read_dates(area.products)
 
 
 def read_ahead(area: SuperArea) -> None:
-    """Bring data and masks into the page cache, so that windows of them need not wait for the disk.
+    """Read data and masks into the page cache, so that windows of them need not wait for the disk.
 
-    A file that cannot be read is left to those who need it: they say what is wrong.
+    A file that cannot be read is passed over: whoever needs it tells what is wrong.
     """
-    # Asking the kernel to do it (WILLNEED) brings the first few MB only, and returns before they are there
+    # The kernel's own way (WILLNEED) brings only the first few MB, and returns before they are there
     block = bytearray(_BLOCK)
     for path in (area.data, area.masks):
         with suppress(OSError), open(path, "rb", buffering=0) as file:
@@ -123,10 +144,10 @@ def read_ahead(area: SuperArea) -> None:
 
 
 def cut_super_patch(area: SuperArea, centre: tuple[int, int], size: int, copy: bool = True) -> SuperPatch:
-    """The window of `size` (even) x `size` pixels that begins at centre - size / 2, edges replicated outside.
+    """The window of `size` x `size` pixels that begins at centre - size / 2 in both directions.
 
-    Without `copy` its data may be a read-only view of the file, for those who need few of the dates.
-    Raises DataError for masks outside 0..100.
+    Outside the super-area the pixels of its edge are repeated. Without `copy` the data may be a read-only
+    view of the file. Raises DataError if the masks hold values outside 0..100, ValueError if `size` is odd.
     """
     if size < 2 or size % 2:
         raise ValueError(f"window of {size} pixels; expected an even number")
@@ -143,7 +164,7 @@ def check_masks(area: SuperArea) -> None:
 
 
 def _cut(array: np.ndarray, centre: tuple[int, int], size: int, copy: bool = True) -> np.ndarray:
-    """The last two axes' window, or a copy; of the array only the pixels inside the window are touched."""
+    """The window of the last two axes, or a copy of it; only the pixels inside the window are read."""
     inside: list[slice] = []
     outside: list[tuple[int, int]] = []
     for middle, length in zip(centre, array.shape[2:], strict=True):
@@ -165,7 +186,7 @@ def _open_masks(path: str) -> np.ndarray:
 
 
 def _open_array(path: str, bands: int, dtypes: tuple[np.dtype, ...], expected: str) -> np.ndarray:
-    """Memory map of a npy file (T, bands, H, W); DataError for any other, by its header and its size."""
+    """Memory map of a npy file (T, bands, H, W); DataError if header or size of the file show another."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except _NPY_ERRORS as error:

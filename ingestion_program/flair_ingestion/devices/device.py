@@ -1,4 +1,4 @@
-"""The device that a submission runs on: which one, what is known of it, and that nothing else runs on it."""
+"""The device that a submission runs on: how it is chosen, its facts, its files, its use by one run alone."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from flair_ingestion.devices import nvidia
 from flair_scoring.base.errors import UsageError
 from flair_scoring.base.locks import lock, unlock
 
-_BUSY_PERCENT = 10  # utilisation by others that makes a timing worthless
-_BUSY_CHECKS = 5  # one per second: the load of a run that has just ended must fade first
+_BUSY_PERCENT = 10  # more use by others makes a timing worthless
+_BUSY_CHECKS = 5  # one per second: the figure for a run that has just ended falls slowly
 _TOOL_SECONDS = 60
 _NODES, _GPU_TABLE = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 # Device files that all GPUs share
 _SHARED_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps")
-_CAREFULLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe or a device does not wait
+_CAREFULLY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # so that opening a pipe or a device does not wait
 _REMEDY = "remove it, or set TMPDIR to a folder that you may write"
 _KINDS = (
     (stat.S_ISLNK, "a link"),
@@ -39,7 +39,10 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Device:
-    """`kind` is cpu or cuda, `name` the model, `visible_gpu` for CUDA_VISIBLE_DEVICES, `facts` the rest."""
+    """A device: `kind` is cpu or cuda, and `name` the model.
+
+    `visible_gpu` is the value for CUDA_VISIBLE_DEVICES, None for a CPU; `facts` is what else is known.
+    """
 
     kind: str
     name: str | None
@@ -48,14 +51,15 @@ class Device:
 
     @property
     def torch_name(self) -> str:
-        """The device as the child's torch calls it: it sees one GPU at most."""
+        """The device as torch in the child calls it; the child sees one GPU at most."""
         return "cuda:0" if self.kind == "cuda" else "cpu"
 
 
 def choose_device(kind: str) -> Device:
-    """The device for --device auto, cpu or cuda; raises UsageError if there is no GPU for cuda.
+    """The device for --device auto, cpu or cuda; raises UsageError if cuda is asked for and there is no GPU.
 
-    With several GPUs it is the first one of CUDA_VISIBLE_DEVICES, else the first one; -1 hides them.
+    Of several GPUs it is the first one that CUDA_VISIBLE_DEVICES names, or the first one of all. The value -1
+    of that variable hides all GPUs.
     """
     facts: dict[str, Any] = {"cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0))}
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
@@ -96,7 +100,7 @@ def require_idle(device: Device, told: str = "a time measured now would be worth
 
 
 def _describe_process(pid: int) -> str:
-    """Its number and, where this container sees it, its name."""
+    """The number of a process and, where this container sees it, its name."""
     try:
         return f"{pid} ({Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()})"
     except OSError:
@@ -104,10 +108,10 @@ def _describe_process(pid: int) -> str:
 
 
 def create_gpu_nodes(device: Device, nodes: Path = _NODES) -> None:
-    """Let the driver's own tool make the device file for unified memory where it is missing.
+    """Let the driver's own tool make the device file for unified memory if it is missing.
 
-    CUDA makes it when it is first used, by a program that runs as root. A submission cannot: it gains no
-    rights by starting a program.
+    Usually CUDA makes this file at its first use, through a program that runs as root. In the sandbox it
+    cannot: a process there gains no rights by starting a program.
     """
     tool = shutil.which("nvidia-modprobe")
     if device.kind == "cuda" and tool and not (nodes / "nvidia-uvm").exists():
@@ -116,9 +120,9 @@ def create_gpu_nodes(device: Device, nodes: Path = _NODES) -> None:
 
 
 def gpu_nodes(device: Device, nodes: Path = _NODES, table: Path = _GPU_TABLE) -> list[str] | None:
-    """The device files that a run on this GPU needs, and no other GPU's; none for a CPU.
+    """The device files that a run on this GPU needs, without those of other GPUs; an empty list for a CPU.
 
-    None where the driver's table, by default in /proc, does not tell which of them is this GPU's.
+    None if the driver's table, by default in /proc, does not tell which file is this GPU's.
     """
     if device.kind == "cpu":
         return []
@@ -139,7 +143,7 @@ def all_gpu_nodes(nodes: Path = _NODES) -> list[str]:
 
 @contextmanager
 def exclusive_use(device: Device) -> Iterator[None]:
-    """Wait until no other run of this user times on this device, and keep it for this one."""
+    """Wait until no other run of this user is timed on this device, and keep the device for this run."""
     name = re.sub(r"\W", "-", device.visible_gpu or device.kind)
     descriptor = _open_lock(f"{name}.lock")
     try:
@@ -156,7 +160,7 @@ def exclusive_use(device: Device) -> Iterator[None]:
 
 
 def _open_lock(name: str) -> int:
-    """The lock file, in a folder of this user: elsewhere others could put something by its name."""
+    """Open the lock file, in a folder of this user: in another folder, others could use the file's name."""
     folder = _open_lock_folder()
     path = _lock_folder() / name
     try:
@@ -196,7 +200,7 @@ def _lock_folder() -> Path:
 
 
 def _found(path: Path, error: OSError | None = None) -> str:
-    """Why a lock cannot be taken: something else has its name, or the error says so."""
+    """Why a lock file or its folder cannot be used: something else has its name, or what the error says."""
     expected = "a file" if path.suffix == ".lock" else "a folder"
     with suppress(OSError):
         kind = next((kind for test, kind in _KINDS if test(path.lstat().st_mode)), "a device")

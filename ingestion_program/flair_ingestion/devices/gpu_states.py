@@ -1,6 +1,6 @@
-"""How the GPU runs while a submission is timed: clock, power, and what keeps the clock down.
+"""How the GPU runs while a submission is timed: its clock, its power, and what keeps its clock down.
 
-Another process looks at it, twice a second: a thread would share the interpreter's lock with the clock.
+Another process looks at the GPU, twice a second. A thread would share the interpreter's lock with our clock.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import IO
 
+from flair_ingestion.clock import clock
 from flair_ingestion.devices.nvidia import State, read_state
 from flair_ingestion.sandbox import policy
-from flair_ingestion.sandbox.child import clock
 
-MAX_CLOCK_DIFFERENCE = 0.05  # between reference and submission, as a fraction; more is told
+MAX_CLOCK_DIFFERENCE = 0.05  # between reference and submission, as a fraction; a larger one is told
 _INTERVAL = 0.5  # seconds
-_SHARE_OF_REASON = 0.1  # a reason that is there less often is not told
+_SHARE_OF_REASON = 0.1  # a reason that holds in fewer looks is not told
 _PROGRAM = "from flair_ingestion.devices.gpu_states import serve; serve()"
 
 
 @dataclass(frozen=True)
 class GpuState:
-    """Medians over a time: clock in MHz, power in watts; what has kept the clock down in a tenth of it."""
+    """How the GPU ran over some time: median clock in MHz, median power in watts.
+
+    `reasons` tell what has kept the clock down in a tenth of the looks or more.
+    """
 
     clock_mhz: float | None
     power_watts: float | None
@@ -38,13 +41,13 @@ class GpuState:
 
 
 class GpuWatch:
-    """What was seen of the GPU so far."""
+    """What the other process has seen of the GPU so far, in the file `seen`."""
 
     def __init__(self, seen: IO[bytes]) -> None:
         self._seen = seen
 
     def between(self, begin: float, end: float) -> GpuState | None:
-        """How the GPU ran between two times on `child.clock`; None if it was not looked at."""
+        """How the GPU ran between two times on `clock`; None if it was not looked at."""
         size = os.fstat(self._seen.fileno()).st_size
         text = os.pread(
             self._seen.fileno(), size, 0
@@ -54,7 +57,7 @@ class GpuWatch:
 
 
 def summarise(states: Sequence[State]) -> GpuState | None:
-    """Medians of the states, and the reasons that many of them have; None if there is no state."""
+    """Medians of the states, and the reasons that a tenth of them have; None if there is no state."""
     if not states:
         return None
     counts = Counter(reason for state in states for reason in state.reasons)
@@ -66,7 +69,7 @@ def summarise(states: Sequence[State]) -> GpuState | None:
 
 
 def describe_difference(reference: GpuState | None, submission: GpuState | None) -> str | None:
-    """A sentence if the GPU's clock was another one for the submission than for the reference."""
+    """A sentence if the GPU's clock differed between submission and reference, otherwise None."""
     if not (reference and submission and reference.clock_mhz and submission.clock_mhz):
         return None
     low, high = sorted([reference.clock_mhz, submission.clock_mhz])
@@ -82,7 +85,7 @@ def describe_difference(reference: GpuState | None, submission: GpuState | None)
 def watch_gpu(uuid: str, processors: set[int] | None) -> Iterator[GpuWatch]:
     """Look at this GPU until the end of the `with` block, on these processors (None: on all).
 
-    To be entered before a submission starts, which would be taken for the parent of the process that looks.
+    The block must begin before a submission starts, or the process that looks would be taken for its own.
     """
     with tempfile.TemporaryFile() as seen:
         looker = subprocess.Popen(
@@ -90,7 +93,8 @@ def watch_gpu(uuid: str, processors: set[int] | None) -> Iterator[GpuWatch]:
             stdin=subprocess.DEVNULL,
             stdout=seen,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it finds what we have found
+            # sys.path, so that it finds the modules that this process has found
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             start_new_session=True,  # Ctrl-C reaches this process alone
         )
         try:
@@ -103,7 +107,7 @@ def watch_gpu(uuid: str, processors: set[int] | None) -> Iterator[GpuWatch]:
 
 
 def serve() -> None:
-    """The program of the process that looks: a line of JSON, the time and the state, each time."""
+    """The program of the process that looks: for each look it prints a line of JSON with time and state."""
     policy.shield_parent()
     parent = os.getppid()
     while os.getppid() == parent:

@@ -1,7 +1,7 @@
-"""What NVIDIA's driver tells of its GPUs: through its library NVML (nvidia-ml-py), else through nvidia-smi.
+"""What NVIDIA's driver tells of its GPUs, through its library NVML (nvidia-ml-py) or through nvidia-smi.
 
-Either may be missing: a container has them only if it was given the driver's tools. What neither of them
-knows is None, or is not listed.
+Both may be missing: a container has them only if it was given the driver's tools. What neither of them knows
+is None, or is not listed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 _GPU_FIELDS = ("uuid", "index", "name", "driver_version", "memory.total", "clocks.sm", "temperature.gpu")
 _STATE_FIELDS = ("clocks.sm", "power.draw", "clocks_throttle_reasons.active")
-# NVML's reasons why a clock is not higher, by their bits. Being idle (1) is none that matters here
+# NVML's reasons why a clock is not higher, by their bits. Being idle (1) is left out
 _REASONS = {
     0x2: "clocks set by the administrator",
     0x4: "power limit",
@@ -45,7 +45,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Use:
-    """Who uses a GPU: `percent` of the time in which it computes, and the processes that have work there."""
+    """The use of a GPU: `percent` of the time in which it computes, and the processes that compute on it."""
 
     percent: int | None
     pids: list[int]
@@ -53,7 +53,7 @@ class Use:
 
 @dataclass(frozen=True)
 class State:
-    """A GPU at one moment: clock of its processors in MHz, power in watts, what keeps the clock down."""
+    """A GPU at one moment: the clock of its processors in MHz, power in watts, what keeps the clock down."""
 
     clock_mhz: float | None
     power_watts: float | None
@@ -76,12 +76,12 @@ def read_state(uuid: str) -> State:
 
 
 def _ask(by_nvml: Callable[[Any], Answer], by_smi: Callable[[], Answer]) -> Answer:
-    """NVML's answer; where it cannot be loaded or does not answer, nvidia-smi's."""
+    """The answer of NVML, or that of nvidia-smi where NVML cannot be loaded or does not answer."""
     try:
         import pynvml
 
         pynvml.nvmlInit()  # stays open for the next question: opening it can take a second
-    except Exception:  # not installed, no driver, another driver's library: pynvml has errors of its own
+    except Exception:  # pynvml is missing or fails, with errors of its own
         return by_smi()
     try:
         return by_nvml(pynvml)
@@ -126,7 +126,7 @@ def _state_by_nvml(nvml: Any, uuid: str) -> State:
 
 
 def _optional(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any | None:
-    """What a GPU may not be able to tell."""
+    """The answer of one function of NVML; None where this GPU cannot tell."""
     try:
         return function(*arguments)
     except nvml.NVMLError:
@@ -138,7 +138,7 @@ def _list_by_smi() -> list[Gpu]:
     return [
         Gpu(row[0], int(row[1]), row[2], row[3], *(_whole(cell) for cell in row[4:]))
         for row in rows
-        if len(row) == len(_GPU_FIELDS)  # a sentence instead: there are none
+        if len(row) == len(_GPU_FIELDS)  # without a GPU, it prints a sentence
     ]
 
 

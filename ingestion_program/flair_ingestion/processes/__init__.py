@@ -1,4 +1,4 @@
-"""The processes of a submission as Linux shows them: their states, what they hold, whether they are stopped.
+"""The processes of a submission as /proc shows them: their states, what they hold, whether they stand still.
 
-Imports nothing else of the kit. The sandbox and the clock may import it.
+It imports nothing else of the kit. flair_ingestion.sandbox and the modules above that may import it.
 """

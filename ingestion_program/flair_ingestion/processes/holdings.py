@@ -1,6 +1,6 @@
-"""Files without a name, of the disk or of memory, that other processes hold: open, running or mapped.
+"""Files without a name, on a disk or in memory, that other processes have open, mapped or run as a program.
 
-Not seen are files whose descriptors are under way in a socket.
+A file whose only descriptor is under way in a socket is not seen.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from flair_ingestion.processes.threads import (
     distinct,
     has_memory,
     living_thread,
-    place,
     read,
     refuse_hidden,
+    thread_folder,
     thread_ids,
 )
 
@@ -30,7 +30,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A part of a nameless file, in the memory of a process; `end_mib` is where the part ends in the file."""
+    """A part of a nameless file that a process has mapped; `end_mib` is where the part ends in the file."""
 
     device: int
     inode: int
@@ -38,21 +38,21 @@ class Mapping:
     link: str
 
     def status(self) -> os.stat_result | None:
-        """That of the whole file; None where we may not know it, for want of CAP_CHECKPOINT_RESTORE."""
+        """The status of the whole file; None without CAP_CHECKPOINT_RESTORE, which it takes to see it."""
         try:
             return os.stat(self.link)
         except OSError:
             return None
 
     def size_mib(self) -> float:
-        """What the whole file takes, or else `end_mib`."""
+        """What the whole file takes, in MiB; `end_mib` where that is not known."""
         status = self.status()
         return self.end_mib if status is None else status.st_blocks * BLOCK_MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a process holds, as seen through a living thread `tid` of it, and the `status` of that."""
+    """What a process holds, seen through its living thread `tid`; `status` is that thread's."""
 
     tid: int
     status: bytes
@@ -62,7 +62,7 @@ class Holdings:
 
 @functools.cache
 def memory_device() -> int:
-    """The filesystem of memfds and of memory that processes share; its files never have a name."""
+    """The device number of memfds and of memory that processes share; such files never have a name."""
     descriptor = os.memfd_create("device")
     try:
         return os.fstat(descriptor).st_dev
@@ -71,9 +71,9 @@ def memory_device() -> int:
 
 
 def look_into(pid: int, device: int | None = None) -> Holdings | None:
-    """What a process holds, mapped only of one device if given; None if it holds nothing any more.
+    """What a process holds; None if it has ended. With `device`, mapped files of other devices are left out.
 
-    Raises HiddenError where that must not be seen, or no thread lives long enough to see it.
+    Raises HiddenError where that must not be seen, or if no thread lives long enough to see it.
     """
     for _ in range(_TRIES):
         living = living_thread(pid)
@@ -81,28 +81,29 @@ def look_into(pid: int, device: int | None = None) -> Holdings | None:
             return None
         tid, status = living
         found = Holdings(tid, status, list(_open_files(pid, tid)), list(_mappings(pid, tid, device)))
-        if has_memory(read(f"{place(pid, tid)}/status")):
+        if has_memory(read(f"{thread_folder(pid, tid)}/status")):
             return found
     raise HiddenError(pid)
 
 
 def _open_files(pid: int, tid: int) -> Iterator[os.stat_result]:
-    """The nameless files that a process has open, and its program if it has no name.
+    """The nameless files that a process has open, and its program if that has no name.
 
-    Threads may have descriptors of their own. Where they share them, those of `tid`, which lives, are read.
+    Threads may have descriptors of their own. Descriptors that they share are read through `tid`, which
+    lives.
     """
     for thread in distinct(dict.fromkeys([tid, *thread_ids(pid)]), DESCRIPTORS):
-        yield from _nameless(f"{place(pid, thread)}/fd", None)
-    yield from _nameless(place(pid, tid), ["exe"])
+        yield from _nameless(f"{thread_folder(pid, thread)}/fd", None)
+    yield from _nameless(thread_folder(pid, tid), ["exe"])
 
 
 def _mappings(pid: int, tid: int, device: int | None) -> Iterator[Mapping]:
-    """The nameless files in the memory of a process, all or those of one device."""
+    """The nameless files that a process has mapped; with `device`, only those of that device."""
     wanted = b" (deleted)" if device is None else b" %02x:%02x " % (os.major(device), os.minor(device))
     try:
-        maps = read(f"{place(pid, tid)}/maps")
+        maps = read(f"{thread_folder(pid, tid)}/maps")
     except PermissionError:
-        refuse_hidden(place(pid, tid))
+        refuse_hidden(thread_folder(pid, tid))
         return
     for line in maps.split(b"\n"):
         if wanted in line:
@@ -116,7 +117,7 @@ def _mappings(pid: int, tid: int, device: int | None) -> Iterator[Mapping]:
 
 
 def _nameless(folder: str, names: list[str] | None) -> Iterator[os.stat_result]:
-    """The status of what the links in a folder of /proc lead to, if that has no name any more."""
+    """The status of each nameless file that a link in a folder of /proc leads to; `names` are the links."""
     try:
         descriptor = os.open(folder, _FOLDER)
     except PermissionError:

@@ -1,6 +1,7 @@
-"""One look at a process: the state of each of its threads, and which processes these have begun.
+"""One look at a process: the state of each of its threads, and the processes that these have started.
 
-Exact while everything stands still. What begins or ends during a look is noticed, or found by the next look.
+A look is exact while everything stands still. A thread or process that begins or ends during a look is
+noticed, or found by the next look.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ import os
 import resource
 from types import TracebackType
 
-from flair_ingestion.processes.threads import GONE, place, thread_ids
+from flair_ingestion.processes.threads import GONE, thread_folder, thread_ids
 
-UNSEEN = "?"  # the state of a thread or process that changes faster than it can be read, or that hides
+UNSEEN = "?"  # the state of a thread or process that changes faster than it can be read, or is hidden
 _TRIES = 5
-_PAGE = 4096  # the kernel answers a longer list in pieces of at most this size
-_MOST_KEPT, _SPARE = 640, 384  # the most descriptors that are kept open; how many are left to other things
+_PAGE = 4096  # the kernel gives a longer list in pieces of at most so many bytes
+_MOST_KEPT, _SPARE = 640, 384  # the most descriptors that stay open; how many are left for other use
 
 
 class KeptFiles:
-    """Files of /proc that stay open from one look to the next, which then takes a third of the time.
+    """Files of /proc that stay open from one look to the next; the next look then takes a third of the time.
 
-    To be closed, as by `with`. Without `most`, the number of descriptors, it depends on what is allowed.
+    To be closed, as by `with`. `most` is the number of descriptors; by default it follows the limit on them.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -36,14 +37,14 @@ class KeptFiles:
         self.close()
 
     def close(self) -> None:
-        """Close them all; what is looked at afterwards is opened again."""
+        """Close all files; a later look opens them again."""
         while self._kept:
             self._forget(next(iter(self._kept)))
 
     def look(self, pid: int, tid: int) -> tuple[bytes, bytes] | None:
-        """`stat` of a thread and then its `children`; None if it is gone.
+        """The contents of `stat` and `children` of a thread; None if it is gone.
 
-        In this order: of a thread that stands still in `stat`, no child is missing in `children`.
+        They are read in this order: if `stat` says that the thread stands still, `children` lacks no child.
         """
         if tid in self._kept:
             try:
@@ -51,7 +52,7 @@ class KeptFiles:
             except ProcessLookupError:  # this thread is gone, but another one may have its number
                 self._forget(tid)
         try:
-            self._kept[tid] = _open(place(pid, tid))
+            self._kept[tid] = _open(thread_folder(pid, tid))
             return _contents(self._kept[tid])
         except GONE:
             return None
@@ -60,7 +61,7 @@ class KeptFiles:
                 self._forget(next(iter(self._kept)))  # the oldest, which may have ended
 
     def own_children(self, tid: int) -> set[int]:
-        """The children of a thread of ours; none once it has ended: our main thread has got them."""
+        """The children of a thread of this process; once it has ended, the main thread has them."""
         kept = self._kept.get(tid)
         listed = _children(kept) if kept else (self.look(os.getpid(), tid) or (b"", b""))[1]
         return set(map(int, listed.split()))
@@ -73,13 +74,13 @@ class KeptFiles:
 @functools.cache
 def lists_children() -> bool:
     """Whether this kernel lists the children of each thread."""
-    return os.path.exists(f"{place(os.getpid(), os.getpid())}/children")
+    return os.path.exists(f"{thread_folder(os.getpid(), os.getpid())}/children")
 
 
 def look_at(pid: int, files: KeptFiles) -> tuple[dict[int, str], set[int]]:
-    """The state of each thread of a process, by the letters of proc(5) or UNSEEN; and their children.
+    """The state of each thread of a process, a letter of proc(5) or UNSEEN, and the children of all threads.
 
-    No states if the process is gone.
+    There are no states if the process is gone.
     """
     states: dict[int, str] = {}
     below: set[int] = set()
@@ -90,9 +91,9 @@ def look_at(pid: int, files: KeptFiles) -> tuple[dict[int, str], set[int]]:
 
 
 def _look_once(pid: int, files: KeptFiles, states: dict[int, str], below: set[int]) -> bool:
-    """Write down the states, add the children to `below`; whether no thread has ended or begun meanwhile.
+    """Fill `states`, add children to `below`; returns whether no thread has begun or ended meanwhile.
 
-    The kernel gives the children of a thread that ends to another one, whose list may have been read before.
+    When a thread ends, another thread gets its children, and that one's list may have been read before.
     """
     states.clear()
     main = _note(pid, pid, files, states, below)
@@ -110,7 +111,7 @@ def _look_once(pid: int, files: KeptFiles, states: dict[int, str], below: set[in
 
 
 def _note(pid: int, tid: int, files: KeptFiles, states: dict[int, str], below: set[int]) -> bytes | None:
-    """Write down state and children of a thread; its `stat` from the state on, None if it cannot be seen."""
+    """Note state and children of a thread; its `stat` from the state on, None if that cannot be read."""
     try:
         seen = files.look(pid, tid)
     except PermissionError:
@@ -136,7 +137,7 @@ def _exists(pid: int) -> bool:
 
 
 def _open(thread: str) -> list[int]:
-    """Descriptors of `stat` and, where there are such lists, `children` of a thread."""
+    """Descriptors of a thread's `stat` and, where the kernel has it, of its `children`."""
     descriptors = [os.open(f"{thread}/stat", os.O_RDONLY | os.O_CLOEXEC)]
     if lists_children():
         try:
@@ -156,6 +157,6 @@ def _children(descriptors: list[int]) -> bytes:
     for descriptor in descriptors[1:]:
         while part := os.pread(descriptor, _PAGE, len(listed)):
             listed += part
-            if len(part) < _PAGE // 2:  # the last piece: others are full, but for less than one number
+            if len(part) < _PAGE // 2:  # the last piece: each other one lacks less than one number
                 break
     return listed

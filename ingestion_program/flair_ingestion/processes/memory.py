@@ -1,4 +1,4 @@
-"""The memory that processes hold together, and the most that one of them has held."""
+"""How much memory processes hold together, and the most that one of them has held."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from flair_ingestion.processes.threads import (
     HiddenError,
     distinct,
     living_thread,
-    place,
     read,
     refuse_hidden,
+    thread_folder,
 )
 
 _NOTHING_KNOWN: Mapping[int, float] = MappingProxyType({})
@@ -30,14 +30,15 @@ class _Process(Protocol):
 
 
 def held_mib(family: Iterable[_Process], enough: float, known: Mapping[int, float] = _NOTHING_KNOWN) -> float:
-    """Memory of these processes together in MiB, with that of files in memory that they have open or mapped.
+    """The memory of these processes together in MiB, with the files in memory that they have open or mapped.
 
-    Never counted too low for `enough`: the quick sum counts a shared page once per process. Where that is
-    above `enough` (MiB), the kernel's proportional sums are read, which takes milliseconds per GiB. `known`:
-    MiB of memfds by inode, for those that are mapped. Infinite if a process hides what it holds.
+    A quick sum counts a shared page once for each process, so it is never too low. If it is above `enough`
+    (MiB), the kernel's proportional sums are read, which takes milliseconds for each GiB. `known` are the MiB
+    of memfds by inode, used for those that are mapped. The result is infinite if a process hides what it
+    holds.
 
-    Not seen are memfds under way in a socket, buffers of pipes and sockets and, for want of a privilege
-    (holdings.Mapping), the rest of a memfd of which a part is mapped: a container's limit covers them.
+    Not counted are memfds under way in a socket, buffers of pipes and sockets, and the unmapped rest of a
+    memfd where a privilege is missing (holdings.Mapping). A container's limit covers these.
     """
     try:
         device = holdings.memory_device()
@@ -68,13 +69,13 @@ def _told_mib(pid: int, name: str, hidden: float) -> float:
 
 
 def _sum_mib(report: bytes, *names: str) -> float:
-    """The sum of these lines of a `status` or `smaps_rollup`; a line that is not there counts nothing."""
+    """The sum in MiB of the lines `names` of a `status` or `smaps_rollup`; a missing line counts as 0."""
     lines = re.findall(rb"^(?:%s):\s+(\d+) kB" % "|".join(names).encode(), report, re.M)
     return sum(map(int, lines)) / 2**10
 
 
 def _files_mib(held: Iterable[Holdings], known: Mapping[int, float]) -> float:
-    """What the files in memory take that processes have open or mapped; each once."""
+    """MiB of the files in memory that processes have open or mapped; each file counts once."""
     sizes: dict[int, float] = {}
     mapped: dict[int, holdings.Mapping] = {}
     for one in held:
@@ -91,20 +92,20 @@ def _files_mib(held: Iterable[Holdings], known: Mapping[int, float]) -> float:
 
 
 def _exact_mib(held: Mapping[int, Holdings], files: float) -> float:
-    """Memory by the kernel's proportional sums: a page of n processes counts as an n-th for each.
+    """MiB by the kernel's proportional sums: a page that n processes share counts as an n-th for each.
 
-    Some processes share all of their memory: it counts once.
+    Processes that share all their memory are counted once.
     """
     apart = set(distinct((one.tid for one in held.values()), MEMORY))
     private = shared = 0.0
     for pid, one in held.items():
         if one.tid in apart:
-            sums = _proportional(place(pid, one.tid))
+            sums = _proportional(thread_folder(pid, one.tid))
             of_files = _sum_mib(sums, "Pss_Shmem")
             own = _sum_mib(sums, "Pss", "SwapPss") + _sum_mib(one.status, "VmPTE") - of_files
             private += own if sums else _sum_mib(one.status, *_OWN)
             shared += of_files
-    return private + max(shared, files)  # a mapped file is in both
+    return private + max(shared, files)  # both contain the mapped files
 
 
 def _proportional(thread: str) -> bytes:

@@ -1,9 +1,9 @@
-"""Whether a submission stands still between two requests: its stop, looked at and counted.
+"""Whether a submission stands still between two requests: it is stopped, looked at, and its gaps are counted.
 
-The kernel gives a signal to stop to one thread of a process, and that thread passes it on. One that is busy
-in the kernel does so late, and the others would go on meanwhile. So each thread that still moves gets a
-signal of its own, and processor time is compared from the moment at which the first signal was sent, right
-after the clock has stopped.
+The kernel gives a signal to stop to one thread of a process, and that thread passes the signal on. A thread
+that is busy in the kernel passes it on late, and the other threads would run meanwhile. So each thread that
+still moves gets a signal of its own. Processor time is compared from the moment of the first signal, which is
+sent right after the clock has stopped.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from flair_ingestion.processes.group import Family, processor_seconds
+from flair_ingestion.processes.process_tree import ProcessStates, processor_seconds
 
-CONFIRM_SECONDS = 1.0  # within which every thread must be seen to stand still
+CONFIRM_SECONDS = 1.0  # after the stop, every thread must be seen to stand still within this time
 # Processor seconds that stopping may take, all threads together: a fixed part, a part for each thread, and a
 # part for each processor, since a thread may be computing there when the signal comes
 STOPPING_SECONDS, _PER_THREAD, _PER_PROCESSOR = 0.01, 2e-5, 5e-4
-_COUNTED_THREADS = 200  # so that a submission gains nothing by starting thousands
+_COUNTED_THREADS = 200  # at most: a submission gains nothing by starting thousands
 ALLOWED_GAPS, ALLOWED_SHARE = 3, 0.01  # a run with more restless gaps than both is refused
-_STILL = frozenset("TZX")  # stopped, ended, ending
+_STILL = frozenset("TZX")  # states of proc(5): stopped, ended, ending
 _WAITING = "D"  # in the kernel, for a disk or a driver; such a thread stops before it computes again
 _PAUSES = (0.0001, 0.02)  # seconds between two looks: the first, the longest
 _libc = ctypes.CDLL(None, use_errno=True)
 
-Look = Callable[[], Sequence[Family]]
+Look = Callable[[], Sequence[ProcessStates]]
 
 
 @dataclass
 class Gaps:
-    """Counts of the gaps between two requests: all of them, and those in which something was wrong.
+    """How many gaps between two requests there were, and in how many the submission did not stand still.
 
-    `unconfirmed`: a thread was not seen to stop within CONFIRM_SECONDS. `active`: processor time was used,
-    after the stop, or more before it than stopping takes. `restless`: one or both. `accounted`: whether the
-    kernel tells the processor time.
+    `unconfirmed`: a thread was not seen to stop within CONFIRM_SECONDS. `active`: processor time was used
+    after the stop, or more than stopping takes before it. `restless`: one of the two, or both. `accounted`:
+    the kernel tells the processor time.
     """
 
     total: int = 0
@@ -49,7 +49,7 @@ class Gaps:
     accounted: bool = True
 
     def count(self, confirmed: bool, active: bool | None) -> None:
-        """One more gap; `active` is None where the kernel does not tell."""
+        """Count one more gap; `active` is None where the kernel does not tell the processor time."""
         self.total += 1
         self.unconfirmed += not confirmed
         self.active += bool(active)
@@ -57,7 +57,7 @@ class Gaps:
         self.accounted &= active is not None
 
     def too_many(self, requests: int) -> bool:
-        """Whether more gaps were restless than a run of this many requests may have."""
+        """Whether more gaps were restless than a run with so many requests may have."""
         return self.restless > max(ALLOWED_GAPS, math.floor(ALLOWED_SHARE * requests))
 
 
@@ -65,8 +65,9 @@ class Gaps:
 class Stop:
     """A stop of the processes `pids`.
 
-    `confirmed`: every thread was seen to stand still. `seconds`: each process's processor time then, and
-    `used`, what all have used until then; None where the kernel does not tell. `allowed`: what they may use.
+    `confirmed`: every thread was seen to stand still. `seconds` is the processor time of each process at that
+    moment, and `used` what all together have used from the first signal until then; both are None where the
+    kernel does not tell. `allowed` is what they may use.
     """
 
     pids: list[int]
@@ -79,8 +80,8 @@ class Stop:
 def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
     """Stop a process group and wait until all its threads stand still, CONFIRM_SECONDS at most.
 
-    `known` are the processes that were there before; what a new one has used counts whole. One that ends
-    meanwhile, and is not even a zombie, could have used anything.
+    `known` are the processes that were there before. All processor time of a new process counts. A process
+    that is gone afterwards, without even a zombie, could have used any amount.
     """
     _signal_group(group)
     before = processor_seconds(known)
@@ -91,7 +92,7 @@ def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
         seen.update(process.pid for process in family)
         if time.monotonic() > deadline:
             break
-        _signal_group(group)  # one that continues the group would have taken back the signal before it
+        _signal_group(group)  # once more: a thread may have continued the group after the first signal
         for tid, pid, _ in moving:
             _libc.tgkill(pid, tid, signal.SIGSTOP)
         time.sleep(pause)
@@ -107,21 +108,21 @@ def stop_group(group: int, look: Look, known: Iterable[int]) -> Stop:
 
 
 def was_active(stop: Stop, pids: Iterable[int]) -> bool | None:
-    """Whether these processes have used processor time that they may not; None if that is not known."""
+    """Whether these processes have used more processor time than allowed; None if that is not known."""
     now = processor_seconds(pids)
     if stop.used is None or stop.seconds is None or now is None:
         return None
     return stop.used > stop.allowed or any(now[pid] != stop.seconds.get(pid) for pid in now)
 
 
-def _allowed_seconds(family: Iterable[Family]) -> float:
-    """Even a thread that does nothing takes microseconds to stop, and one that computes takes longer."""
+def _allowed_seconds(family: Iterable[ProcessStates]) -> float:
+    """What stopping may take: an idle thread takes microseconds, and one that computes takes longer."""
     threads = min(sum(len(process.states) for process in family), _COUNTED_THREADS)
     return STOPPING_SECONDS + threads * _PER_THREAD + len(os.sched_getaffinity(0)) * _PER_PROCESSOR
 
 
-def _moving_threads(family: Iterable[Family]) -> list[tuple[int, int, str]]:
-    """Thread, process and state of all that do not stand still."""
+def _moving_threads(family: Iterable[ProcessStates]) -> list[tuple[int, int, str]]:
+    """Thread, process and state of each thread that does not stand still."""
     return [
         (tid, process.pid, state)
         for process in family

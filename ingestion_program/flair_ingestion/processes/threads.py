@@ -1,7 +1,7 @@
-"""The threads of other processes, and through which of them a process can be looked into.
+"""The threads of other processes, and the one through which a process can be looked into.
 
-The main thread of a process may end before the others. /proc/PID then shows a zombie that holds nothing,
-while the others still hold everything. So a process is looked into through a thread that lives.
+The main thread of a process may end before the others. Then /proc/PID shows a zombie that holds nothing,
+while the other threads still hold everything. So a process is looked into through a thread that lives.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import os
 import platform
 from collections.abc import Iterable
 
-GONE = (FileNotFoundError, ProcessLookupError)  # what reading says of a process that has ended meanwhile
-DESCRIPTORS, MEMORY = 2, 1  # what threads may have in common: KCMP_FILES, KCMP_VM of kcmp(2)
+GONE = (FileNotFoundError, ProcessLookupError)  # raised by reading files of a process that has ended
+DESCRIPTORS, MEMORY = 2, 1  # tables that threads may share: KCMP_FILES and KCMP_VM of kcmp(2)
 _TRIES = 20
 _KCMP = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class HiddenError(Exception):
-    """A process that lives does not let us see what it holds."""
+    """We may not see what a living process holds."""
 
 
 def read(path: str) -> bytes:
-    """All of a file of /proc; empty if its process has ended. May raise other OSErrors."""
+    """The content of a file in /proc; empty if its process has ended. May raise other OSErrors."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.readall()
@@ -40,15 +40,15 @@ def thread_ids(pid: int) -> list[int]:
         return []
 
 
-def place(pid: int, tid: int) -> str:
-    """Where /proc shows one thread of a process."""
+def thread_folder(pid: int, tid: int) -> str:
+    """The folder of one thread of a process in /proc."""
     return f"/proc/{pid}/task/{tid}"
 
 
 def living_thread(pid: int) -> tuple[int, bytes] | None:
-    """A thread that has the memory of its process, and its `status`; None if the process holds none any more.
+    """A thread that still has the memory of its process, and its `status`; None if the process has ended.
 
-    Raises HiddenError where that must not be read, or threads follow each other too fast for it.
+    Raises HiddenError where that must not be read, or where threads begin and end too fast to be read.
     """
     try:
         status = read(f"/proc/{pid}/status")
@@ -58,11 +58,11 @@ def living_thread(pid: int) -> tuple[int, bytes] | None:
             others = [tid for tid in thread_ids(pid) if tid != pid]
             dying = not others
             for tid in others:
-                status = read(f"{place(pid, tid)}/status")
+                status = read(f"{thread_folder(pid, tid)}/status")
                 if has_memory(status):
                     return tid, status
                 dying |= bool(status)
-            if dying:  # a thread gives up its memory before it leaves the list
+            if dying:  # a thread that ends gives up its memory first, and then leaves the list
                 return None
     except PermissionError:
         pass
@@ -70,23 +70,24 @@ def living_thread(pid: int) -> tuple[int, bytes] | None:
 
 
 def has_memory(status: bytes) -> bool:
-    """Whether this is the `status` of a thread that is not yet about to end."""
+    """Whether a thread with this `status` still has its memory: it has not begun to end."""
     return b"\nVmRSS:" in status
 
 
 def refuse_hidden(thread: str) -> None:
-    """Raises HiddenError if a thread lives, at a place of /proc where reading something else was not allowed.
+    """Raises HiddenError if a thread lives; called after the kernel has refused to show a file of it.
 
-    The kernel refuses that also for a moment while a thread ends: such a one has no memory any more.
+    The kernel also refuses that for a moment while a thread ends, and such a thread has no memory any more.
     """
     if has_memory(read(f"{thread}/status")):
         raise HiddenError(thread)
 
 
 def distinct(tids: Iterable[int], shared: int) -> list[int]:
-    """One thread for each of the tables (DESCRIPTORS, MEMORY) that these threads, of any process, share.
+    """One of these threads for each table (`shared`: DESCRIPTORS or MEMORY) that some of them share.
 
-    All of them where the kernel does not say what they share, as in some containers.
+    The threads may belong to any process. All are returned where the kernel does not tell what they share, as
+    in some containers.
     """
     if _KCMP is None:
         return list(tids)
@@ -99,5 +100,5 @@ def distinct(tids: Iterable[int], shared: int) -> list[int]:
 
 
 def _compare(shared: int, one: int, other: int) -> int:
-    """0 if two threads share a table, else their order, 1 if that is not known."""
+    """0 if two threads share a table; otherwise -1 or 1, an order of the tables, and 1 if it is unknown."""
     return (0, -1, 1, 1)[_libc.syscall(_KCMP, one, other, shared, 0, 0)]

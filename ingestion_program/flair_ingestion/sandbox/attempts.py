@@ -1,7 +1,7 @@
-"""What a process in the sandbox tries for probe.py.
+"""What a process in the sandbox tries for probe.py: attacks that must fail, and ordinary work that must not.
 
-probe.py starts this file as `python -I -B attempts.py CONTROL`, the number of a socket.
-The standard library only: the child knows no package of the kit.
+probe.py starts this file as `python -I -B attempts.py CONTROL`, where CONTROL is the number of a socket. It
+imports the standard library only, as runner.py does before it is in the sandbox.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PROCESS, FILES, FULL = "process", "files", "full"  # the level from which on an attempt is denied
+PROCESS, FILES, FULL = "process", "files", "full"  # the lowest level that denies an attempt
 MESSAGE_BYTES = 1 << 16
 _PTRACE_SEIZE, _PR_SET_DUMPABLE, _CLONE_NEWUSER, _IPC_RMID = 0x4206, 4, 0x10000000, 0
 _PIDFD_OPEN, _PIDFD_GETFD, _IO_URING_SETUP = 434, 438, 425  # system calls, the same on all machines
@@ -36,8 +36,8 @@ Targets = dict[str, Any]
 
 
 def _be_child(control: socket.socket) -> None:
-    """Enter the sandbox as runner.py does, try everything, tell what happened, wait to be killed."""
-    enter_sandbox = runpy.run_path(str(Path(__file__).with_name("runner.py")))["enter_sandbox"]
+    """Enter the sandbox as runner.py does, make all attempts, tell what happened, wait to be killed."""
+    enter_sandbox = runpy.run_path(str(Path(__file__).with_name("entering.py")))["enter_sandbox"]
     orders, targets = json.loads(control.recv(MESSAGE_BYTES))
     report = enter_sandbox(orders["rlimits"], orders["landlock"], orders["filter"])
     told = {what: _outcome(action, targets) for what, _, action in ATTEMPTS}
@@ -50,13 +50,13 @@ def _outcome(action: Callable[[Targets], object], targets: Targets) -> str:
         action(targets)
     except OSError as error:
         return f"denied: {errno.errorcode.get(error.errno or 0, error)}"
-    except Exception as error:  # a mistake in this file must show as one
+    except Exception as error:  # a mistake in this file is neither denied nor allowed
         return f"failed: {error!r}"
     return "allowed"
 
 
 def _stay() -> int:
-    """Detach a process that ignores polite signals; its id."""
+    """Detach a process that ignores every signal that can be ignored; its id."""
     told, tell = os.pipe()
     if os.fork() == 0:
         os.setsid()
@@ -72,7 +72,7 @@ def _stay() -> int:
 
 
 def _call(function: Any, *arguments: Any) -> int:
-    """A function of the C library; raises OSError with its errno."""
+    """Call a function of the C library; raises OSError with its errno."""
     result = function(*arguments)
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -80,7 +80,7 @@ def _call(function: Any, *arguments: Any) -> int:
 
 
 def _in_a_fork(action: Callable[[], object]) -> int:
-    """Wait status of a forked process that did this; its exit code is 1 if that raised OSError."""
+    """The wait status of a forked process that runs `action`; its exit code is 1 if that raises OSError."""
     if (pid := os.fork()) == 0:
         try:
             action()
@@ -136,7 +136,7 @@ def _connect(family: int, address: Any) -> None:
 
 
 def _connect_to_file(path: str) -> None:
-    """By way of its folder's descriptor: the address of a socket holds no path of 108 bytes or more."""
+    """Connect through a descriptor of the folder: the address of a socket holds only 107 bytes of a path."""
     folder, _, name = path.rpartition("/")
     descriptor = os.open(folder, os.O_PATH)
     try:

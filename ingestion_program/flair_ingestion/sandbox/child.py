@@ -1,6 +1,7 @@
-"""The child process seen from the parent: start, messages with deadlines, output, memory, end.
+"""The child process seen from the parent: its start, messages with deadlines, output, memory and end.
 
-It is never trusted: an unexpected message, silence beyond a budget and death are errors of the submission.
+The parent does not trust the child: an unexpected message, silence beyond a budget, or the child's death is
+an error of the submission.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flair_ingestion.processes import group
+from flair_ingestion.clock import clock
+from flair_ingestion.processes import memory, process_tree
 from flair_ingestion.processes.holdings import BLOCK_MIB
 from flair_ingestion.processes.look import KeptFiles
 from flair_ingestion.processes.standstill import Gaps, Stop, stop_group, was_active
@@ -29,21 +30,18 @@ from flair_scoring.base.bounded_json import parse_json
 from flair_scoring.base.errors import FlairError, SubmissionError, TimeLimitError
 
 RUNNER = Path(__file__).with_name("runner.py")
-MAX_PROCESSES, MAX_THREADS = 256, 4096  # of one submission; a library may start a thread per core, for itself
-# Seconds between two checks of the child: usually; as a multiple of what a check takes; at most
+# Of one submission. A library may start one thread for each core, and a submission may use several libraries
+MAX_PROCESSES, MAX_THREADS = 256, 4096
+# Between two checks of the child: the usual seconds; the least multiple of what a check takes; the most
+# seconds
 _WATCH_SECONDS, _WATCH_SHARE, _WATCH_SELDOM = 1.0, 4, 10.0
-_DEATH_SECONDS = 2.0  # for the exit code, once the channel has closed
+_DEATH_SECONDS = 2.0  # to wait for the exit code after the channel has closed
 _LOG_BYTES, _LOG_LINES = 1 << 14, 20
-
-
-def clock() -> float:
-    """Seconds on a clock that nobody can set."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The step that the child is at, the seconds it may take, and the error when they have passed."""
+    """A step of the child, the seconds that it may take, and the error if it takes longer."""
 
     step: str
     seconds: float
@@ -51,9 +49,10 @@ class Budget:
 
 
 class Child:
-    """runner.py in a session of its own, with `environment` and `folder` as all that it has; its `pid`.
+    """The process of runner.py, in a session of its own.
 
-    Every method may raise SubmissionError; TimeLimitError once `wall`, a time on `clock`, has come.
+    `environment` is its whole environment, and `folder` its working folder and scratch. Every method may
+    raise SubmissionError, and TimeLimitError after `wall`, a time on `clock`.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Child:
         self._stop: Stop | None = None
         self._known: list[int] = []
         self._handed: dict[int, float] = {}
-        self._spared = group.children(os.getpid())
+        self._spared = process_tree.children(os.getpid())
         self._files, self._starter = KeptFiles(), threading.get_native_id()
         self._scratch = ScratchWatch(folder, scratch_gib * 1024)
         self._watched, self._interval = clock(), _WATCH_SECONDS
@@ -86,17 +85,17 @@ class Child:
         self._reader.start()
 
     def freeze(self) -> None:
-        """Stop all its processes until `thaw`, and see to it that they stand still."""
+        """Stop all processes of the submission until `thaw`, and look whether they stand still."""
         self._stop = stop_group(self.pid, self.look, self._known)
 
     def end_gap(self) -> None:
-        """Look whether they have stood still since `freeze`, and count that in `gaps`."""
+        """Look whether the processes have stood still since `freeze`, and count this gap in `gaps`."""
         self._known = [process.pid for process in self.look()]
         if self._stop:
             self.gaps.count(self._stop.confirmed, was_active(self._stop, self._known))
 
     def thaw(self) -> None:
-        """Let them run again, also those that have left the group, which a weak sandbox does not prevent."""
+        """Let all processes run again, also those that have left the group where the sandbox is too weak."""
         with suppress(ProcessLookupError):  # a death is noticed where an answer is awaited
             os.killpg(self.pid, signal.SIGCONT)
         for pid in self._stop.pids if self._stop else ():
@@ -105,14 +104,14 @@ class Child:
                     os.kill(pid, signal.SIGCONT)
         self._stop = None
 
-    def look(self) -> list[group.Family]:
-        """All its processes with the states of their threads."""
-        return group.family(self.pid, self._spared, self._files, self._starter)
+    def look(self) -> list[process_tree.ProcessStates]:
+        """All processes of the submission with the states of their threads."""
+        return process_tree.family(self.pid, self._spared, self._files, self._starter)
 
     def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send one message; a dead child is noticed when its answer is awaited.
+        """Send one message and hand over descriptors; the death of the child is noticed by `receive`.
 
-        Memory that it is handed counts as its own for as long as it keeps it.
+        Memory that is handed over counts as the child's own for as long as the child keeps it.
         """
         for descriptor in descriptors:
             status = os.fstat(descriptor)
@@ -121,7 +120,7 @@ class Child:
             socket.send_fds(self._control, [message], list(descriptors))
 
     def receive(self, budget: Budget) -> bytes:
-        """The next message."""
+        """The next message of the child; raises the budget's error if none comes in time."""
         end = clock() + budget.seconds
         while True:
             now = clock()
@@ -150,14 +149,14 @@ class Child:
         return event[name]
 
     def failure(self, message: bytes, step: str) -> SubmissionError:
-        """What a message that was not expected tells: an exception in the submission, or nothing."""
+        """The error for an unexpected message, which may tell of an exception in the submission."""
         event = _parse(message)
         if "failed" not in event:
             return SubmissionError(f"{step}: the submission spoke out of protocol")
         return SubmissionError(_describe_failure(event["failed"], step))
 
     def refuse_early_message(self, step: str) -> None:
-        """Raises SubmissionError if a message waits before the child was asked."""
+        """Raises SubmissionError if the child has sent a message before it was asked."""
         self._control.settimeout(0)
         try:
             message = self._control.recv(1)
@@ -170,9 +169,9 @@ class Child:
         raise SubmissionError(f"{step}: the submission answered before it was asked")
 
     def watch(self, step: str) -> None:
-        """Once a second: raises SubmissionError if the child has died or holds or runs more than allowed.
+        """Raises SubmissionError if the child has died, or holds or runs more than it may.
 
-        Less often where many processes make that take long.
+        It looks once a second at most, and less often where many processes make a look slow.
         """
         begin = clock()
         if begin - self._watched < self._interval:
@@ -184,21 +183,21 @@ class Child:
             self._interval = min(max(_WATCH_SECONDS, _WATCH_SHARE * (self._watched - begin)), _WATCH_SELDOM)
 
     def sees_memory(self) -> bool:
-        """Whether this machine lets us see what the child holds."""
-        return math.isfinite(group.held_mib(self.look(), 0.0))
+        """Whether this machine shows how much memory the child holds."""
+        return math.isfinite(memory.held_mib(self.look(), 0.0))
 
     def _watch(self, step: str) -> None:
         if self._process.poll() is not None:
             raise self._death(step)
-        family = group.descendants(os.getpid(), self._spared)
+        family = process_tree.descendants(os.getpid(), self._spared)
         threads = sum(process.threads for process in family)
         if len(family) > MAX_PROCESSES or threads > MAX_THREADS:
             raise SubmissionError(
                 f"{step}: the submission runs {len(family)} processes with {threads} threads; "
                 f"at most {MAX_PROCESSES} and {MAX_THREADS} are allowed"
             )
-        held = group.held_mib(family, self.memory_gib * 1024, self._handed)
-        self.peak_mib = max(self.peak_mib, held if math.isfinite(held) else 0.0, group.peak_mib(self.pid))
+        held = memory.held_mib(family, self.memory_gib * 1024, self._handed)
+        self.peak_mib = max(self.peak_mib, held if math.isfinite(held) else 0.0, memory.peak_mib(self.pid))
         if held > self.memory_gib * 1024:
             much = f"{held / 1024:.1f} GiB" if held < math.inf else "memory that it hides"
             raise SubmissionError(
@@ -212,16 +211,16 @@ class Child:
             )
 
     def close(self) -> None:
-        """End every process of the submission and wait until it is gone."""
-        self.peak_mib = max(self.peak_mib, group.peak_mib(self.pid))
-        group.end_descendants(self._spared)
+        """End every process of the submission, and wait until all are gone."""
+        self.peak_mib = max(self.peak_mib, memory.peak_mib(self.pid))
+        process_tree.end_descendants(self._spared)
         self._files.close()
         self._process.poll()
         self._control.close()
         self._reader.join()
 
     def last_output(self) -> list[str]:
-        """The last lines that the submission has printed, without control characters. After `close`."""
+        """The last lines that the submission has printed, without control characters; after `close`."""
         text = self._log.decode(errors="replace")
         return ["".join(filter(str.isprintable, line)) for line in text.splitlines()[-_LOG_LINES:]]
 
@@ -245,7 +244,7 @@ class Child:
 
 
 def _parse(message: bytes) -> dict[str, Any]:
-    """The JSON object of a message, empty if it is none."""
+    """The JSON object in a message; empty if the message is no JSON object."""
     try:
         event = parse_json(message)
     except ValueError:
@@ -254,7 +253,7 @@ def _parse(message: bytes) -> dict[str, Any]:
 
 
 def _describe_failure(failed: Any, step: str) -> str:
-    """A sentence and the frames of the submission, from what the child said, which may be anything."""
+    """A sentence and the frames of the submission, from `failed`, in which the child may write anything."""
     failed = failed if isinstance(failed, dict) else {}
     frames = failed.get("frames")
     lines = [f"{step}: {_printable(failed.get('sentence'))}"]

@@ -1,12 +1,13 @@
-"""What keeps a submission in its process, and the level of protection that this machine allows.
+"""The rules of the sandbox, and the level of protection that this machine allows.
 
-- `process`: own session, no privileges and no new ones, resource limits, a parent that cannot be traced and
-  that adopts what the submission detaches, a scrubbed environment, a bounded log. Against accidents only.
-- `files`: also reads and writes nothing but what `landlock` lists; needs Linux 6.2 with Landlock.
-- `full`: also no network, no way to other processes, nothing left for a later run; needs a filter of system
-  calls (seccomp.py), which is installed at every level where the kernel takes it.
+- `process`: the child has a session of its own, no privileges and no way to new ones, limits of resources, a
+  scrubbed environment and a bounded log. Its parent cannot be traced, and adopts processes that the child
+  detaches. This level prevents accidents only.
+- `files`: the child also reads and writes only what `landlock` lists. It needs Linux 6.2 with Landlock.
+- `full`: the child also has no network and no way to other processes, and leaves nothing for a later run. It
+  needs the filter of system calls (seccomp.py), which is installed at every level where the kernel has it.
 
-CUDA is allowed its devices, driver and caches in it, but is untested.
+With a GPU, its device files, driver and caches are open at every level; this has not been tried on a GPU.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ _GAPS = {
     "process": "a submission can read and write this user's files; Linux 6.2 with Landlock prevents it",
     "files": "a submission can use the network; a kernel with seccomp, x86_64 or aarch64, prevents it",
 }
-# As runner.py sets them, in bytes. With a core size of 0 the kernel would still feed a program that collects
-# crashes. No RLIMIT_NPROC: it counts all processes of a user, also those of others' runs, and none of root's.
+# In bytes and descriptors. A core size of 1 and not 0: with 0 the kernel still feeds a program that collects
+# crashes. No RLIMIT_NPROC: it counts all processes of a user, also those of other runs, and none of root's.
 RLIMITS = {"RLIMIT_CORE": 1, "RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": 4 << 30}
-# Landlock, https://docs.kernel.org/userspace-api/landlock.html: rights on files; how many each version knows
+# Landlock, https://docs.kernel.org/userspace-api/landlock.html: its rights on files
 _EXECUTE, _WRITE, _READ, _LIST, _TRUNCATE, _IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
 _MAKE_DEVICES = 1 << 6 | 1 << 11
 _ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
-_KNOWN_RIGHTS = (0, 13, 14, 15, 15, 16)
+_KNOWN_RIGHTS = (0, 13, 14, 15, 15, 16)  # how many of them each version knows, from version 0 on
 _MIN_VERSION, _TCP_VERSION, _SCOPE_VERSION = 3, 4, 6  # before 3, files outside could be truncated
 _CREATE_RULESET = 444
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/sys")
@@ -55,7 +56,7 @@ _CACHES = (
     "CUDA_CACHE_PATH",
     "HF_HOME",
 )
-# Freed memory stays with the process: otherwise page faults are a large part of a time on the CPU
+# Freed memory stays with the process: otherwise page faults take a large part of a time on the CPU
 _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
@@ -64,14 +65,17 @@ _ALLOCATOR = {
 
 
 def shield_parent() -> bool:
-    """Make this process untraceable and the adopter of detached processes; whether both have worked."""
+    """Make this process untraceable, and the parent of all processes that its children detach.
+
+    Returns whether the kernel has done both.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     untraceable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
     return libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 and untraceable
 
 
 def environment(scratch: Path, visible_gpu: str | None) -> dict[str, str]:
-    """The whole environment of a child: everything that it may write lies in `scratch`."""
+    """The whole environment of a child; its home, temporary files and caches lie in `scratch`."""
     settings = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -88,9 +92,9 @@ def environment(scratch: Path, visible_gpu: str | None) -> dict[str, str]:
 def orders(
     child: int, submission: Path, scratch: Path, gpu: Sequence[str] = (), hide_files: bool = True
 ) -> dict[str, Any]:
-    """What runner.enter_sandbox of the process `child` is to do; `hide_files`: also enter Landlock.
+    """The orders for entering.enter_sandbox in the process `child`: limits, Landlock's rules, the filter.
 
-    `gpu`: the device files of the GPU that it may use.
+    `gpu` lists the device files of the GPU that it may use. Without `hide_files`, Landlock is left out.
     """
     rules = landlock(submission, scratch, gpu) if hide_files else None
     scoped = rules is not None and landlock_version() >= _SCOPE_VERSION
@@ -99,24 +103,25 @@ def orders(
 
 
 def landlock_version() -> int:
-    """Version of Landlock that the kernel offers; 0 without it, and for those that leave gaps."""
+    """The version of Landlock that the kernel offers; 0 without it, and for versions that leave gaps."""
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     version = syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
     return version if version >= _MIN_VERSION else 0
 
 
 def landlock(submission: Path, scratch: Path, gpu: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Ruleset and rules for runner.enter_landlock: what a child may read and execute, write, use as a device.
+    """Ruleset and rules for entering.enter_landlock; None without Landlock.
 
-    Code and its own /proc are read, its scratch is written; no TCP and no signals to others, as far as the
-    kernel's version goes. With a GPU its device files and the driver's tables are added. None without
-    Landlock.
+    A child may read and execute code, read its own part of /proc, write its scratch, and use a few devices;
+    with a GPU, also its device files (`gpu`) and the driver's tables. TCP and signals to other processes are
+    refused where the kernel's version of Landlock knows them.
     """
     version = landlock_version()
     if not version:
         return None
     known = (1 << _KNOWN_RIGHTS[min(version, len(_KNOWN_RIGHTS) - 1)]) - 1
     fields = [known] + [3] * (version >= _TCP_VERSION) + [3] * (version >= _SCOPE_VERSION)
+    # runner.py itself is read later for the lines of a traceback
     read = [*_code_paths(), str(submission), str(Path(__file__).with_name("runner.py"))]
     read += [f"/etc/{name}" for name in _ETC] + [f"/proc/{name}" for name in _PROC + _PROC_CUDA * bool(gpu)]
     devices = [f"/dev/{name}" for name in _DEVICES] + list(gpu)
@@ -135,7 +140,7 @@ def landlock(submission: Path, scratch: Path, gpu: Sequence[str] = ()) -> dict[s
 
 def require_hidden(data: Path) -> None:
     """Raises UsageError if the data lie where every child may read."""
-    from flair_scoring.base.errors import UsageError  # here: the probe runs where that package's numpy is not
+    from flair_scoring.base.errors import UsageError  # here: the probe runs without that package
 
     for path in map(Path, _code_paths()):
         if data.resolve().is_relative_to(path.resolve()):
@@ -145,7 +150,7 @@ def require_hidden(data: Path) -> None:
 
 
 def reached_level(shielded: bool, report: dict[str, bool]) -> str:
-    """The level that parent and child have reached together, from what runner.enter_sandbox has reported."""
+    """The level reached: by the parent, if it is `shielded`, and by the child, which has sent `report`."""
     if not (shielded and report["own_session"] and report["no_new_privileges"]):
         return "none"
     if not report["root_hidden"]:
@@ -154,7 +159,7 @@ def reached_level(shielded: bool, report: dict[str, bool]) -> str:
 
 
 def describe_level(reached: str, cuda: bool) -> str:
-    """The level, what it leaves open, and what is not known of it."""
+    """The level, what it leaves open, and what has not been tried."""
     untested = ["CUDA inside it is untested"] if cuda else []
     return "; ".join([reached, *([_GAPS[reached]] if reached in _GAPS else []), *untested])
 
@@ -170,7 +175,7 @@ def require_level(reached: str, required: str) -> None:
 
 
 def _code_paths() -> list[str]:
-    """Where the interpreter, its packages and the system's libraries are."""
+    """The folders of the interpreter, its packages and the system's libraries."""
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     libraries += [folder for path in _LOADER for folder in _loader_folders(path)]
     packages = [_package(folder) for folder in libraries if os.path.isabs(folder)]
@@ -187,6 +192,6 @@ def _loader_folders(configuration: Path) -> list[str]:
 
 
 def _package(folder: str) -> str:
-    """The whole package if the folder belongs to one in /opt: its libraries are links, and read its files."""
+    """The whole package for a folder of a package in /opt: its libraries may be links into other folders."""
     parts = Path(os.path.normpath(folder)).parts
     return str(Path(*parts[:3])) if parts[:2] == ("/", "opt") and len(parts) > 2 else folder

@@ -1,7 +1,7 @@
-"""What the sandbox denies on this machine: a child in it attacks a parent like ingestion's, and both tell.
+"""What the sandbox denies on this machine: a child in the sandbox attacks a parent like that of ingestion.
 
-Runs on the standard library alone:
-`python ingestion_program/flair_ingestion/sandbox/runner.py --probe`. What the child tries is in attempts.py.
+`python ingestion_program/flair_ingestion/sandbox/runner.py --probe` starts it, and needs the standard library
+only. What the child tries is in attempts.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flair_ingestion.processes import group
+from flair_ingestion.processes import process_tree
 from flair_ingestion.sandbox import attempts, policy
 from flair_ingestion.sandbox.attempts import ATTEMPTS, MESSAGE_BYTES, PROCESS, Targets
 from flair_ingestion.sandbox.scratch import private_folder
@@ -26,7 +26,10 @@ _SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `expected`: denied, allowed, or open (the level reached does not prevent it)."""
+    """A line of the table: `what` was tried, and what became of it.
+
+    `expected` is denied, allowed, or open where the level reached does not prevent the attempt.
+    """
 
     what: str
     expected: str
@@ -34,16 +37,19 @@ class Row:
 
     @property
     def fine(self) -> bool:
-        """Whether it is as expected."""
+        """Whether what was observed is as expected."""
         return self.expected == "open" or self.observed.split(":")[0] == self.expected
 
 
 def probe() -> tuple[str, list[Row]]:
-    """The level that the sandbox reaches here, and what a process in it can do. Raises OSError."""
-    shielded, before = policy.shield_parent(), group.children(os.getpid())
+    """The level that the sandbox reaches here, and what a process in it can do.
+
+    Raises OSError if the child cannot be started or dies.
+    """
+    shielded, before = policy.shield_parent(), process_tree.children(os.getpid())
     with ExitStack() as stack:
         root = stack.enter_context(private_folder())
-        targets = _lay_out(root, stack)
+        targets = _make_targets(root, stack)
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stack.enter_context(control)
         with theirs:
@@ -56,7 +62,7 @@ def probe() -> tuple[str, list[Row]]:
                 start_new_session=True,
             )
         stack.callback(child.wait)
-        stack.callback(group.end_descendants, before)
+        stack.callback(process_tree.end_descendants, before)
         control.settimeout(_SECONDS)
         orders = policy.orders(child.pid, root / "submission", root / "scratch")
         answer = b""
@@ -67,8 +73,8 @@ def probe() -> tuple[str, list[Row]]:
             raise OSError("the child died before it answered")
         report, told, forked = json.loads(answer)
         level = policy.reached_level(shielded, report)
-        group.end_descendants(before)
-        stayed = any(process.pid in forked for process in group.list_processes())
+        process_tree.end_descendants(before)
+        stayed = any(process.pid in forked for process in process_tree.list_processes())
     told["leave a process behind"] = "allowed" if stayed else "denied: ended"
     denied = policy.LEVELS[: policy.LEVELS.index(level) + 1]
     promised = {what: from_level for what, from_level, _ in ATTEMPTS} | {"leave a process behind": PROCESS}
@@ -77,7 +83,7 @@ def probe() -> tuple[str, list[Row]]:
 
 
 def main() -> None:
-    """Print the table; exit code 0 if everything is as it must be at the level reached, else 2."""
+    """Print the table; the exit code is 0 if every row is as the level reached promises, else 2."""
     try:
         level, rows = probe()
     except OSError as error:
@@ -90,18 +96,20 @@ def main() -> None:
         print(f"{row.what:{width}}  {row.expected:8}  {row.observed}{'' if row.fine else '   <- WRONG'}")
     wrong = sum(not row.fine for row in rows)
     if wrong:
-        print(f"error: {wrong} of {len(rows)} are not as level {level!r} promises", file=sys.stderr)
+        print(
+            f"error: {wrong} of {len(rows)} attempts did not end as level {level!r} promises", file=sys.stderr
+        )
     sys.exit(2 if wrong else 0)
 
 
-def _lay_out(root: Path, stack: ExitStack) -> Targets:
-    """Things worth attacking, as ingestion has them; they live as long as `stack`."""
+def _make_targets(root: Path, stack: ExitStack) -> Targets:
+    """Targets of attacks like those that ingestion has; they exist until `stack` is closed."""
     for name in ("submission", "scratch", "data", "output"):
         (root / name).mkdir()
     (root / "data" / "MSK_000001.tif").write_text("labels")
     (root / "submission" / "model.py").write_text("class Model: ...")
     secret = ctypes.create_string_buffer(b"the signing key")
-    stack.callback(lambda: secret)  # keeps it where it is
+    stack.callback(lambda: secret)  # keeps the memory until then
     neighbour = subprocess.Popen(["sleep", str(_SECONDS)], stdin=subprocess.DEVNULL)
     stack.callback(neighbour.wait)
     stack.callback(neighbour.kill)
@@ -113,7 +121,7 @@ def _lay_out(root: Path, stack: ExitStack) -> Targets:
         ("tcp", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
         ("udp", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
         ("abstract", socket.AF_UNIX, socket.SOCK_STREAM, f"\0{abstract}"),
-        # Not by its path, which may be longer than the address of a socket
+        # By a descriptor: its path may be longer than the address of a socket
         ("daemon", socket.AF_UNIX, socket.SOCK_STREAM, f"/proc/self/fd/{descriptor}/daemon"),
     ):
         server = servers[name] = stack.enter_context(socket.socket(family, kind))
@@ -124,7 +132,7 @@ def _lay_out(root: Path, stack: ExitStack) -> Targets:
         **{name: str(root / name) for name in ("submission", "scratch", "data", "output")},
         "label": str(root / "data" / "MSK_000001.tif"),
         "parent": os.getpid(),
-        "neighbour": neighbour.pid,  # stands in for the parent where it might be slow ever after
+        "neighbour": neighbour.pid,  # attacked in place of the parent, which could stay slow
         "secret": ctypes.addressof(secret),
         "descriptor": descriptor,
         "tcp": servers["tcp"].getsockname(),

@@ -1,4 +1,7 @@
-"""The private folder of a run: what a submission holds in it, and its end, whatever has been built there."""
+"""The private folder of a run: how much a submission holds in it, and how it is removed.
+
+A submission may build anything there: very deep folders, files that it deletes and keeps open.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,16 @@ from pathlib import Path
 from flair_ingestion.processes import holdings
 from flair_ingestion.processes.threads import HiddenError
 
-MAX_ENTRIES = 100_000  # files and folders; of more than that, not all are looked at
-_MAX_SECONDS = 1.0  # ample, so that MAX_ENTRIES decides and not the speed of a disk
-_LEAST_STEP = 1 / 16  # of the limit: a disk fills up further by as much before all is looked at again
+MAX_ENTRIES = 100_000  # files and folders that are counted; counting ends there
+_MAX_SECONDS = 1.0  # for counting; long enough that MAX_ENTRIES ends it and not a slow disk
+_LEAST_STEP = 1 / 16  # of the limit: free space must shrink by that much before all is counted again
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Holding:
-    """What a submission holds on a disk: `mib` in `entries` files and folders, `complete` if that is all.
+    """What a submission holds on a disk: `mib` in `entries` files and folders; `complete`: all were counted.
 
-    Counting ends where it holds more than `enough_mib`, or so much that it takes too long.
+    Counting ends above `enough_mib`, after MAX_ENTRIES entries, or after a second.
     """
 
     def __init__(self, enough_mib: float) -> None:
@@ -31,7 +34,7 @@ class Holding:
         self._met: set[tuple[int, int]] = set()
 
     def add(self, status: os.stat_result) -> None:
-        """Count one file or folder, once even if it is met again by another name or without any."""
+        """Count one file or folder; a file with several names, or met without a name, counts once."""
         again = status.st_nlink != 1 and not stat.S_ISDIR(status.st_mode)
         self._add(status.st_blocks * holdings.BLOCK_MIB, _identity(status) if again else None)
 
@@ -51,7 +54,7 @@ class Holding:
             self._met.add(identity)
 
     def goes_on(self) -> bool:
-        """Whether there is reason to count further."""
+        """Whether counting goes on; sets `complete` to False where it took too long."""
         if self.entries >= MAX_ENTRIES or time.monotonic() > self._end:
             self.complete = False
             return False
@@ -59,9 +62,10 @@ class Holding:
 
 
 class ScratchWatch:
-    """Whether a submission holds more than `limit_mib` in its folder; cheap enough to be asked every second.
+    """Tells whether a submission holds more than `limit_mib` in its folder; may be asked every second.
 
-    All that it holds is looked at only when free space has become less by as much. Others fill a disk, too.
+    The submission's files are counted only after the free space of the disk has shrunk by as much as it may
+    still write. They must be counted then, since other programs fill the disk, too.
     """
 
     def __init__(self, folder: Path, limit_mib: float) -> None:
@@ -70,7 +74,7 @@ class ScratchWatch:
         self._most_free = _free(folder)
 
     def excess(self, pids: Iterable[int]) -> Holding | None:
-        """What the submission, these processes, holds if that is more than allowed or cannot be seen."""
+        """What a submission with these processes holds, if that is more than allowed or cannot be counted."""
         free = mib, entries = _free(self.folder)
         most_mib, most_entries = self._most_free
         self._most_free = max(mib, most_mib), max(entries, most_entries)
@@ -85,15 +89,15 @@ class ScratchWatch:
 
 
 def free_mib(folder: Path) -> float:
-    """What an ordinary user can still write on the disk of a folder; may raise OSError."""
+    """MiB that an ordinary user can still write on the disk of a folder; may raise OSError."""
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize / 2**20
 
 
 def scratch_holding(folder: Path, enough_mib: float, pids: Iterable[int]) -> Holding:
-    """What is in a folder, or was, as long as these processes have it open or mapped. Raises nothing.
+    """What is in a folder, with deleted files that these processes have open or mapped. Raises nothing.
 
-    Right for a submission that stands still: a file that moves meanwhile may be missed.
+    It is exact for a submission that stands still: a file that is moved meanwhile may be missed.
     """
     holding = Holding(enough_mib)
     try:
@@ -106,7 +110,7 @@ def scratch_holding(folder: Path, enough_mib: float, pids: Iterable[int]) -> Hol
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A new folder for this user only, which is gone afterwards."""
+    """A new folder that only this user may open; it is removed at the end of the `with` block."""
     folder = tempfile.mkdtemp(prefix="flair2-")
     try:
         yield Path(folder)
@@ -116,7 +120,7 @@ def private_folder() -> Iterator[Path]:
 
 
 def _free(folder: Path) -> tuple[float, float]:
-    """Free space in MiB and free entries; 0 of both if they are unknown, so that the folder is looked at."""
+    """Free space in MiB and free entries; 0 and 0 if they are unknown, so that files are counted."""
     try:
         return free_mib(folder), float(os.statvfs(folder).f_favail)
     except OSError:
@@ -124,7 +128,7 @@ def _free(folder: Path) -> tuple[float, float]:
 
 
 def _count_nameless(pids: Iterable[int], holding: Holding) -> None:
-    """Count what processes have open or mapped that has no name any more; memory of that kind is no disk."""
+    """Count deleted files that processes have open or mapped, but not those in memory."""
     memory = holdings.memory_device()
     for pid in pids:
         if not holding.goes_on():
@@ -139,9 +143,9 @@ def _count_nameless(pids: Iterable[int], holding: Holding) -> None:
 
 
 def _count_below(folder: Path, holding: Holding) -> None:
-    """Count a folder and all below it with one descriptor, however deep: down by name, up by "..".
+    """Count a folder and all below it, however deep, with one descriptor: down by name, up by "..".
 
-    That must lead to where it came from: folders may be moved meanwhile, and then not all is found.
+    A folder may be moved meanwhile. Then ".." leads to another folder, and the count is not complete.
     """
     here = os.open(folder, _FOLDER)
     try:
@@ -169,7 +173,7 @@ def _count_below(folder: Path, holding: Holding) -> None:
 
 
 def _count_in(folder: int, holding: Holding) -> list[str]:
-    """Count what is in an open folder; the names of the folders in it."""
+    """Count the entries of an open folder; returns the names of the folders in it."""
     names = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -184,7 +188,7 @@ def _count_in(folder: int, holding: Holding) -> list[str]:
 
 
 def _open_below(name: str, folder: int, holding: Holding) -> int | None:
-    """Open a folder in a folder; None if it is gone or closed to us."""
+    """Open a folder inside an open one; None if it is gone or may not be opened."""
     try:
         return os.open(name, _FOLDER, dir_fd=folder)
     except FileNotFoundError:
@@ -199,9 +203,9 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _remove(root: str) -> None:
-    """Remove a folder and all in it, down and up as in `_count_below`: here nothing moves any more."""
+    """Remove a folder and all in it, going down and up as `_count_below` does; nothing is moved any more."""
     here = os.open(root, _FOLDER)
-    above: list[list[str]] = []  # of the folders on the way, the names that are left, the last one leads on
+    above: list[list[str]] = []  # the names that are left in each folder on the way; the last one leads down
     try:
         left = _empty(here)
         while left or above:
@@ -220,7 +224,7 @@ def _remove(root: str) -> None:
 
 
 def _empty(folder: int) -> list[str]:
-    """Unlink all in an open folder but the folders; their names."""
+    """Unlink all files of an open folder; returns the names of the folders in it."""
     names = []
     for entry in list(os.scandir(folder)):
         if entry.is_dir(follow_symlinks=False):
@@ -231,7 +235,7 @@ def _empty(folder: int) -> list[str]:
 
 
 def _go(here: int, name: str) -> int:
-    """Open a folder in an open one, which is closed."""
+    """Open a folder inside the open folder `here`, and close `here`."""
     there = os.open(name, _FOLDER, dir_fd=here)
     os.close(here)
     return there

@@ -1,8 +1,9 @@
-"""The filter of system calls that a child installs: what Landlock leaves open, whatever its version.
+"""The filter of system calls that a child installs. It closes what Landlock leaves open, in every version.
 
-A program for the kernel's classic BPF machine, https://docs.kernel.org/userspace-api/seccomp_filter.html. It
-refuses what system_calls.py lists, and lets the rest pass: torch and CUDA use many calls. Where a call has an
-open set of commands, only the harmless ones pass: a command that came later must not wake a submission.
+The filter is a program for the kernel's classic BPF machine,
+https://docs.kernel.org/userspace-api/seccomp_filter.html. It refuses what system_calls.py lists and lets the
+rest pass, since torch and CUDA use many calls. Of a call with many commands (fcntl, ioctl, prctl) only the
+commands that are known to be harmless pass: a command of a later kernel must not wake a submission.
 """
 
 from __future__ import annotations
@@ -22,37 +23,39 @@ _FARTHEST = 255  # steps that a condition can skip
 _ANY_BIT = 0xFFFFFFFF
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _REFUSE, _NOTHING, _ABSENT = _ERRNO | errno.EPERM, _ERRNO, _ERRNO | errno.ENOSYS
-# The answers of kernels and file systems that cannot do it: honest code then takes another way
+# What kernels and file systems answer that lack a feature: honest code then takes another way
 _UNKNOWN, _UNSUPPORTED = _ERRNO | errno.EINVAL, _ERRNO | errno.EOPNOTSUPP
 
 _SIGCHLD, _SIGCONT = 17, 18
 _STREAM, _SEQPACKET, _TYPE_OF_SOCKET = 1, 5, 0xF  # datagrams could be sent anywhere
-_NAMESPACES, _EXIT_SIGNAL = 0x7E020000, 0xFF  # parts of the flags of clone
+_NAMESPACES, _EXIT_SIGNAL = 0x7E020000, 0xFF  # masks of the flags of clone
 _CLONE_FILES, _CLONE_PARENT, _CLONE_THREAD = 0x400, 0x8000, 0x10000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_MM, _PR_SCHED_CORE = 1, 4, 22, 35, 62
-_PR_NEWEST, _PR_SET_VMA = 79, 0x53564D41  # the latter names memory, as C libraries do
-# Copies, flags, locks, pipes, seals. None that sends signals (F_SETSIG, F_SETOWN, F_SETLEASE, F_NOTIFY), no
-# hints on a file's use (F_SET_RW_HINT), which stay with it.
+_PR_NEWEST, _PR_SET_VMA = 79, 0x53564D41  # with the latter, C libraries give names to memory
+# Commands that pass: copies, flags, locks, pipes, seals. Those that send signals do not pass (F_SETSIG,
+# F_SETOWN, F_SETLEASE, F_NOTIFY), nor do hints on a file's use (F_SET_RW_HINT), which stay with the file.
 _FCNTL, _F_SETFL, _O_ASYNC = (*range(8), 36, 37, 38, 1027, 1028, *range(1030, 1035)), 4, 0x2000
-# Terminals, consoles, sockets: signals, pushed input (TIOCSTI, FIOASYNC, FIOSETOWN, SIOCSPGRP). Files: holes
-# in memory (FS_IOC_UNRESVSP), marks that last (FS_IOC_SETFLAGS). The last one is userfaultfd again.
+# Refused families. Of terminals, consoles and sockets: they send signals and push input (TIOCSTI, FIOASYNC,
+# FIOSETOWN, SIOCSPGRP). Of files: they make holes in memory (FS_IOC_UNRESVSP) and marks that last
+# (FS_IOC_SETFLAGS). The last one belongs to userfaultfd.
 _IOCTL_FAMILIES = (0x54, 0x4B, 0x56, 0x89, 0x58, 0x66, 0x76, 0x94, 0xAA)
-# What passes of them: TCGETS, TIOCOUTQ, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOQSIZE, TCGETS2,
-# FICLONE, FICLONERANGE
+# Commands of these families that pass: TCGETS, TIOCOUTQ, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX,
+# FIOQSIZE, TCGETS2, FICLONE, FICLONERANGE
 _IOCTL = (0x5401, 0x5411, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5460, 0x802C542A, 0x40049409, 0x4020940D)
-# Removing pages stalls whoever writes to them. Giving back pages of a file is a message to the next attempt
+# To remove pages stalls whoever writes to them. To give back pages of a file is a message to the next attempt
 _MADV_REMOVE, _MADV_COLD, _MADV_PAGEOUT = 9, 20, 21
-_RWF = 0x77  # not RWF_NOWAIT, which tells what is in memory, RWF_DONTCACHE, which evicts it, and later ones
+# Flags that pass. RWF_NOWAIT tells what is in memory, RWF_DONTCACHE evicts it; later flags are not known yet
+_RWF = 0x77
 _MAP_HUGETLB, _MFD_HUGETLB = 0x40000, 4
-_CLOSE_RANGE_UNSHARE = 2  # a thread's descriptors would be its own, and not be seen
+_CLOSE_RANGE_UNSHARE = 2  # a thread would get descriptors of its own, which the parent does not see
 
 _Step = tuple[int, int, int, int]  # operation, steps to skip if true, if false, operand
 
 
 def system_call_filter(only_signalled: int | None, machine: str | None = None) -> bytes | None:
-    """The program, 8 bytes per step; None for a machine whose numbers are not known here.
+    """The program, 8 bytes per step; None for a machine whose numbers of system calls are not known here.
 
-    `only_signalled`: the one process that may be signalled, where Landlock does not see to that.
+    `only_signalled` is the one process that may get signals; None where Landlock restricts signals already.
     """
     machine = machine or platform.machine()
     if machine not in MACHINES:
@@ -74,7 +77,7 @@ def system_call_filter(only_signalled: int | None, machine: str | None = None) -
 
 
 def _weighed_by_arguments() -> dict[str, list[_Step]]:
-    """For each call that is judged by its arguments, the steps that may refuse it; else it passes."""
+    """For each call that is judged by its arguments, the steps that may refuse it; otherwise it passes."""
     sockets = _unless(0, [int(socket.AF_UNIX)]) + _unless(1, [_STREAM, _SEQPACKET], _TYPE_OF_SOCKET)
     threads = [0, _CLONE_FILES, _CLONE_FILES | _CLONE_THREAD]  # no thread with descriptors of its own
     flags = _unless(5, [0], _ANY_BIT & ~_RWF, _UNSUPPORTED)
@@ -87,14 +90,14 @@ def _weighed_by_arguments() -> dict[str, list[_Step]]:
             *_unless(0, [0, _SIGCHLD], _EXIT_SIGNAL),
         ],
         "prctl": [
-            *_if(0, [_PR_SET_PDEATHSIG], _NOTHING),  # torch's workers ask for one
-            *_if(0, [_PR_SET_DUMPABLE, _PR_SET_MM]),  # its memory must remain visible to the parent
-            *_if(0, [_PR_SET_SECCOMP, _PR_SCHED_CORE]),  # the latter keeps others off a core's other threads
+            *_if(0, [_PR_SET_PDEATHSIG], _NOTHING),  # torch's workers ask for this signal
+            *_if(0, [_PR_SET_DUMPABLE, _PR_SET_MM]),  # the parent must see its memory
+            *_if(0, [_PR_SET_SECCOMP, _PR_SCHED_CORE]),  # the latter keeps others off a core
             *_if(0, [_PR_SET_VMA], _ALLOW),
             *_argument(0),
             *[(_AT_LEAST, 0, 1, _PR_NEWEST + 1), _returns(_UNKNOWN)],
         ],
-        "prlimit64": _unless(0, [0]),  # only of the calling process
+        "prlimit64": _unless(0, [0]),  # only limits of the calling process
         "fcntl": [*_unless(1, _FCNTL), *_when(1, _F_SETFL, _unless(2, [0], _O_ASYNC))],
         "ioctl": [
             *_if(1, _IOCTL, _ALLOW),
@@ -102,10 +105,10 @@ def _weighed_by_arguments() -> dict[str, list[_Step]]:
             *_tests(_IOCTL_FAMILIES, _REFUSE),
         ],
         "madvise": [*_if(2, [_MADV_REMOVE]), *_if(2, [_MADV_COLD, _MADV_PAGEOUT], _NOTHING)],
-        "fallocate": _unless(1, [0], _ANY_BIT, _UNSUPPORTED),  # plain room only: the other modes punch holes
-        # a parent that ignores the end of its children would make their processor time vanish
+        "fallocate": _unless(1, [0], _ANY_BIT, _UNSUPPORTED),  # to reserve space; the other modes punch holes
+        # if a process ignored the end of its children, their processor time would vanish
         "rt_sigaction": _when(0, _SIGCHLD, _if_given(1, _NOTHING)),
-        # huge pages that a machine has set aside count as no process's memory
+        # huge pages that a machine has set aside are counted for no process
         "mmap": _unless(3, [0], _MAP_HUGETLB, _ERRNO | errno.ENOMEM),
         "memfd_create": _unless(1, [0], _MFD_HUGETLB, _UNKNOWN),
         "preadv2": flags,
@@ -115,9 +118,9 @@ def _weighed_by_arguments() -> dict[str, list[_Step]]:
 
 
 def _signals(only_signalled: int | None) -> dict[str, list[_Step]]:
-    """Signals that a process may send. Never SIGCONT: it would undo a stop that has just been sent."""
+    """The steps for calls that send signals. SIGCONT is always refused: it would undo a stop just sent."""
     if only_signalled is None:
-        return {name: _if(place, [_SIGCONT]) for name, place in (("kill", 1), ("tkill", 1), ("tgkill", 2))}
+        return {name: _if(index, [_SIGCONT]) for name, index in (("kill", 1), ("tkill", 1), ("tgkill", 2))}
     addressed = _unless(0, [0, only_signalled])
     return {
         "kill": addressed + _if(1, [_SIGCONT]),
@@ -127,8 +130,8 @@ def _signals(only_signalled: int | None) -> dict[str, list[_Step]]:
 
 
 def _ranges(verdicts: Mapping[int, list[_Step]]) -> list[tuple[int, list[_Step]]]:
-    """The verdicts as ranges of numbers without a gap, each by its first number; neighbours differ."""
-    starts = {0: [_returns(_ALLOW)], NEWEST + 1: [_returns(_ABSENT)]}  # also the calls of x32
+    """The verdicts as ranges of call numbers, without gaps, each with its first number; neighbours differ."""
+    starts = {0: [_returns(_ALLOW)], NEWEST + 1: [_returns(_ABSENT)]}  # these include the calls of x32
     for number in sorted(verdicts):
         starts.setdefault(number + 1, [_returns(_ALLOW)])
         starts[number] = verdicts[number]
@@ -140,7 +143,7 @@ def _ranges(verdicts: Mapping[int, list[_Step]]) -> list[tuple[int, list[_Step]]
 
 
 def _search(ranges: Sequence[tuple[int, list[_Step]]]) -> list[_Step]:
-    """Find a number's range by halves: every call of a submission goes this way, and each step costs time."""
+    """Steps that find a number's range by halving: every call of a submission pays for each step."""
     if len(ranges) == 1:
         return ranges[0][1]
     middle = len(ranges) // 2
@@ -156,13 +159,13 @@ def _returns(verdict: int) -> _Step:
 
 
 def _argument(index: int, mask: int = _ANY_BIT) -> list[_Step]:
-    """Load the lower half of an argument: all that the kernel looks at in those that are judged here."""
+    """Load the lower half of an argument; of the arguments judged here, the kernel reads no more."""
     masked = [] if mask == _ANY_BIT else [(_AND, 0, 0, mask)]
     return [(_LOAD, 0, 0, _ARGUMENTS + 8 * index), *masked]
 
 
 def _tests(values: Sequence[int], verdict: int) -> list[_Step]:
-    """Return the verdict if what was loaded is one of the values."""
+    """Steps that return the verdict if the loaded value is one of `values`."""
     last = len(values) - 1
     return [(_EQUALS, last - at, int(at == last), value) for at, value in enumerate(values)] + [
         _returns(verdict)
@@ -170,23 +173,23 @@ def _tests(values: Sequence[int], verdict: int) -> list[_Step]:
 
 
 def _if(index: int, values: Sequence[int], verdict: int = _REFUSE) -> list[_Step]:
-    """Return the verdict if the argument is one of the values."""
+    """Steps that return the verdict if the argument is one of `values`."""
     return [*_argument(index), *_tests(values, verdict)]
 
 
 def _unless(index: int, values: Sequence[int], mask: int = _ANY_BIT, verdict: int = _REFUSE) -> list[_Step]:
-    """Return the verdict unless these bits of the argument are one of the values."""
+    """Steps that return the verdict unless the bits `mask` of the argument are one of `values`."""
     tests = [(_EQUALS, len(values) - at, 0, value) for at, value in enumerate(values)]
     return [*_argument(index, mask), *tests, _returns(verdict)]
 
 
 def _if_given(index: int, verdict: int) -> list[_Step]:
-    """Return the verdict if the argument, an address, is not null."""
-    place = _ARGUMENTS + 8 * index
-    low, high = (_LOAD, 0, 0, place), (_LOAD, 0, 0, place + 4)
+    """Steps that return the verdict if the argument, an address, is not null."""
+    offset = _ARGUMENTS + 8 * index
+    low, high = (_LOAD, 0, 0, offset), (_LOAD, 0, 0, offset + 4)
     return [low, (_EQUALS, 0, 2, 0), high, (_EQUALS, 1, 0, 0), _returns(verdict)]
 
 
 def _when(index: int, value: int, steps: list[_Step]) -> list[_Step]:
-    """Take these steps only if the argument has this value."""
+    """The given steps, taken only if the argument has this value."""
     return [*_argument(index), (_EQUALS, 0, len(steps), value), *steps]

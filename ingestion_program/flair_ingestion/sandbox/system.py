@@ -1,4 +1,4 @@
-"""The operating system: what times a submission needs Linux."""
+"""The operating system: commands that time a submission need Linux."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 def require_linux() -> None:
     """End a command with one sentence and exit code 2 on another system.
 
-    Called before anything is imported that only Linux has.
+    To be called before modules are imported that only Linux has.
     """
     if sys.platform != "linux":
         print(

@@ -15,7 +15,8 @@ from flair_scoring.base.terminal import one_line
 from flair_scoring.outputs.manifest import verify_manifest
 
 TIMING = "timing.json"
-_RECORD_BYTES = 1 << 16  # the most that the record of the platform's worker may have
+_RECORD = "metadata"  # the platform's worker writes it
+_RECORD_BYTES = 1 << 16  # the most that it, or a metadata.yaml, may have
 _TIMING_BYTES = 16 << 20  # the most that timing.json may have: about 20 for each request
 _MOST = 1e12  # the highest value of a number in timing.json, in its unit
 _MAX_TEXT = 4000  # characters of the verdict and of the reason that are kept
@@ -55,6 +56,7 @@ def open_platform_output(folder: Path, key: bytes) -> IngestionOutput:
     reason if ingestion failed, or if the submission ran in a container of its own.
     """
     _require_success(folder, key)
+    _require_no_command(folder / "metadata.yaml")
     files, timing = read_signed_timing(folder, key)
     _require_within_limit(timing)
     predictions = [str(folder / name) for name in files if name.startswith("predictions/")]
@@ -126,17 +128,20 @@ def _require_within_limit(timing: dict[str, Any]) -> None:
 
 def _require_success(folder: Path, key: bytes) -> None:
     """Check the worker's own record: ingestion must have ended with exit code 0, and nothing else run."""
-    path = folder / "metadata"
-    try:
-        record = parse_strangers_yaml(read_file(path, _RECORD_BYTES))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
+    path = folder / _RECORD
+    record = _read_mapping(path)
+    if record is None:
         raise PredictionError(f"{path}: missing or damaged; the platform's worker writes it after ingestion")
-    if record.get("exitCode") is not None:
+    if "command" in record:
         raise PredictionError(
-            "the submission ran in a container of its own; remove the command from its metadata file: only "
-            "ingestion may run it"
+            f"{path}: has a command, as the worker's record never has; leave a file of this name out of the "
+            "submission"
+        )
+    if not _is_of_ingestion_alone(record):
+        raise PredictionError(
+            f"the platform's record has exitCode {record['exitCode']!r:.60} and elapsedTime "
+            f"{record.get('elapsedTime')!r:.60} of a container of the submission's own; remove the command "
+            "from its metadata file: only ingestion may run it"
         )
     code = record.get("ingestionExitCode")
     if code != 0 or isinstance(code, bool):
@@ -146,3 +151,46 @@ def _require_success(folder: Path, key: bytes) -> None:
             timing = {"verdict": "within_limit"}
         _require_within_limit(timing)
         raise PredictionError(f"ingestion ended with exit code {code!r:.60}; its log says why")
+
+
+def _is_of_ingestion_alone(record: dict[str, Any]) -> bool:
+    """Whether the worker's record tells of no program but ingestion.
+
+    Its exit code is null then, or 0 in some versions, and its time is missing or that of ingestion. A program
+    of the submission's own has a time of its own. Ingestion's signature does not tell that there was none:
+    such a program runs first, and can remove the command from the metadata file that ingestion looks at.
+    """
+    code, seconds = record.get("exitCode"), record.get("elapsedTime")
+    if code is None:
+        return True
+    return (
+        code == 0
+        and not isinstance(code, bool)
+        and (not seconds or seconds == record.get("ingestionElapsedTime"))
+    )
+
+
+def _require_no_command(path: Path) -> None:
+    """Check the submission's metadata.yaml, which some workers copy beside the results for scoring."""
+    if not path.exists():
+        return
+    metadata = _read_mapping(path)
+    if metadata is None:
+        raise PredictionError(
+            f"{path}: is not the short YAML mapping that ingestion accepts; write 'description: ...' or "
+            "leave it out"
+        )
+    if "command" in metadata:
+        raise PredictionError(
+            f"{path}: has a command, so the submission had a container of its own; remove the command: only "
+            "ingestion may run the submission"
+        )
+
+
+def _read_mapping(path: Path) -> dict[str, Any] | None:
+    """The content of a short YAML file; None if it is missing, damaged, or no mapping."""
+    try:
+        content = parse_strangers_yaml(read_file(path, _RECORD_BYTES))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

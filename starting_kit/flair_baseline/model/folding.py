@@ -1,4 +1,4 @@
-"""Batch norm folded into the layers before it: the same function with less to compute, for inference only."""
+"""Batch norm folded into the layer before it: less to compute for the same outputs, for inference only."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet  # type: ignore[import-untyped]
 
-NORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-)  # these exactly: subclasses of other libraries do more than normalise
+# exactly these classes: their subclasses in other libraries do more than normalise
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def fold_batch_norm(model: nn.Module) -> None:
-    """Fold, in place, every batch norm of an eval-mode model whose place in the computation is known.
+    """Fold batch norms into the layers before them, in place; the model must be in eval mode.
 
-    Those are the ones after a convolution or a linear layer in a Sequential, and torchvision's ResNets. All
-    others, as in most encoders of timm, stay as they are.
+    A batch norm is folded if it certainly runs right after its layer: in a Sequential, after a convolution or
+    a linear layer, and in torchvision's ResNets. All other batch norms, as in most encoders of timm, stay.
     """
     for module in list(model.modules()):
         for name, norm_name in list(_find_pairs(module)):
@@ -33,7 +31,7 @@ def fold_batch_norm(model: nn.Module) -> None:
 
 
 def _find_pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of layers that are applied one right after the other, the second a batch norm."""
+    """Names of a layer and of the batch norm that runs right after it."""
     children = dict(module.named_children())
     pairs: list[tuple[str, str]] = []
     if isinstance(module, nn.Sequential):

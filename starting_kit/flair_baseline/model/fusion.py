@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CENTRE = 10  # Sentinel-2 pixels (100 m) that cover an aerial patch of 102.4 m
+CENTRE = 10  # side in Sentinel-2 pixels: 100 m, which cover an aerial patch of 102.4 m
 
 
 def crop_centre(maps: Tensor, size: int = CENTRE) -> Tensor:
@@ -23,7 +23,7 @@ def _zeroed(layer: nn.Module) -> nn.Module:
 
 
 def _collapsed_mlp(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Three linear layers whose widths change in equal steps, or double inside when inputs equal outputs."""
+    """Three linear layers: widths change in equal steps, or double inside if inputs and outputs are equal."""
     step = int((outputs - inputs) / 3)
     first, second = (inputs + step, inputs + 2 * step) if outputs != inputs else (2 * inputs, 2 * inputs)
     return nn.Sequential(
@@ -38,11 +38,12 @@ def _collapsed_mlp(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
 
 
 class Fusion(nn.Module):
-    """Adds to every encoder stage what the embedding says of the patch (*cropped*) and of all (*collapsed*).
+    """Adds two features of the satellite embedding to every encoder stage.
 
-    The input itself, which smp counts as stage 0, is no encoder stage: the decoder never reads it. Layers for
-    it, as in official checkpoints, come first and are not used. The last layers of both sub-modules start at
-    zero, so that training begins with the pretrained U-Net as it is.
+    *cropped* is computed from the pixels of the patch, *collapsed* from the mean over the whole window.
+    The input itself, which smp counts as stage 0, is not an encoder stage: the decoder never reads it.
+    Official checkpoints have layers for it; they come first and are not used. The last layers of both
+    sub-modules start at zero, so that training begins with the pretrained U-Net as it is.
     """
 
     def __init__(self, embedding: int, stages: Sequence[int], dropout: float = 0.3) -> None:
@@ -53,15 +54,15 @@ class Fusion(nn.Module):
     def forward(self, stages: Sequence[Tensor], embedding: Tensor, drop: bool = False) -> list[Tensor]:
         """Stages [(B, C_i, H_i, W_i)] and the embedding (B, C, S, S) -> stages of the same shapes.
 
-        With `drop` the stages stay as they are: what would be added is multiplied by 0, so that every layer
-        keeps a gradient, as distributed training expects.
+        With `drop` the stages stay as they are. The features are then multiplied by 0 instead of left out:
+        so every layer keeps a gradient, which distributed training waits for.
         """
         centre, mean = crop_centre(embedding), embedding.mean((2, 3))
         fused, used = [], slice(len(self.cropped) - len(stages), None)
         for stage, conv, mlp in zip(stages, self.cropped[used], self.collapsed[used], strict=True):
-            # the mean is added to 10 x 10 pixels, for enlarging a constant changes nothing
-            said = conv(centre) + mlp(mean)[:, :, None, None]
-            # bilinear over the patch's extent: 10 pixels are stretched by 2.4 % to fit its 10.24
-            added = F.interpolate(said, size=stage.shape[-2:], mode="bilinear", align_corners=False)
+            # the mean can be added before the enlargement, which leaves constants as they are
+            features = conv(centre) + mlp(mean)[:, :, None, None]
+            # 10 Sentinel-2 pixels are stretched by 2.4 % over the 10.24 that the patch covers
+            added = F.interpolate(features, size=stage.shape[-2:], mode="bilinear", align_corners=False)
             fused.append(stage + 0 * added if drop else stage + added)
         return fused

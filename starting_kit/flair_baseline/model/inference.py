@@ -1,7 +1,8 @@
-"""The baseline as a submission: this module, with those it imports, travels in the package.
+"""The baseline as a submission: the class `Model` that the platform asks for predictions.
 
-It computes what the trained network computes and leaves out the rest: batch norm is folded, the satellite
-branch scores nothing, feature maps are stored channels last, the order in which argmax is cheap too.
+It predicts what the trained network predicts, faster: batch norm is folded into other layers, the satellite
+branch computes no logits of its own, and feature maps are stored channels last, which suits the convolutions
+and the argmax.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ NOTICE = """\
 {weights} is missing.
 This U-T&T is UNTRAINED: it is good for timing only, its labels mean nothing.
 ######################################################################"""
-BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # of CPUs that compute in bfloat16 instead of imitating it
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # of CPUs with instructions for bfloat16
 
 
 class Model:
@@ -35,7 +36,7 @@ class Model:
     """
 
     bfloat16 = False  # autocast, on GPUs and CPUs that have the instructions; a few labels change
-    compiled = False  # torch.compile of the U-Net; takes its time in the warm-up, on the CPU needs a compiler
+    compiled = False  # torch.compile of the U-Net, during the warm-up; on the CPU it needs a C++ compiler
 
     def __init__(self, submission_dir: Path, device: torch.device) -> None:
         settings = json.loads((submission_dir / "config.json").read_text(encoding="utf-8"))
@@ -65,8 +66,8 @@ class Model:
             inputs["metadata"] = torch.stack([encode_metadata(one) for one in batch["metadata"]])
         moved = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            scores, _ = self.network.score(**moved)
-        return choose_labels(scores, batch["aerial"].shape[-1])
+            logits, _ = self.network.classify_aerial(**moved)
+        return choose_labels(logits, batch["aerial"].shape[-1])
 
     def _prepare_satellite(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         stored = zip(batch["sentinel"], batch["sentinel_masks"], batch["sentinel_dates"], strict=True)
@@ -76,16 +77,16 @@ class Model:
             prepare_series(data.numpy(), masks.numpy(), dates.numpy(), **options)
             for data, masks, dates in stored
         ]
-        series, days, present = pad_series([series for series, _ in prepared], [days for _, days in prepared])
+        series, days, mask = pad_series([series for series, _ in prepared], [days for _, days in prepared])
         inputs = {"series": series, "days": days}
-        return inputs if present is None else inputs | {"present": present}
+        return inputs if mask is None else inputs | {"padding_mask": mask}
 
 
 def compile_unet(network: UTT) -> None:
-    """Have encoder and decoder compiled, in place, at the first call with each batch size.
+    """Let torch compile encoder and decoder, in place, at the first call with each batch size.
 
-    Not the U-TAE, a small part of the work: it would be compiled again, on the clock, when a series comes
-    that is longer or shorter than those of the warm-up.
+    The U-TAE, a small part of the work, is not compiled: torch would compile it again, on the clock, for
+    every series whose length did not occur in the warm-up.
     """
     for part in (network.unet.encoder, network.unet.decoder):
         part.compile(dynamic=False)

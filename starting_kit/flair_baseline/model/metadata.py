@@ -1,8 +1,8 @@
 """Metadata of aerial patches: the 45 numbers of FLAIR #1's baseline, and the networks that read them.
 
-The datapaper encodes place, time and camera of a patch and adds them, through an MLP, to every stage of the
-U-Net's encoder. Its numbers are those of the published code, with one repair: there an operator binds too
-early and every month of the year gets the same two numbers.
+The datapaper encodes position, time and camera of a patch and adds them, through an MLP, to every stage of
+the U-Net's encoder. The numbers here are those of the published code, with one repair: in that code an
+operator binds too early, and every month of the year gets the same two numbers.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-SIZE = 45  # place 32, altitude 1, camera 2, year 4, month 2, day 2, time 2
+SIZE = 45  # position 32, altitude 1, camera 2, year 4, month 2, day 2, time 2
 MONTH = slice(39, 41)
 YEARS = (2018, 2019, 2020, 2021)
-WAVELENGTH = (
-    1e8  # metres; the coordinates are divided by it, so neighbouring patches differ by next to nothing
-)
-HIGHEST = 3164.9099121094  # metres; the highest patch of the data set
+WAVELENGTH = 1e8  # metres; so long that the numbers of neighbouring patches hardly differ
+HIGHEST = 3164.9099121094  # metres; altitude of the highest patch of the data set
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> Tensor:
     """The metadata of one patch, as in the json, as float32 (45,).
 
-    Keys: `date` "2021-06-15", `time` "11h30", `patch_centroid_x`, `_y`, `_z` in metres, `camera`. Numbers of
-    values that are absent or None are 0, and so are those of a year outside 2018-2021.
+    Keys: `date` "2021-06-15", `time` "11h30", `patch_centroid_x`, `_y`, `_z` in metres, `camera`. The numbers
+    of an absent value, of None, and of a year outside 2018-2021 are 0.
     """
     x, y, altitude = (metadata.get(f"patch_centroid_{axis}") for axis in "xyz")
     camera = metadata.get("camera")
@@ -48,7 +46,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> Tensor:
 
 
 def _encode_coordinate(metres: float | None) -> list[float]:
-    """Sine and cosine, in turn, at 8 wavelengths."""
+    """Alternating sines and cosines at 8 wavelengths, 16 numbers; 0 for None."""
     if metres is None:
         return [0.0] * 16
     angles = metres / WAVELENGTH * WAVELENGTH ** -(np.arange(8) / 8)
@@ -56,7 +54,7 @@ def _encode_coordinate(metres: float | None) -> list[float]:
 
 
 def _encode_phase(turns: float | None) -> tuple[float, float]:
-    """The point of a circle of radius 0.5 around (0.5, 0.5), which 0, 0 for an absent value is not on."""
+    """A point on the circle of radius 0.5 around (0.5, 0.5); for None 0, 0, which is not on that circle."""
     if turns is None:
         return 0.0, 0.0
     return 0.5 + 0.5 * float(np.sin(2 * np.pi * turns)), 0.5 + 0.5 * float(np.cos(2 * np.pi * turns))
@@ -94,7 +92,7 @@ class DeepestStage(nn.Module):
     def __init__(self, rows: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(*_hidden_layers(), nn.Linear(32, rows))
-        # what that code, and so its checkpoints, take for every month: minus a twelfth of a turn
+        # that code gives every month this phase, minus a twelfth of a turn; its checkpoints expect it
         phase = torch.tensor(_encode_phase(-1 / 12))
         self.register_buffer("stuck_month", phase, persistent=False)
 

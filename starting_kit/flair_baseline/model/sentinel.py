@@ -1,4 +1,4 @@
-"""Sentinel-2 series as the model reads them: choice of dates, monthly means, reflectances, days of year."""
+"""Sentinel-2 series as the model reads them: chosen dates, monthly means, reflectances, days of the year."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ REFLECTANCE_ONE = 10_000  # digital number of reflectance 1
 CLOUD_PROBABILITY = 50  # per cent; a pixel above it counts as covered (datapaper, "filter clouds")
 CLOUD_COVERAGE = 0.6  # share of covered pixels from which a date is left out
 FIRST_DAYS = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], np.int32)  # of months in 2021
-OFFICIAL_PROBABILITY, OFFICIAL_COVERAGE = 60, 0.5  # IGN's code has the two numbers the other way round
+OFFICIAL_PROBABILITY, OFFICIAL_COVERAGE = 60, 0.5  # IGN's code swaps the paper's 50 % and 60 %
 
 
 def find_clear_dates(masks: np.ndarray, rule: str = "paper") -> np.ndarray:
     """Indices of the dates to keep, from probabilities uint8 (T, 2, S, S) of snow and cloud, 0..100.
 
-    paper: a date goes when at least 60 % of the super-patch's pixels exceed probability 50 for snow or for
-    cloud; a pixel that exceeds it for both counts once.
-    official, what IGN's code does: a date goes when pixels of probability 60 and more make up half of the
-    super-patch; one that reaches it for both counts twice.
-    When every date would go, those with the least coverage stay: the paper is silent about that case (IGN's
-    code fails), and the model needs a date.
+    With the rule "paper" a date is left out when at least 60 % of the super-patch's pixels exceed
+    probability 50 for snow or for cloud; a pixel that exceeds it for both counts once.
+    With the rule "official", which is that of IGN's code, a date is left out when at least half of the
+    super-patch's pixels have probability 60 or more; a pixel that has it for both counts twice.
+    When every date would be left out, those with the least coverage stay, because the model needs a date. The
+    paper does not mention that case, and IGN's code fails.
     """
     if rule == "official":
         pixels, most = (masks >= OFFICIAL_PROBABILITY).reshape(len(masks), -1), OFFICIAL_COVERAGE
@@ -36,10 +36,11 @@ def find_clear_dates(masks: np.ndarray, rule: str = "paper") -> np.ndarray:
 
 
 def choose_dates(data: np.ndarray, masks: np.ndarray, rule: str | None) -> np.ndarray:
-    """Indices of the dates that the model reads: those with data in the window, and of them the clear ones.
+    """Indices of the dates that the model reads: the clear ones among those with data in the window.
 
-    data uint16 (T, bands, S, S), of which little is read; masks as for `find_clear_dates`, rule None: all.
-    A date that is 0 everywhere holds no data. If all are, none of them is better, and they stay.
+    data uint16 (T, bands, S, S), of which little is read; masks and rule as for `find_clear_dates`; with rule
+    None cloudy dates stay too. A date that is 0 everywhere holds no data. If no date holds data, the clear
+    dates stay.
     """
     kept = _find_clear(masks, rule)
     if (with_data := kept[_hold_data(data, kept)]).size:
@@ -54,9 +55,9 @@ def _find_clear(masks: np.ndarray, rule: str | None) -> np.ndarray:
 
 def _hold_data(data: np.ndarray, dates: np.ndarray) -> np.ndarray:
     """Whether each of these dates has a pixel above 0, bool (K,)."""
-    found = np.any(data[dates, :, 0, 0], axis=1)  # one pixel shows it nearly always
-    for place in np.flatnonzero(~found):
-        found[place] = data[dates[place]].any()
+    found = np.any(data[dates, :, 0, 0], axis=1)  # nearly always the first pixel tells
+    for index in np.flatnonzero(~found):
+        found[index] = data[dates[index]].any()
     return found
 
 
@@ -67,10 +68,10 @@ def find_days_of_year(dates: np.ndarray) -> np.ndarray:
 
 
 def find_official_days(dates: np.ndarray, monthly: bool = False) -> np.ndarray:
-    """As `find_days_of_year`, but of the dates that IGN's code takes them for, int32 (T,), 0..364.
+    """Days of the year as IGN's code counts them, int32 (T,), 0..364; dates as for `find_days_of_year`.
 
-    That code moves every date to 2021, so no year has a 29 February; a date of that day, at which it fails,
-    counts as the day before. With `monthly` every date is the 15th of its month.
+    That code moves every date to 2021, which has no 29 February, and fails on that day; here it counts as the
+    28th. With `monthly` every date counts as the 15th of its month.
     """
     dates = dates.astype("datetime64[D]")
     months = dates.astype("datetime64[M]")
@@ -84,10 +85,10 @@ def find_official_days(dates: np.ndarray, monthly: bool = False) -> np.ndarray:
 def average_months(
     data: np.ndarray, dates: np.ndarray, kept: np.ndarray, official_days: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean image and mean day of the year of every calendar month that has dates among those to keep.
+    """Mean image and mean day of the year of every calendar month that has kept dates.
 
-    data uint16 (T, bands, S, S), of which no other date is read; dates int32 (T,), days since 1970-01-01, in
-    any order; kept, the indices of those that count. With `official_days` the day is the 15th of the month.
+    data uint16 (T, bands, S, S); dates int32 (T,), days since 1970-01-01, in any order; kept: indices of the
+    dates that count, the only ones that are read. With `official_days` the day is the 15th of the month.
     Returns float32 (M, bands, S, S) and float32 (M,), M <= 12, from January on.
     """
     months = dates[kept].astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
@@ -116,10 +117,9 @@ def prepare_series(
 ) -> tuple[Tensor, Tensor]:
     """A super-patch as stored -> reflectances float32 (K, bands, S, S) and days of the year float32 (K,).
 
-    Dates without data in the window are left out.
-
     data uint16 (T, bands, S, S); masks uint8 (T, 2, S, S), snow and cloud; dates int32 (T,) since 1970-01-01.
-    With `official_days`, for networks that IGN's code has trained, days are counted as that code counts them.
+    Dates without data in the window are left out. `official_days` counts days as IGN's code does, for
+    networks that it has trained.
     """
     kept = choose_dates(data, masks, cloud_rule if cloud_filter else None)
     if monthly_average:
@@ -132,12 +132,13 @@ def prepare_series(
 
 
 def pad_series(series: Sequence[Tensor], days: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """One batch of series of different lengths: (B, T, bands, S, S), days (B, T), present bool (B, T).
+    """One batch of series of different lengths: (B, T, bands, S, S), days (B, T), padding mask bool (B, T).
 
-    `present` is None when all are equally long, which lets the model do without masks.
+    The padding mask is True where a date only pads the batch. It is None when all series are equally long:
+    then the model computes without it.
     """
     lengths = torch.tensor([len(one) for one in days])
-    present = torch.arange(int(lengths.max())) < lengths[:, None]
+    padding_mask = torch.arange(int(lengths.max())) >= lengths[:, None]
     pad = torch.nn.utils.rnn.pad_sequence
     padded = pad(list(series), batch_first=True), pad(list(days), batch_first=True)
-    return *padded, None if present.all() else present
+    return *padded, padding_mask if padding_mask.any() else None

@@ -1,4 +1,4 @@
-"""The textural branch: segmentation_models.pytorch's U-Net, cut between encoder and decoder for fusion."""
+"""The aerial branch: smp's U-Net, with its encoder and decoder called apart, so that fusion comes between."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ AERIAL_STDS = (51.28, 45.10, 44.40, 39.56, 30.34)
 class UNet(smp.Unet):
     """U-Net on 8-bit aerial patches, normalised by channel; 24,444,381 parameters with ResNet34.
 
-    It reads the first `channels` bands. With `pooling` p it sees means of p x p pixels and scores them at
-    that resolution; with `scale_only` their values are brought to 0..1 and no further.
+    It reads the first `channels` bands. With `pooling` p it reads means of p x p pixels, and its logits have
+    that resolution. With `scale_only` pixel values are divided by 255 and not normalised.
     """
 
     means: Tensor
@@ -45,8 +45,8 @@ class UNet(smp.Unet):
             in_channels=channels,
             classes=classes,
         )
-        for place, block in enumerate(self.decoder.blocks):
-            self.decoder.blocks[place] = DecoderBlock(block)
+        for index, block in enumerate(self.decoder.blocks):
+            self.decoder.blocks[index] = DecoderBlock(block)
         self.pooling = pooling
         means, stds = ([0.0] * 5, [255.0] * 5) if scale_only else (AERIAL_MEANS, AERIAL_STDS)
         self.register_buffer("means", torch.tensor(means[:channels])[:, None, None], persistent=False)
@@ -60,5 +60,5 @@ class UNet(smp.Unet):
         return list(self.encoder(pixels))
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """What `encode` returned, fused or not -> class scores (B, classes, H / p, W / p)."""
+        """The features of `encode`, fused or not -> logits (B, classes, H / p, W / p)."""
         return self.segmentation_head(self.decoder(features))

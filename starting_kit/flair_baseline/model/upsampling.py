@@ -1,4 +1,4 @@
-"""The U-Net's decoder block computed without its enlarged maps, which are three quarters repetition."""
+"""The U-Net's decoder block without its enlarged maps, three quarters of which are repetition."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Row w: which of the 4 taps of a transposed convolution with stride 2 contain tap w of a convolution of 3
-# taps that reads every input twice. In two dimensions the Kronecker product says it of 3 x 3 and 4 x 4 taps.
+# In one dimension: doubling a signal by nearest neighbour and convolving it with 3 taps equals a transposed
+# convolution with stride 2 and 4 taps. Row w marks those of the 4 taps that contain tap w of the 3.
+# In two dimensions the Kronecker product of this matrix with itself maps 3 x 3 taps to 4 x 4 taps.
 TAPS = ((0.0, 0.0, 1.0, 1.0), (0.0, 1.0, 1.0, 0.0), (1.0, 1.0, 0.0, 0.0))
 
 
 class DecoderBlock(nn.Module):
-    """Computes what a block of smp's U-Net decoder computes, with its layers, and takes its place.
+    """Replaces a decoder block of smp's U-Net: the same layers and outputs with fewer products.
 
-    That block enlarges its maps by nearest neighbour, joins the skip and convolves twice. By linearity the
-    first convolution is the sum of one of the skip and one of the enlarged maps, and the latter is a
-    transposed convolution of the maps as they are: 16 products for each of their pixels instead of 36.
+    smp's block enlarges its maps by nearest neighbour, concatenates the skip and convolves twice. The first
+    convolution is linear, so it is the sum of a convolution of the skip and one of the enlarged maps. The
+    latter equals a transposed convolution of the maps before they are enlarged: 16 products for each of their
+    pixels instead of 36.
     """
 
     taps: Tensor

@@ -1,7 +1,7 @@
 """U-TAE: a U-Net over image series, temporal attention at its deepest level (Garnot and Landrieu, ICCV 2021).
 
-Widths 64, 64, 128, 128 as in FLAIR #2. Every date goes through the same spatial encoder; dates that only pad
-a batch are left out of it. Tensor names are those of the original implementation, less its `conv.` nesting.
+The widths are 64, 64, 128, 128 as in FLAIR #2. Every date goes through the same spatial encoder; dates that
+only pad a batch do not. Tensor names are those of the original implementation without its `conv.` nesting.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ NORM_GROUPS = 4
 
 
 def reflect(frames: Tensor) -> Tensor:
-    """Frames (N, C, H, W) with their neighbours mirrored around them: (N, C, H + 2, W + 2).
+    """Frames (N, C, H, W) with one pixel of reflection padding: (N, C, H + 2, W + 2).
 
-    CUDA has no deterministic gradient of reflection padding, but one of what makes the same of slices.
+    The gradient of torch's reflection padding is not deterministic on CUDA. Where that is asked for, the
+    padding is concatenated from slices.
     """
     if not torch.are_deterministic_algorithms_enabled():
         return F.pad(frames, (1, 1, 1, 1), mode="reflect")
@@ -46,7 +47,7 @@ def _group_norm_conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1
 
 
 class DownBlock(nn.Module):
-    """Halves the resolution of frames, then a 3x3 convolution and a residual one; group norm."""
+    """Halves the resolution, then applies a 3x3 convolution and a residual one; with group norm."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Doubles the resolution, joins the skip, then a 3x3 convolution and a residual one; batch norm."""
+    """Doubles the resolution, joins the skip, then a 3x3 convolution and a residual one; with batch norm."""
 
     def __init__(self, inputs: int, outputs: int, skip: int) -> None:
         super().__init__()
@@ -79,16 +80,16 @@ class UpBlock(nn.Module):
 
 
 def weigh_dates(frames: Tensor, attention: Tensor) -> Tensor:
-    """Sum over the dates, each group of channels weighed by the attention of its head (*att_group*).
+    """Sum over the dates; each group of channels is weighed by the attention of its head (*att_group*).
 
     frames (B, T, C, H, W); attention (B, T, heads, h, w), enlarged to H x W bilinearly -> (B, C, H, W).
     """
     batch, dates, heads = attention.shape[:3]
-    masks = F.interpolate(
+    weights = F.interpolate(
         attention.flatten(0, 1), size=frames.shape[-2:], mode="bilinear", align_corners=False
     )
-    masks = masks.unflatten(0, (batch, dates)).unsqueeze(3)
-    return (frames.unflatten(2, (heads, -1)) * masks).sum(1).flatten(1, 2)
+    weights = weights.unflatten(0, (batch, dates)).unsqueeze(3)
+    return (frames.unflatten(2, (heads, -1)) * weights).sum(1).flatten(1, 2)
 
 
 class UTAE(nn.Module):
@@ -105,30 +106,31 @@ class UTAE(nn.Module):
             UpBlock(deep, shallow, skip=shallow) for shallow, deep in reversed(pairs)
         )
         head = [*_conv(first, 32, nn.BatchNorm2d(32)), *_conv(32, classes, nn.BatchNorm2d(classes))]
-        self.out_conv = nn.Sequential(*head[:-1])  # with its last ReLU the original has no negative scores
+        self.out_conv = nn.Sequential(*head[:-1])  # without the original's last ReLU: logits may be negative
 
-    def forward(self, series: Tensor, days: Tensor, present: Tensor | None = None) -> Tensor:
-        """Read the dates that are present; None: all of them.
+    def forward(self, series: Tensor, days: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """The embedding (B, 64, S, S) of a batch of series.
 
-        series (B, T, bands, S, S), S a multiple of 8; days (B, T); present bool (B, T), at least one per row.
-        Returns the embedding (B, 64, S, S).
+        series (B, T, bands, S, S), S a multiple of 8; days (B, T); padding mask bool (B, T), True where a
+        date only pads the batch, at least one False per series; None when there is no padding.
         """
+        present = None if padding_mask is None else ~padding_mask
         maps = [self.in_conv(series.flatten(0, 1) if present is None else series[present])]
         for block in self.down_blocks:
             maps.append(block(maps[-1]))
         *skips, deepest = (_restore_dates(frames, days, present) for frames in maps)
-        embedding, attention = self.temporal_encoder(deepest, days, present)
+        embedding, attention = self.temporal_encoder(deepest, days, padding_mask)
         for block, skip in zip(self.up_blocks, reversed(skips), strict=True):
             embedding = block(embedding, weigh_dates(skip, attention))
         return embedding
 
-    def score(self, embedding: Tensor) -> Tensor:
-        """The embedding (B, 64, S, S) -> class scores (B, classes, S, S)."""
+    def classify(self, embedding: Tensor) -> Tensor:
+        """The embedding (B, 64, S, S) -> logits (B, classes, S, S)."""
         return self.out_conv(embedding)
 
 
 def _restore_dates(frames: Tensor, days: Tensor, present: Tensor | None) -> Tensor:
-    """Frames (N, C, H, W) of the present dates -> (B, T, C, H, W) with zeros where no date is."""
+    """Frames (N, C, H, W) of the present dates -> (B, T, C, H, W), 0 where a date is padding."""
     if present is None:
         return frames.unflatten(0, days.shape)
     restored = frames.new_zeros(*present.shape, *frames.shape[1:])

@@ -16,23 +16,23 @@ from flair_baseline.model.utae import UTAE, WIDTHS
 
 CLASSES = 13  # the 12 scored ones and *other*
 PATCH_SIZE = 512  # pixels
-OFFICIAL_DAY = 134  # 15 May of 2021, from which the official code counts back (sentinel.find_official_days)
+OFFICIAL_DAY = 134  # 15 May 2021; the official code counts days back from it (sentinel.find_official_days)
 
 
-def choose_labels(scores: Tensor, size: int) -> Tensor:
-    """The class with the highest score: (B, classes, n, n) -> uint8 (B, size, size), enlarged if n < size."""
-    labels = scores.argmax(1).to(torch.uint8)
+def choose_labels(logits: Tensor, size: int) -> Tensor:
+    """The class with the highest logit: (B, classes, n, n) -> uint8 (B, size, size), enlarged if n < size."""
+    labels = logits.argmax(1).to(torch.uint8)
     return labels if labels.shape[-1] == size else F.interpolate(labels[None], size=(size, size))[0]
 
 
 class UTT(nn.Module):
     """The whole model; without the satellite branch it is the paper's U-Net baseline.
 
-    It has 27,249,318 parameters, and 38,816 more with `metadata`, added to `metadata_stages`. The official
-    code's 27,254,744 include fusion layers for the input, which nothing reads (4,581), and a second satellite
-    head (845) in place of the one that the paper crops. `official_layers` has them too, scales aerial patches
-    to 0..1 and counts days back from 15 May as that code does, so that its checkpoints can be converted;
-    with metadata for the "deepest" stage that makes 27,260,296.
+    It has 27,249,318 parameters. `metadata` adds 38,816, which feed every stage of the encoder.
+    `official_layers` makes the network of the official code, so that its checkpoints can be converted. That
+    network has 27,254,744 parameters, or 27,260,296 with metadata for the "deepest" stage: it has fusion
+    layers for the input, which nothing reads (4,581), and a second satellite head (845) instead of the one
+    that the paper crops. It scales aerial patches to 0..1 and counts days back from 15 May.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class UTT(nn.Module):
         self.fusion = Fusion(WIDTHS[0], [*unused, *widths]) if satellite else None
         self.official_head = nn.Conv2d(WIDTHS[0], CLASSES, 1) if satellite and official_layers else None
         if self.utae is not None and self.fusion is not None and official_layers:
-            # read by nothing, so without gradients, for which distributed training would wait
+            # nothing reads them: distributed training would wait for their gradients
             for unread in (self.utae.out_conv, self.fusion.cropped[0], self.fusion.collapsed[0]):
                 unread.requires_grad_(False)
 
@@ -80,36 +80,36 @@ class UTT(nn.Module):
         aerial: Tensor,
         series: Tensor | None = None,
         days: Tensor | None = None,
-        present: Tensor | None = None,
+        padding_mask: Tensor | None = None,
         metadata: Tensor | None = None,
         drop_satellite: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Class scores of the aerial and of the satellite branch.
+        """Logits of the aerial and of the satellite branch.
 
         aerial uint8 (B, 5, H, W); series float32 (B, T, 10, S, S) reflectances; days float32 (B, T) of the
-        year; present bool (B, T), False where a date only pads the batch, None when none does; metadata
-        float32 (B, 45) as `encode_metadata` makes them. `drop_satellite` is the paper's modality dropout: the
-        aerial branch is told nothing by the other, which still scores.
-        Returns scores (B, 13, H / p, W / p), p the pooling, and (B, 13, 10, 10) of the patch's Sentinel-2
-        pixels, or None without the branch.
+        year; padding mask bool (B, T), True where a date only pads the batch, None when no date does;
+        metadata float32 (B, 45) as `encode_metadata` makes them. `drop_satellite` is the paper's modality
+        dropout: the satellite branch adds nothing to the aerial one, but still returns its own logits.
+        Returns aerial logits (B, 13, H / p, W / p), where p is the pooling, and satellite logits
+        (B, 13, 10, 10), one for each Sentinel-2 pixel of the patch, or None without that branch.
         """
-        scores, embedding = self.score(aerial, series, days, present, metadata, drop_satellite)
+        logits, embedding = self.classify_aerial(aerial, series, days, padding_mask, metadata, drop_satellite)
         if self.utae is None or embedding is None:
-            return scores, None
+            return logits, None
         if self.official_head is not None:
-            return scores, self.official_head(crop_centre(embedding))
-        return scores, crop_centre(self.utae.score(embedding))
+            return logits, self.official_head(crop_centre(embedding))
+        return logits, crop_centre(self.utae.classify(embedding))
 
-    def score(
+    def classify_aerial(
         self,
         aerial: Tensor,
         series: Tensor | None = None,
         days: Tensor | None = None,
-        present: Tensor | None = None,
+        padding_mask: Tensor | None = None,
         metadata: Tensor | None = None,
         drop_satellite: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As `forward`, but with the satellite embedding (B, 64, S, S) in place of its scores."""
+        """Aerial logits and satellite embedding (B, 64, S, S) or None; arguments as for `forward`."""
         features, embedding = self.unet.encode(aerial), None
         stages = [features[stage] for stage in self.stages]
         if self.metadata is not None:
@@ -118,7 +118,8 @@ class UTT(nn.Module):
         if self.utae is not None and self.fusion is not None:
             assert series is not None
             assert days is not None
-            embedding = self.utae(series, OFFICIAL_DAY - days if self.official_layers else days, present)
+            days = OFFICIAL_DAY - days if self.official_layers else days
+            embedding = self.utae(series, days, padding_mask)
             stages = self.fusion(stages, embedding, drop_satellite)
         for stage, feature in zip(self.stages, stages, strict=True):
             features[stage] = feature

@@ -1,4 +1,5 @@
-"""Training: the loop, the learner, the loader, losses, validation, several ranks, the course of a run.
+"""Training: loader, loop, learner, losses, validation, ranks, and the folder and the history of a run.
 
-Imports flair_baseline.model, configurations and checkpoints. starting_kit/ and benchmarks/ may import it.
+It imports flair_baseline.model, config, checkpoint and encoders. The other modules of flair_baseline,
+starting_kit/ and benchmarks/ may import it.
 """

@@ -1,28 +1,26 @@
 """Training on several ranks: the processes that torchrun starts, on one machine or many.
 
-Without torchrun there is one rank, and every function here does what one rank needs: next to nothing.
+Without torchrun there is one rank, and the functions here return at once what one rank has.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from flair_scoring.base.errors import UsageError
 
-T = TypeVar("T")
-
 
 @contextmanager
 def joined_ranks() -> Iterator[None]:
-    """Inside, the ranks of torchrun know each other: gloo for tensors on the CPU, NCCL for those on GPUs.
+    """Inside, the ranks of torchrun can exchange tensors: by gloo on the CPU, by NCCL on GPUs.
 
-    UsageError when there are more ranks on this machine than GPUs, if it has any.
+    UsageError when a machine with GPUs has more ranks than GPUs.
     """
     if not distributed.is_torchelastic_launched():
         yield
@@ -42,12 +40,12 @@ def joined_ranks() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Number of this process, from 0; rank 0 is the one that writes."""
+    """Number of this process, from 0 on; rank 0 writes files and messages."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many ranks there are."""
+    """The number of ranks."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -56,21 +54,15 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def share_of_rank(items: Sequence[T]) -> Sequence[T]:
-    """This rank's run of neighbouring items; every item belongs to exactly one rank."""
-    first, end = (len(items) * (rank() + place) // world_size() for place in (0, 1))
-    return items[first:end]
-
-
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The sum of the ranks' tensors, which must be of one shape and dtype; on every rank, in place."""
+    """Replace the tensor by the sum of all ranks' tensors, in place; shapes and dtypes must be equal."""
     if distributed.is_initialized():
         distributed.all_reduce(tensor)
     return tensor
 
 
 def from_rank_0(value: Any) -> Any:
-    """Rank 0's value, on every rank: other machines may not see the files that it has read."""
+    """Rank 0's value, on every rank: other machines may not see the files from which rank 0 has read it."""
     if not distributed.is_initialized():
         return value
     values = [value]
@@ -79,7 +71,7 @@ def from_rank_0(value: Any) -> Any:
 
 
 def average_buffers(model: nn.Module) -> None:
-    """Give all ranks the mean of their batch-norm statistics; under SyncBatchNorm they are equal already."""
+    """Average the batch-norm statistics over the ranks; under SyncBatchNorm they are already equal."""
     if distributed.is_initialized():
         for buffer in model.buffers():
             if buffer.is_floating_point():

@@ -1,4 +1,4 @@
-"""What to do after Ctrl-C or SIGTERM: the command that goes on."""
+"""After Ctrl-C or SIGTERM: the advice which command continues the work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TERMINATED = 143  # exit code after SIGTERM
 
 @contextmanager
 def advice_if_interrupted(advice: str) -> Iterator[None]:
-    """Print `advice` to stderr when Ctrl-C or SIGTERM ends the block; nothing when it is empty."""
+    """Print `advice`, unless it is empty, to stderr when Ctrl-C or SIGTERM ends the block."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as end:
@@ -23,7 +23,10 @@ def advice_if_interrupted(advice: str) -> Iterator[None]:
 
 
 def command_that_goes_on(*options: str) -> str:
-    """The command line of this process, with `options` if it lacks them; torchrun's own is not known here."""
+    """The command line of this process, with `options` added if they are missing.
+
+    Under torchrun a process does not know the whole command, and gets a description of it.
+    """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return " ".join(["the same torchrun command", *(f"with {option}" for option in options)])
     return shlex.join([*sys.orig_argv, *(option for option in options if option not in sys.orig_argv)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -14,33 +14,33 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from tqdm import tqdm
 
 from flair_baseline.config import Config
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.sentinel import pad_series, prepare_series
 from flair_baseline.training.augmentation import UNCHANGED, draw_transform, transform
-from flair_baseline.training.distributed import rank, world_size
+from flair_baseline.training.batches import cut_batches, draw_batches
+from flair_baseline.training.distributed import rank
 from flair_ingestion.dataset import (
     Patch,
     describe_gaps,
     read_image,
     read_labels,
     read_superpatch,
-    sample_patches,
     scan_split,
 )
-from flair_scoring.base.errors import DataError, UsageError, list_problems
+from flair_scoring.base.errors import DataError, list_problems
 from flair_scoring.nomenclature import FLAIR_12
 
-SAMPLED_PATCHES = 64  # for the statistics of the series
-FLAIR_1_SWAP = ("D077_2021", "D070_2020")  # validation domains: the data card's, and FLAIR #1's in its place
+FLAIR_1_SWAP = ("D077_2021", "D070_2020")  # validation domains: the data card's, and FLAIR #1's instead of it
 
 
 class Sample(NamedTuple):
     """A patch as the model reads it; None for what the configuration leaves out.
 
     aerial uint8 (5, 512, 512); labels uint8 (512, 512), class indices 0..12; series float32 (T, 10, S, S) and
-    days float32 (T,) as of `prepare_series`; metadata float32 (45,) as of `encode_metadata`.
+    days float32 (T,) from `prepare_series`; metadata float32 (45,) from `encode_metadata`.
     """
 
     aerial: Tensor
@@ -65,7 +65,7 @@ class Batch(NamedTuple):
 
 
 class PatchDataset(Dataset):
-    """Samples of the given patches; with an `epoch` they are turned as (seed, epoch, place) decide."""
+    """Samples of the given patches. With an `epoch`, (seed, epoch, index) decide how each one is turned."""
 
     def __init__(self, patches: Sequence[Patch], config: Config, epoch: int | None = None) -> None:
         self.patches, self.config, self.epoch = patches, config, epoch
@@ -73,13 +73,13 @@ class PatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.patches)
 
-    def __getitem__(self, place: int) -> Sample:
-        patch, config, turn = self.patches[place], self.config, UNCHANGED
+    def __getitem__(self, index: int) -> Sample:
+        patch, config, turn = self.patches[index], self.config, UNCHANGED
         if config.augmentation and self.epoch is not None:
-            turn = draw_transform(np.random.default_rng((config.seed, self.epoch, place)))
-        image = _start_reading(patch)
+            turn = draw_transform(np.random.default_rng((config.seed, self.epoch, index)))
+        read = _start_reading(patch)
         labels = torch.from_numpy(read_labels(patch))
-        # FLAIR_12.index_of without its table: 1..12 become 0..11, all others, 0 as 255 too, *other*
+        # as FLAIR_12.index_of, faster: 1..12 become 0..11; all others, also 0 by way of 255, become *other*
         labels.sub_(1).clamp_(max=FLAIR_12.other)
         series = days = None
         if config.satellite:
@@ -93,17 +93,18 @@ class PatchDataset(Dataset):
                 )
             series = transform(series, *turn)
             if config.permute_dates:
-                generator = np.random.default_rng((config.seed, self.epoch or 0, place, 1))
+                generator = np.random.default_rng((config.seed, self.epoch or 0, index, 1))
                 days = days[torch.from_numpy(generator.permutation(len(days)))]
         metadata = encode_metadata(patch.metadata) if config.metadata else None
-        aerial = transform(torch.from_numpy(image()), *turn)
+        aerial = transform(torch.from_numpy(read()), *turn)
         return Sample(aerial, transform(labels, *turn), series, days, metadata)
 
 
 def _start_reading(patch: Patch) -> Callable[[], np.ndarray]:
-    """Returns what to call for the image; until then a thread decodes it, for which libtiff needs no GIL.
+    """Begin to decode the patch's image in a thread; returns the function that waits and returns the image.
 
-    Not in a worker: the other cores have workers of their own.
+    The thread runs beside this one, because the decoder releases the GIL. A worker process decodes without a
+    thread, when the image is asked for: the other cores have workers of their own.
     """
     if get_worker_info() is not None:
         return functools.partial(read_image, patch)
@@ -116,7 +117,7 @@ def _image_thread() -> ThreadPoolExecutor:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """One batch; shorter series are padded."""
+    """One batch of samples, whose shorter series are padded."""
     aerial, labels, series, days, metadata = zip(*samples, strict=True)
     inputs: tuple[Tensor | None, ...] = (_stack(aerial),)
     if series[0] is not None:
@@ -127,21 +128,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def _stack(images: Sequence[Tensor]) -> Tensor:
-    """As torch.stack; in a worker straight into the memory that it shares with the main process."""
+    """As torch.stack; a worker writes straight into the memory that it shares with the main process."""
     return default_collate(list(images))
 
 
 def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], list[Patch]]:
-    """The patches to train on and those to validate on, by id; DataError with all problems of both.
+    """The patches to train on and those to validate on, sorted by id.
 
-    What the configuration does not read need not be there.
+    DataError names the problems of both together. Files that the configuration does not read may be absent.
     """
     (training, problems), (held_out, others) = (
         scan_split(data, split, labels=True, series=config.satellite, metadata=config.metadata)
         for split in ("train", "val")
     )
     if problems or others:
-        found = list(dict.fromkeys([*problems, *others]))  # files that both need are missing once
+        found = list(dict.fromkeys([*problems, *others]))  # a file that both need is named once
         raise DataError(list_problems(f"{data}: the training data are incomplete or damaged", found))
     if rank() == 0:
         for gap in describe_gaps(data, {"train": training, "val": held_out}):
@@ -157,38 +158,12 @@ def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], lis
     return training, held_out
 
 
-def measure_series(patches: Sequence[Patch], config: Config) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each band's reflectances, float32 (10,), in a sample by the seed.
-
-    Of the aerial bands such statistics are published (unet.py), of Sentinel-2's not.
-    """
-    sample = sample_patches(patches, SAMPLED_PATCHES, config.seed)
-    series = [PatchDataset([patch], config)[0].series for patch in sample]
-    pixels = torch.cat([one.transpose(0, 1).flatten(1) for one in series if one is not None], dim=1).double()
-    return pixels.mean(1).float(), pixels.std(1).float()
-
-
 def make_loader(patches: Sequence[Patch], config: Config, epoch: int | None = None) -> DataLoader:
-    """All batches in the order of `patches`, or for training this rank's, as (seed, epoch) shuffle them.
-
-    In training a last batch that is not full is left out, for batch norm's sake, unless it is the only one,
-    and so are the last batches when there is none left for some rank: all ranks take the same steps.
-    Consecutive batches go to consecutive ranks, so a step has the same patches on any number of them.
-    """
-    order = list(range(len(patches)))
-    if epoch is not None:
-        np.random.default_rng((config.seed, epoch)).shuffle(order)
-    batches = [order[at : at + config.batch_size] for at in range(0, len(order), config.batch_size)]
-    if epoch is not None:
-        if len(batches) > 1 and len(batches[-1]) < config.batch_size:
-            batches.pop()
-        shared = len(batches) // world_size() * world_size()
-        if not shared:
-            raise UsageError(
-                f"{len(patches)} training patches make {len(batches)} batches of {config.batch_size}, "
-                f"too few for {world_size()} ranks; lower batch_size or start fewer ranks"
-            )
-        batches = batches[rank() : shared : world_size()]
+    """This rank's training batches of an `epoch` (see `draw_batches`); without epoch all patches in order."""
+    if epoch is None:
+        batches = cut_batches(list(range(len(patches))), config.batch_size)
+    else:
+        batches = draw_batches(len(patches), config, epoch)
     return DataLoader(
         PatchDataset(patches, config, epoch),
         batch_sampler=batches,
@@ -196,3 +171,9 @@ def make_loader(patches: Sequence[Patch], config: Config, epoch: int | None = No
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def show_progress(loader: Iterable[Batch], title: str) -> tqdm:
+    """The batches of the loader, with a progress bar on rank 0 if its stderr is a terminal."""
+    disable = None if rank() == 0 else True  # None lets tqdm find out whether there is a terminal
+    return tqdm(loader, title, unit="batch", dynamic_ncols=True, leave=False, disable=disable)

@@ -1,20 +1,21 @@
-"""Training of U-T&T: epochs of accumulated steps, each followed by validation and checkpoints.
+"""The training loop: epochs of steps, each epoch followed by its validation and its checkpoint.
 
-What an epoch draws at random follows from (seed, epoch), so a resumed run goes on as if it had never stopped:
+All random numbers of an epoch follow from (seed, epoch), so a resumed run goes on as if it had never stopped:
 bit for bit on the CPU, and on GPUs with deterministic=true.
-Under torchrun the ranks share every step, whose loss is that of all their pixels, and the validation.
-The paper's recipe: SGD at 0.001, lowered when the validation loss stalls for 10 epochs, stopped after 30. The
-checkpoint that is kept is the one with the best validation mIoU, the quantity that the challenge scores.
+Under torchrun the ranks share the patches of every step and of the validation. The loss of a step is that of
+all its pixels, on whichever rank they are.
+The paper's recipe is SGD with a learning rate of 0.001. The rate is lowered when the validation loss has not
+fallen for 10 epochs, and the run ends when it has not for 30. The kept checkpoint is that of the epoch with
+the best validation mIoU, which is the metric of the challenge.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,30 +25,31 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
-from tqdm import tqdm
 
-from flair_baseline.checkpoint import PROVENANCE, STATE, WEIGHTS, read_state, save_model, save_state
+from flair_baseline.checkpoint import PROVENANCE, STATE, save_model, save_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.encoders import check_network
+from flair_baseline.training.band_statistics import measure_series, standardise_series
+from flair_baseline.training.batches import batches_per_step, share_step, steps_per_epoch
 from flair_baseline.training.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
-from flair_baseline.training.history import CURVES, TABLE, Row, draw_curves, write_table
-from flair_baseline.training.learner import (
-    Learner,
-    batches_per_step,
-    choose_device,
-    make_learner,
-    share_step,
-    standardise_series,
+from flair_baseline.training.history import (
+    CURVES,
+    TABLE,
+    Row,
+    best_row,
+    draw_curves,
+    epochs_since_lowest_loss,
+    write_table,
 )
-from flair_baseline.training.loader import Batch, index_training_patches, make_loader, measure_series
-from flair_baseline.training.losses import sum_losses, sum_weights
-from flair_baseline.training.run_folder import claimed
-from flair_baseline.training.validation import autocast, class_weights, validate
+from flair_baseline.training.learner import Learner, make_learner
+from flair_baseline.training.loader import Batch, index_training_patches, make_loader, show_progress
+from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
+from flair_baseline.training.machine import autocast, be_deterministic, choose_device
+from flair_baseline.training.run_folder import claimed, find_state
+from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import Patch
-from flair_scoring.base.errors import DataError, FlairError, UsageError
+from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.base.interrupts import held_signals
-
-MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
 
 
 def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
@@ -55,7 +57,7 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
 
     RUN gets model.safetensors and model.json (best epoch), last.pt (to resume), log.csv and curves.png.
     UsageError when RUN holds a run and `resume` is not asked for, when that run has another configuration,
-    when another process trains there, and when a loss is no longer finite.
+    when another process trains there, and when a loss is not finite. DataError when DATA or RUN is damaged.
     """
     with claimed(run) if rank() == 0 else nullcontext():
         return _train(config, data, run, resume)
@@ -69,94 +71,44 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
     # on GPUs batch norm takes the statistics of all ranks together
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
-    fresh = shared if state is None else replace(shared, encoder_weights=None)  # nothing to download again
-    learner = make_learner(fresh, device, len(make_loader(training, shared, epoch=0)))
-    if state is not None:
+    steps = steps_per_epoch(len(training), shared)
+    if state is None:
+        learner = make_learner(shared, device, steps)
+        if learner.model.utae is not None:
+            standardise_series(learner.model.utae, *measure_series(training, config))
+    else:  # the state holds all weights: pretrained ones would be downloaded for nothing
+        learner = make_learner(replace(shared, encoder_weights=None), device, steps)
         restore(learner, state, run)
-    elif learner.model.utae is not None:
-        standardise_series(learner.model.utae, *measure_series(training, config))
     rows = learner.rows
     if rank() == 0:
-        place = f"continues after epoch {len(rows)} of {config.epochs}" if rows else "a new run begins"
-        print(f"{run}: {place}", file=sys.stderr)
+        beginning = f"continues after epoch {len(rows)} of {config.epochs}" if rows else "a new run begins"
+        print(f"{run}: {beginning}", file=sys.stderr)
     while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
         metrics = run_epoch(learner, training, held_out, shared)
-        if rank() != 0:
-            continue
-        with held_signals():
-            if best_row(rows) is rows[-1]:
-                save_model(run, learner.model, config, len(rows), metrics)
-            write_table(run / TABLE, rows)
-            draw_curves(run / CURVES, rows)
-            save_state(run, learner.state() | {"config": to_dict(config)})  # last: all it counts is on disk
+        if rank() == 0:
+            save_epoch(run, learner, config, metrics)
     return best_row(rows)
 
 
-@contextmanager
-def explained_failures() -> Iterator[None]:
-    """Inside, what torch raises where the user can help becomes a UsageError or DataError of one sentence."""
-    try:
-        yield
-    except (FlairError, OSError) as error:
-        message = str(error)
-        if not message.startswith("Caught "):
-            raise
-        # of a process that reads data: torch has put the traceback there before the message
-        raise type(error)(message.rpartition(f"{type(error).__name__}: ")[2].strip()) from None
-    except torch.OutOfMemoryError as error:
-        raise UsageError(
-            "the GPU's memory ran out; lower batch_size, which leaves the result nearly the same, or choose "
-            "precision=bf16 or a smaller encoder"
-        ) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UsageError(
-            "a process that reads data was killed: memory, or shared memory (/dev/shm), ran out; lower "
-            "workers or batch_size, or choose workers=0"
-        ) from error
+def save_epoch(run: Path, learner: Learner, config: Config, metrics: Row) -> None:
+    """Write the files of RUN after an epoch with these validation metrics; signals wait until all are there.
 
-
-def be_deterministic(wanted: bool) -> None:
-    """Let torch use deterministic algorithms only, or any; CUDA must not have computed anything yet.
-
-    torch raises RuntimeError for an operation that has none on CUDA, which encoders of timm may hold.
+    The state is written last: when it names an epoch, the other files of that epoch exist.
     """
-    if wanted:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it starts
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(wanted)
-
-
-def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None:
-    """The state from which RUN continues, None when there is nothing of a run; UsageError as `train`."""
-    if not (run / STATE).exists():
-        if left := [name for name in (WEIGHTS, PROVENANCE, TABLE, CURVES) if (run / name).exists()]:
-            raise UsageError(
-                f"{run}: holds {', '.join(left)} but no {STATE}, so it cannot be continued; choose another "
-                "--output, or remove what is there"
-            )
-        return None
-    if not resume:
-        raise UsageError(f"{run}: holds a run already; continue it with --resume or choose another --output")
-    state = read_state(run)
-    then, now = state["config"], to_dict(config)
-    changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then.get(key)]
-    if changed:
-        differences = ", ".join(f"{key} (then {then.get(key)}, now {now[key]})" for key in changed)
-        length = "a run cannot be lengthened or shortened; " if "epochs" in changed else ""
-        raise UsageError(
-            f"{run}: cannot be resumed with another configuration: {differences}; {length}give the same "
-            "again, or choose another --output"
-        )
-    return state
+    rows = learner.rows
+    with held_signals():
+        if best_row(rows) is rows[-1]:
+            save_model(run, learner.model, config, len(rows), metrics)
+        write_table(run / TABLE, rows)
+        draw_curves(run / CURVES, rows)
+        save_state(run, learner.state() | {"config": to_dict(config)})
 
 
 def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
     """Continue from the state in RUN; DataError when it does not fit the network."""
     try:
         learner.restore(state)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # torch's, by part
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(
             f"{run / STATE}: does not fit the network of its configuration; continue with the libraries that "
             f"it was begun with ({run / PROVENANCE} names them), or choose another --output"
@@ -164,7 +116,7 @@ def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
 
 
 def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Patch], config: Config) -> Row:
-    """One epoch and its validation, appended to the learner's rows; returns the validation's metrics."""
+    """Train one epoch and validate; append a row to the learner's rows and return the validation metrics."""
     started, epoch, rate = time.monotonic(), len(learner.rows), learner.learning_rate
     torch.manual_seed(int(np.random.SeedSequence((config.seed, epoch, rank())).generate_state(1)[0]))
     losses = train_epoch(learner, make_loader(training, config, epoch), config)
@@ -186,7 +138,7 @@ def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Pa
 
 
 def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Row:
-    """One pass over the loader in steps of some batches; the mean losses over the pixels of all ranks.
+    """Train on all batches of the loader, in steps; returns the mean losses over the pixels of all ranks.
 
     Whether a step drops the satellite branch follows from (seed, epoch, step) and is the same on all ranks.
     """
@@ -195,8 +147,7 @@ def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Ro
     learner.model.train()
     losses, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     title = f"epoch {len(learner.rows) + 1}/{config.epochs}"
-    hidden = None if rank() == 0 else True  # None: shown on terminals only
-    with tqdm(loader, desc=title, unit="batch", dynamic_ncols=True, leave=False, disable=hidden) as progress:
+    with show_progress(loader, title) as progress:
         batches = iter(progress)
         while step := list(islice(batches, accumulation)):
             drop = bool(draws.random() < config.modality_dropout)
@@ -221,26 +172,28 @@ def take_step(
     precision: str = "fp32",
     drop_satellite: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step on the loss of all `batches` of all ranks together, as if they were one.
+    """One optimizer step on the loss of all `batches` of all ranks together, as if they were one batch.
 
-    With `drop_satellite` only the U-Net is used and learns, as in the paper's modality dropout (in IGN's code
-    the satellite branch still learns from its own scores).
-    Returns what the loss is made of, float64 (2,): the sums of both branches and the weights to divide by.
+    With `drop_satellite` only the U-Net is used and learns, as in the paper's modality dropout. (In IGN's
+    code the satellite branch still learns from its own logits.)
+    Returns the sums of the cross-entropies and of the weights, each float64 (2,), one value per branch. The
+    loss is the sum of the two quotients.
     """
     device = learner.device
     if drop_satellite:
-        weights = weights * torch.tensor([[1.0], [0.0]])  # every parameter keeps a gradient, then of 0
+        weights = weights * torch.tensor([[1.0], [0.0]])  # every parameter keeps a gradient, though it is 0
     totals = sum_over_ranks(torch.stack([sum_weights(batch.labels, weights) for batch in batches]).sum(0))
     divisors, weights = totals.clamp(min=1).float().to(device), weights.to(device)
     sums = torch.zeros(2, device=device)
     learner.optimizer.zero_grad()
-    for place, batch in enumerate(batches, 1):
+    for number, batch in enumerate(batches, 1):
         inputs, labels = batch.to(device)
-        with nullcontext() if place == len(batches) else learner.gradients_stay():
+        with nullcontext() if number == len(batches) else learner.no_sync():
             with autocast(device, precision):
-                scores, satellite_scores = learner.network(*inputs, drop_satellite=drop_satellite)
-            losses = sum_losses(scores, satellite_scores, labels, weights)
-            loss = (losses / divisors).sum() * world_size()  # for the mean of the gradients to be their sum
+                logits, satellite_logits = learner.network(*inputs, drop_satellite=drop_satellite)
+            losses = sum_losses(logits, satellite_logits, labels, weights)
+            # DDP takes the mean of the ranks' gradients; the step needs their sum
+            loss = (losses / divisors).sum() * world_size()
             loss.backward()
         sums += losses.detach()
     learner.optimizer.step()
@@ -250,20 +203,9 @@ def take_step(
 
 
 def require_finite(loss: float, name: str) -> None:
-    """UsageError for a loss that is NaN or infinite: nothing good can follow from its weights."""
+    """UsageError for a loss that is NaN or infinite: its weights are useless."""
     if not math.isfinite(loss):
         raise UsageError(
             f"{name} is no longer finite, and nothing of this epoch is saved; begin another run with a lower "
             "learning_rate"
         )
-
-
-def best_row(rows: Sequence[Row]) -> Row:
-    """The first of the rows with the highest validation mIoU, which NaN (no scored class) is not."""
-    return max(rows, key=lambda row: -1.0 if math.isnan(row["val_miou"]) else row["val_miou"])
-
-
-def epochs_since_lowest_loss(rows: Sequence[Row]) -> int:
-    """Epochs since the validation loss was lowest (the EP. of Table IV is that epoch); 0 at the start."""
-    losses = [row["val_loss"] for row in rows]
-    return len(losses) - 1 - losses.index(min(losses)) if losses else 0

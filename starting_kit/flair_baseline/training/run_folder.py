@@ -1,24 +1,29 @@
-"""The folder of a training run: one process at a time writes there."""
+"""The folder of a training run: one process at a time writes there, and a run begins or continues there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from flair_baseline.checkpoint import PROVENANCE, STATE, WEIGHTS, read_state
+from flair_baseline.config import Config, to_dict
+from flair_baseline.training.history import CURVES, TABLE
 from flair_scoring.base.errors import UsageError
 from flair_scoring.base.files import make_folder
 
 LOCK = ".lock"
+MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
 
 
 @contextmanager
 def claimed(run: Path) -> Iterator[None]:
-    """Inside, the folder RUN is there and no other process can claim it; UsageError when another one has.
+    """Inside, the folder RUN exists and belongs to this process; UsageError when another process has it.
 
-    Folders that this had to make are removed again if they stay empty.
+    If this function made folders that stay empty, it removes them again.
     """
     missing = [folder for folder in (run, *run.parents) if not folder.exists()]
     make_folder(run)
@@ -44,5 +49,34 @@ def _held(lock: FileLock, run: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            Path(lock.lock_file).unlink()  # while it is held: afterwards it may be another process's
+            # before the release: afterwards the file may be the lock of another process
+            Path(lock.lock_file).unlink()
         lock.release()
+
+
+def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None:
+    """The state from which RUN continues, or None when RUN holds nothing of a run.
+
+    UsageError when RUN holds a run and `resume` is not asked for, when that run has another configuration,
+    and when its state is missing; DataError when the state is damaged.
+    """
+    if not (run / STATE).exists():
+        if left := [name for name in (WEIGHTS, PROVENANCE, TABLE, CURVES) if (run / name).exists()]:
+            raise UsageError(
+                f"{run}: holds {', '.join(left)} but no {STATE}, so it cannot be continued; choose another "
+                "--output, or remove what is there"
+            )
+        return None
+    if not resume:
+        raise UsageError(f"{run}: holds a run already; continue it with --resume or choose another --output")
+    state = read_state(run)
+    then, now = state["config"], to_dict(config)
+    changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then.get(key)]
+    if changed:
+        differences = ", ".join(f"{key} (then {then.get(key)}, now {now[key]})" for key in changed)
+        length = "a run cannot be lengthened or shortened; " if "epochs" in changed else ""
+        raise UsageError(
+            f"{run}: cannot be resumed with another configuration: {differences}; {length}give the same "
+            "again, or choose another --output"
+        )
+    return state

@@ -3,72 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from flair_baseline.config import Config
 from flair_baseline.model.utt import UTT, choose_labels
-from flair_baseline.training.distributed import rank, share_of_rank, sum_over_ranks
+from flair_baseline.training.batches import share_of_rank
+from flair_baseline.training.distributed import sum_over_ranks
 from flair_baseline.training.history import Row
-from flair_baseline.training.loader import make_loader
-from flair_baseline.training.losses import sum_losses, sum_weights
+from flair_baseline.training.loader import make_loader, show_progress
+from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
+from flair_baseline.training.machine import autocast
 from flair_ingestion.dataset import Patch
 from flair_scoring import confusion_matrix, iou, mean_iou
 from flair_scoring.nomenclature import FLAIR_12
-
-
-def class_weights(config: Config) -> torch.Tensor:
-    """Class weights of both branches, float32 (2, 13), aerial first."""
-    return torch.tensor([config.aerial_class_weights, config.satellite_class_weights], dtype=torch.float32)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Inside, networks compute in bfloat16 where that is safe, if `precision` is bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @torch.inference_mode()
 def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_classes: bool = False) -> Row:
     """Losses, mIoU and IoU per class (NaN if it does not occur) over all patches, and the mIoU per domain.
 
-    The confusion matrices are the scoring program's: `val_miou` is what a leaderboard would show. With a
-    satellite branch `val_miou_satellite` is that of its own scores, and with `satellite_classes` so are
-    iou_<class>_satellite. Each rank reads its share of the patches; all get the result.
+    The confusion matrices are the scoring program's: `val_miou` is what a leaderboard would show. A model
+    with a satellite branch also gets `val_miou_satellite`, the mIoU of that branch's own labels, and with
+    `satellite_classes` the keys iou_<class>_satellite. Each rank reads its share of the patches; all ranks
+    return the metrics of all patches.
     """
     device = next(model.parameters()).device
     weights = class_weights(config)
-    sums, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    places = {domain: place for place, domain in enumerate(sorted({patch.domain for patch in patches}))}
-    matrices = np.zeros((len(places), *FLAIR_12.matrix_shape), np.int64)
-    satellite_matrix = np.zeros(FLAIR_12.matrix_shape, np.int64)
     own = share_of_rank(patches)
-    domains = iter([patch.domain for patch in own])
+    domains = sorted({patch.domain for patch in patches})
+    sums, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    matrices = np.zeros((len(domains), *FLAIR_12.matrix_shape), np.int64)
+    satellite_matrix = np.zeros(FLAIR_12.matrix_shape, np.int64)
     model.eval()
-    loader = make_loader(own, config)
-    hidden = None if rank() == 0 else True  # None: shown on terminals only
-    for batch in tqdm(loader, "validation", unit="batch", dynamic_ncols=True, leave=False, disable=hidden):
+    read = 0
+    for batch in show_progress(make_loader(own, config), "validation"):
         inputs, labels = batch.to(device)
         with autocast(device, config.precision):
-            scores, satellite_scores = model(*inputs)
-        sums += sum_losses(scores, satellite_scores, labels, weights.to(device)).cpu()
+            logits, satellite_logits = model(*inputs)
+        sums += sum_losses(logits, satellite_logits, labels, weights.to(device)).cpu()
         totals += sum_weights(batch.labels, weights)
-        for reference, prediction in zip(batch.labels.numpy(), _predict(scores, labels), strict=True):
-            matrices[places[next(domains)]] += confusion_matrix(reference, prediction)
-        if satellite_scores is not None:
-            for reference, prediction in zip(
-                batch.labels.numpy(), _predict(satellite_scores, labels), strict=True
-            ):
-                satellite_matrix += confusion_matrix(reference, prediction)
+        counts = _count(batch.labels, logits)
+        for patch, matrix in zip(own[read : read + len(counts)], counts, strict=True):
+            matrices[domains.index(patch.domain)] += matrix
+        if satellite_logits is not None:
+            satellite_matrix += np.sum(_count(batch.labels, satellite_logits), axis=0)
+        read += len(counts)
     for part in (sums, totals, torch.from_numpy(matrices), torch.from_numpy(satellite_matrix)):
         sum_over_ranks(part)
     matrix = matrices.sum(axis=0)
     aerial, satellite = (sums / totals.clamp(min=1)).tolist()
     losses = {"val_loss": aerial + satellite, "val_loss_aerial": aerial, "val_loss_satellite": satellite}
     by_class = dict(zip(FLAIR_12.keys, iou(matrix).tolist(), strict=True))
-    by_domain = {f"val_miou_{domain}": mean_iou(matrices[place]) for domain, place in places.items()}
+    by_domain = {f"val_miou_{domain}": mean_iou(matrices[index]) for index, domain in enumerate(domains)}
     mious = {"val_miou": mean_iou(matrix)}
     if config.satellite:
         mious["val_miou_satellite"] = mean_iou(satellite_matrix)
@@ -78,6 +66,8 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_cla
     return losses | mious | by_class | by_domain
 
 
-def _predict(scores: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """The labels that `scores` stand for, in the resolution of the reference."""
-    return choose_labels(scores, labels.shape[-1]).cpu().numpy()
+def _count(labels: torch.Tensor, logits: torch.Tensor) -> list[np.ndarray]:
+    """The confusion matrix of each patch of a batch: labels (B, H, W) on the CPU, logits (B, C, n, n)."""
+    predictions = choose_labels(logits, labels.shape[-1]).cpu().numpy()
+    pairs = zip(labels.numpy(), predictions, strict=True)
+    return [confusion_matrix(reference, prediction) for reference, prediction in pairs]

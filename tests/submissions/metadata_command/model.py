@@ -1,4 +1,4 @@
-"""Cheating: asks the platform to run a program of its own, beside the clock."""
+"""Cheating: asks the platform to run its own program, without a clock."""
 
 import torch
 

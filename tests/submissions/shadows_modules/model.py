@@ -1,4 +1,4 @@
-"""Cheating, threat 22: ships modules under the names of those of the harness; each tells if it runs."""
+"""Cheating, threat 22: ships modules with the names of those of the harness; each one tells if it runs."""
 
 import torch
 

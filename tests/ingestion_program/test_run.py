@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,8 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from flair_ingestion import reference
-from flair_ingestion import run as ingestion
+from flair_ingestion import reference, run
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.devices import device as devices
 from flair_ingestion.devices.device import Device
@@ -23,7 +23,7 @@ from flair_ingestion.devices.gpu_states import GpuState
 from flair_ingestion.devices.nvidia import Use
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Conditions
-from flair_ingestion.predictions import Predictions
+from flair_ingestion.predictions import Predictions, Spool
 from flair_ingestion.reference import time_reference
 from flair_ingestion.run import Plan, run_ingestion
 from flair_ingestion.submission import open_submission
@@ -75,23 +75,16 @@ def labels_of(predictions: Predictions) -> set[int]:
     return {int(rasterio.open(io.BytesIO(encoded)).read(1)[0, 0]) for _, encoded in predictions}
 
 
-Written = list[tuple[dict[str, Any], "set[int] | None"]]
-
-
-def ingest(submission: Path, data: Path, conditions: Conditions, **plan: Any) -> Written:
-    """What one run has written: timing.json, and the labels; raises as it does, with the same as a note."""
-    written: Written = []
-
-    def write(timing: dict[str, Any], predictions: Predictions | None) -> None:
-        written.append((timing, None if predictions is None else labels_of(predictions)))
-
+def ingest(
+    submission: Path, data: Path, conditions: Conditions, **plan: Any
+) -> tuple[dict[str, Any], set[int] | None, FlairError | None]:
+    """The result of a run: content of timing.json, labels in the corners (None: no predictions), error."""
     chosen = Plan(submission, **({"reference": None, "order_seed": 7} | plan))
-    try:
-        run_ingestion(chosen, index_patches(data, "test"), conditions, write)
-    except FlairError as error:
-        error.written = written  # type: ignore[attr-defined]
-        raise
-    return written
+    patches = index_patches(data, "test")
+    with Spool(len(patches), conditions.limits.max_attempts) as spool:
+        result = run_ingestion(chosen, patches, conditions, spool)
+        labels = None if result.predictions is None else labels_of(result.predictions)
+    return result.timing, labels, result.error
 
 
 @pytest.mark.parametrize(
@@ -115,15 +108,14 @@ def test_a_time_in_the_grey_zone_is_measured_again_and_the_median_counts_with_it
     verdict: str,
     counted: int,
 ) -> None:
-    monkeypatch.setattr(ingestion, "measure", measure_as(*([one] for one in seconds)))
+    monkeypatch.setattr(run, "measure", measure_as(*([one] for one in seconds)))
     limited = conditions(ratio=0, seconds=10.0)
+    timing, labels, error = ingest(submission, flair_tree, limited)
     if verdict == "within_limit":
-        written = ingest(submission, flair_tree, limited)
+        assert error is None
     else:
-        with pytest.raises(TimeLimitError, match="the limit is 10 s") as caught:
-            ingest(submission, flair_tree, limited)
-        written = caught.value.written  # type: ignore[attr-defined]
-    ((timing, labels),) = written
+        assert isinstance(error, TimeLimitError)
+        assert "the limit is 10 s" in str(error)
     assert timing["verdict"] == verdict
     assert timing["inference_seconds"] == seconds[counted]
     assert [attempt["inference_seconds"] for attempt in timing["attempts"]] == seconds
@@ -162,15 +154,14 @@ def test_attempts_that_do_other_work_are_refused(
 ) -> None:
     """The first attempt is near the limit; later ones that can tell answer something else, or at once."""
     monkeypatch.setattr(f"{__name__}.CORNER", corner)
-    monkeypatch.setattr(ingestion, "measure", measure_as(*([one] for one in seconds)))
+    monkeypatch.setattr(run, "measure", measure_as(*([one] for one in seconds)))
     limited = conditions(ratio=0, seconds=10.0)
+    timing, labels, error = ingest(submission, flair_tree, limited)
     if reason is None:
-        ((timing, _),) = ingest(submission, flair_tree, limited)
-        assert timing["verdict"] == "within_limit"
+        assert (timing["verdict"], error) == ("within_limit", None)
         return
-    with pytest.raises(SubmissionError, match=reason) as caught:
-        ingest(submission, flair_tree, limited)
-    ((timing, labels),) = caught.value.written  # type: ignore[attr-defined]
+    assert isinstance(error, SubmissionError)
+    assert reason in str(error)
     assert (timing["verdict"], labels) == ("failed", None)
 
 
@@ -184,9 +175,9 @@ def test_all_attempts_get_the_patches_in_one_order_which_the_seed_repeats(
         orders.append([patch.id for patch in patches])
         stand_in(submission, patches, *rest, **options)
 
-    monkeypatch.setattr(ingestion, "measure", measure)
+    monkeypatch.setattr(run, "measure", measure)
     for seed in (7, 7, 8):
-        ((timing, _),) = ingest(submission, flair_tree, conditions(ratio=0, seconds=10.0), order_seed=seed)
+        timing, _, _ = ingest(submission, flair_tree, conditions(ratio=0, seconds=10.0), order_seed=seed)
         assert timing["order_seed"] == seed
     assert orders[:3] == [orders[0]] * 3
     assert orders[3:6] == [orders[0]] * 3
@@ -210,22 +201,17 @@ def test_a_reference_that_has_shifted_voids_a_verdict_that_would_turn(
 ) -> None:
     before, after, seconds, end = DRIFTS[name]
     monkeypatch.setattr(reference, "measure", measure_as(before, *after))
-    monkeypatch.setattr(ingestion, "measure", measure_as([seconds]))
+    monkeypatch.setattr(run, "measure", measure_as([seconds]))
     arguments = (submission, flair_tree, conditions(ratio=2.5, seconds=None))
     opened = open_submission(submission, 1)
-    if end is None:
-        ((timing, labels),) = ingest(*arguments, reference=opened)
-        assert labels == {0}
-    else:
-        with pytest.raises(TimeLimitError if end == "over_limit" else UsageError) as caught:
+    if end not in (None, "over_limit"):  # a verdict that is void leaves no output
+        told = f"the reference takes {end} after the submission as before it"
+        with pytest.raises(UsageError, match=re.escape(told)):
             ingest(*arguments, reference=opened)
-        written = caught.value.written  # type: ignore[attr-defined]
-        if end != "over_limit":
-            assert f"the reference takes {end} after the submission as before it" in str(caught.value)
-            assert written == []  # a verdict that is void leaves no output
-            return
-        ((timing, labels),) = written
-        assert labels is None
+        return
+    timing, labels, error = ingest(*arguments, reference=opened)
+    assert labels == ({0} if end is None else None)
+    assert isinstance(error, TimeLimitError) is (end == "over_limit")
     assert timing["reference_drift"] == pytest.approx(after[0][0])
 
 
@@ -241,11 +227,15 @@ def test_a_submission_that_was_stopped_is_judged_by_its_pace_where_the_reference
         raise TimeLimitError("stopped")
 
     monkeypatch.setattr(reference, "measure", measure_as([1.0] * 6, [1.2] * 6))
-    monkeypatch.setattr(ingestion, "measure", stop)
+    monkeypatch.setattr(run, "measure", stop)
     opened, relative = open_submission(submission, 1), conditions(ratio=2.5, seconds=None)
-    with pytest.raises(UsageError if void else TimeLimitError) as caught:
-        ingest(submission, flair_tree, relative, reference=opened)
-    assert ("the verdict would be another one" in str(caught.value)) is void
+    if void:
+        with pytest.raises(UsageError, match="the verdict would be another one"):
+            ingest(submission, flair_tree, relative, reference=opened)
+        return
+    _, _, error = ingest(submission, flair_tree, relative, reference=opened)
+    assert isinstance(error, TimeLimitError)
+    assert str(error) == "stopped"
 
 
 def test_without_time_left_for_the_reference_the_verdict_stands(
@@ -260,9 +250,9 @@ def test_without_time_left_for_the_reference_the_verdict_stands(
             raise TimeLimitError("the time for the whole run is over") from None
 
     monkeypatch.setattr(reference, "measure", measure)
-    monkeypatch.setattr(ingestion, "measure", measure_as([14.0]))
+    monkeypatch.setattr(run, "measure", measure_as([14.0]))
     opened, relative = open_submission(submission, 1), conditions(ratio=2.5, seconds=None)
-    ((timing, _),) = ingest(submission, flair_tree, relative, reference=opened)
+    timing, _, _ = ingest(submission, flair_tree, relative, reference=opened)
     assert (timing["verdict"], timing["reference_drift"]) == ("within_limit", None)
     assert "no time was left (wall_seconds) to time the reference once more" in capsys.readouterr().err
 
@@ -271,17 +261,14 @@ def test_without_time_left_for_the_reference_the_verdict_stands(
 def test_a_gpu_that_others_use_at_the_end_voids_the_run(
     monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path, seconds: float
 ) -> None:
-    monkeypatch.setattr(ingestion, "measure", measure_as([seconds]))
-    monkeypatch.setattr(ingestion, "overwrite_gpu_memory", lambda _: None)
+    monkeypatch.setattr(run, "measure", measure_as([seconds]))
+    monkeypatch.setattr(run, "overwrite_gpu_memory", lambda _: None)
     monkeypatch.setattr(devices, "_BUSY_CHECKS", 1)
     monkeypatch.setattr(devices.nvidia, "read_use", lambda uuid: Use(97, [4711]))
     gpu = Device("cuda", "NVIDIA H200", "GPU-bbbb", {"cores": 2, "uuid": "GPU-bbbb"})
     limited = replace(conditions(ratio=0, seconds=10.0), device=gpu)
-    with pytest.raises(
-        UsageError, match=r"H200 is busy \(97 %, processes 4711\); perhaps it was during"
-    ) as e:
+    with pytest.raises(UsageError, match=r"H200 is busy \(97 %, processes 4711\); perhaps it was during"):
         ingest(submission, flair_tree, limited)
-    assert e.value.written == []  # type: ignore[attr-defined]
 
 
 def test_how_the_gpu_ran_is_told_of_reference_and_submission(
@@ -306,10 +293,10 @@ def test_how_the_gpu_ran_is_told_of_reference_and_submission(
         return measure_and_look
 
     monkeypatch.setattr(reference, "measure", measure_at(fast, *[[1.0] * 6] * 3))
-    monkeypatch.setattr(ingestion, "measure", measure_at(slow, [6.0], [6.0]))
+    monkeypatch.setattr(run, "measure", measure_at(slow, [6.0], [6.0]))
     baseline = open_submission(submission, 100)
     for _ in range(2):
-        ((timing, _),) = ingest(
+        timing, _, _ = ingest(
             submission,
             flair_tree,
             conditions(ratio=2.0, seconds=None),
@@ -326,11 +313,10 @@ def test_attempts_that_differ_because_the_machine_does_are_nobodys_fault(
     monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path
 ) -> None:
     monkeypatch.setattr(reference, "measure", measure_as([1.0] * 6, [1.4] * 6))
-    monkeypatch.setattr(ingestion, "measure", measure_as([14.9], [9.0]))
+    monkeypatch.setattr(run, "measure", measure_as([14.9], [9.0]))
     opened, relative = open_submission(submission, 1), conditions(ratio=2.5, seconds=None)
-    with pytest.raises(UsageError, match=r"took 14\.9, 9 s, and the reference has changed as well") as caught:
+    with pytest.raises(UsageError, match=r"took 14\.9, 9 s, and the reference has changed as well"):
         ingest(submission, flair_tree, relative, reference=opened)
-    assert caught.value.written == []  # type: ignore[attr-defined]
 
 
 def test_a_reference_that_scatters_too_much_ends_the_run_on_the_platform_and_warns_at_home(
@@ -340,13 +326,12 @@ def test_a_reference_that_scatters_too_much_ends_the_run_on_the_platform_and_war
     scattered = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]
     for strict in (True, False):
         monkeypatch.setattr(reference, "measure", measure_as(scattered, scattered))
-        monkeypatch.setattr(ingestion, "measure", measure_as([9.0]))
+        monkeypatch.setattr(run, "measure", measure_as([9.0]))
         if strict:
-            with pytest.raises(UsageError, match="the reference's time is uncertain by 30%") as caught:
+            with pytest.raises(UsageError, match="the reference's time is uncertain by 30%"):
                 ingest(submission, flair_tree, relative, reference=opened, strict=True)
-            assert caught.value.written == []  # type: ignore[attr-defined]
         else:
-            ((timing, _),) = ingest(submission, flair_tree, relative, reference=opened)
+            timing, _, _ = ingest(submission, flair_tree, relative, reference=opened)
             assert timing["grey_zone"] == 0.10
             assert "warning: the reference's time is uncertain by 30%" in capsys.readouterr().err
 
@@ -364,7 +349,7 @@ def test_a_reference_that_scatters_too_much_ends_the_run_on_the_platform_and_war
 def test_the_drift_is_measured_on_whole_requests_that_cover_64_patches(
     counts: list[int], patches: int, seconds: float
 ) -> None:
-    attempt = ingestion.Attempt(latencies=[1.0] * len(counts), counts=counts)
+    attempt = run.Attempt(latencies=[1.0] * len(counts), counts=counts)
     assert reference._first_patches(attempt) == (patches, seconds)
 
 
@@ -386,7 +371,7 @@ def test_the_reference_is_scaled_with_the_error_of_its_blocks(
 
 
 def test_blocks_are_means_over_patches() -> None:
-    attempt = ingestion.Attempt(latencies=[2.0] * 8 + [4.0] * 8, counts=[4] * 8 + [2] * 8)
+    attempt = run.Attempt(latencies=[2.0] * 8 + [4.0] * 8, counts=[4] * 8 + [2] * 8)
     mean, error = reference._mean_and_error(attempt)
     assert mean == pytest.approx(48 / 48)
     blocks = [0.5] * 4 + [2.0] * 4

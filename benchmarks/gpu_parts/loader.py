@@ -1,7 +1,7 @@
-"""Training patches per second that processes load and augment, by their number: what a GPU can be fed with.
+"""How many training patches a second so many processes load and augment: what a GPU can be fed with.
 
-The toy set's patches come again and again, from the page cache. The first batches, which start the processes,
-are not timed.
+The patches are the toy set's, read again and again from the page cache. The first batches, which start the
+processes, are not timed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 
+from common.record import append_record
 from flair_baseline.config import load_config
 from flair_baseline.training.loader import make_loader
 from flair_ingestion.dataset import index_patches
 from flair_scoring.base.errors import run_command
 from flair_toy.dataset import make_toy_dataset
-from record import append_record
 
 BATCH = 10
-FIRST = 2  # batches for each worker before the clock runs; torch prefetches as many
+FIRST = 2  # batches of each worker before the clock runs; torch loads so many ahead
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, os.cpu_count() or 1], metavar="N")
-    parser.add_argument("--seconds", type=float, default=4, help="for each (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="for each number (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     figures = []
@@ -43,11 +43,12 @@ def main() -> None:
         for workers in args.workers:
             rate = patches_per_second(data, workers, args.seconds)
             figures.append(f"{workers} workers: {rate:.0f} patches/s")
-    append_record(" ".join(["python benchmarks/loader.py", *sys.argv[1:]]), figures, ("torch", "imagecodecs"))
+    command = " ".join(["python benchmarks/gpu_parts/loader.py", *sys.argv[1:]])
+    append_record(command, figures, ("torch", "imagecodecs"))
 
 
 def patches_per_second(data: Path, workers: int, seconds: float) -> float:
-    """What so many processes load in about so many seconds, in full batches as for training."""
+    """Patches per second that so many processes load in full batches, as for training."""
     config = load_config("utt_best", [f"batch_size={BATCH}", f"workers={workers}"])
     patches = index_patches(data, "train", labels=True)
     loader = iter(make_loader(patches * (100_000 // len(patches)), config, 0))

@@ -1,9 +1,9 @@
-"""The shortest time in which this device could run a network: its layers' roofline.
+"""The roofline of a network: the shortest time in which this device could run its layers.
 
-Each convolution and matrix product takes at least as long as its floating-point operations at the device's
-peak speed, and as its inputs and outputs at the peak speed of its memory; everything else counts as free. The
-peaks are measured here, not taken from a data sheet: the faster of a large matrix product and a convolution,
-and a large copy.
+A convolution or matrix product takes at least the time of its floating-point operations at the device's peak
+speed, and at least the time of its inputs and outputs at the peak speed of the memory. Everything else counts
+as free. The peaks are measured here, not taken from a data sheet: one is the faster of a large matrix product
+and a convolution, the other is a large copy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Layer:
 
 
 class Layers(TorchDispatchMode):
-    """Notes in `found` every convolution and matrix product that is computed inside the `with` block."""
+    """Collects in `found` every convolution and matrix product that is computed inside the `with` block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Layers(TorchDispatchMode):
         kwargs = kwargs or {}
         count = flop_registry.get(func.overloadpacket)
         if count is None:
-            with self:  # in inference mode a layer arrives as a whole, and consists of known parts
+            with self:  # in inference mode a layer arrives as a whole; its parts are known
                 parts = func.decompose(*args, **kwargs)
             return func(*args, **kwargs) if parts is NotImplemented else parts
         out = func(*args, **kwargs)
@@ -74,11 +74,12 @@ def ideal_seconds(layers: list[Layer], peaks: Peaks) -> float:
 
 
 def measure_peaks(device: torch.device, dtype: torch.dtype) -> Peaks:
-    """What this device reaches at best in several tries, with the present setting of TF32."""
+    """The best that this device reaches in several tries, with the present setting of TF32."""
     side, images, size = SIZES[device.type]
     matrix = torch.randn(side, side, device=device, dtype=dtype)
     product = 2 * side**3 / _best_seconds(lambda: matrix @ matrix, device)
-    layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(device, dtype, memory_format=torch.channels_last)
+    layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(device, dtype)
+    layer = layer.to(memory_format=torch.channels_last)
     image = torch.randn(images, 64, 128, 128, device=device, dtype=dtype)
     image = image.to(memory_format=torch.channels_last)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""RECORD.md: one line per measurement, with the commit, the machine and the versions behind it."""
+"""RECORD.md: a line for each measurement, with the commit, the machine and the versions of packages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-KIT = Path(__file__).resolve().parents[1]
+KIT = Path(__file__).resolve().parents[2]
 RECORD = Path(os.environ.get("FLAIR_RECORD") or KIT / "benchmarks" / "RECORD.md")
 
 
@@ -30,13 +30,13 @@ def append_record(command: str, figures: Sequence[str], packages: Sequence[str] 
 
 
 def _commit() -> str:
-    """Short hash, with -dirty where tracked files but the record itself have changed; unknown without git."""
+    """The short hash; -dirty if tracked files other than the record have changed; unknown without git."""
     git = ["git", "-C", str(KIT)]
     changes = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/RECORD.md"]
     try:
         dirty = "-dirty" if subprocess.check_output(changes, text=True).strip() else ""
         return subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip() + dirty
-    except (OSError, subprocess.CalledProcessError):  # a copy of the files alone
+    except (OSError, subprocess.CalledProcessError):  # a copy of the files without git
         return "unknown commit"
 
 

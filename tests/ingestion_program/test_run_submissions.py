@@ -1,4 +1,4 @@
-"""The table of the zoo, on animals that get away with it."""
+"""The table of the test submissions, with a submission that cheats and one that does not end as expected."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import entries
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "submissions"))
-import run_zoo
-import zoo
-from zoo import Animal
+import run_submissions
+from entries import Entry
 
 CHEATS = '''"""Cheating: reads what it may read, and says so."""
 class Model:
@@ -33,12 +31,12 @@ def test_an_attack_that_succeeds_shows_as_cheated_and_fails_the_run(
 ) -> None:
     for name, source in {"cheats": CHEATS, "honest": HONEST, "lies": HONEST}.items():
         (tmp_path / f"{name}.py").write_text(source)
-    monkeypatch.setattr(zoo, "HERE", tmp_path)
-    animals = (Animal("cheats", 0, "within_limit"), Animal("honest", 0, "within_limit"))
-    monkeypatch.setattr(zoo, "ANIMALS", (*animals, Animal("lies", 3, "something else")))
-    monkeypatch.setattr(sys, "argv", ["run_zoo.py"])
+    monkeypatch.setattr(entries, "HERE", tmp_path)
+    expected = (Entry("cheats", 0, "within_limit"), Entry("honest", 0, "within_limit"))
+    monkeypatch.setattr(entries, "ENTRIES", (*expected, Entry("lies", 3, "something else")))
+    monkeypatch.setattr(sys, "argv", ["run_submissions.py"])
     with pytest.raises(SystemExit) as ended:
-        run_zoo.main()
+        run_submissions.main()
     assert ended.value.code == 1
     _, *rows, total = capsys.readouterr().out.splitlines()
     assert [(row.split()[0], row.split()[-1]) for row in rows] == [
@@ -46,9 +44,9 @@ def test_an_attack_that_succeeds_shows_as_cheated_and_fails_the_run(
     ]
     assert "CHEATED: read" in rows[0]
     assert total == "3 submissions: 1 PASSED, 0 CAUGHT, 0 OPEN, 1 CHEATED, 1 UNEXPECTED"
-    monkeypatch.setattr(sys, "argv", ["run_zoo.py", "honest"])
+    monkeypatch.setattr(sys, "argv", ["run_submissions.py", "honest"])
     with pytest.raises(SystemExit) as ended:
-        run_zoo.main()
+        run_submissions.main()
     assert ended.value.code == 0
 
 
@@ -67,11 +65,11 @@ def test_an_attack_that_succeeds_shows_as_cheated_and_fails_the_run(
     ],
 )
 def test_the_judgement(expected: int, kind: str, code: int, stderr: str, result: str) -> None:
-    animal = Animal("x", expected, "why" if expected else "within_limit")
+    entry = Entry("x", expected, "why" if expected else "within_limit")
     stdout = "" if code else "within_limit: fast"
-    assert run_zoo.judge(animal, kind, subprocess.CompletedProcess([], code, stdout, stderr)) == result
+    assert run_submissions.judge(entry, kind, subprocess.CompletedProcess([], code, stdout, stderr)) == result
 
 
-def test_every_animal_says_what_it_is() -> None:
-    animals = (*zoo.ANIMALS, *zoo.GPU_ANIMALS)
-    assert {run_zoo.read_kind(animal) for animal in animals} == {"Honest", "Broken", "Cheating"}
+def test_every_submission_says_what_it_is() -> None:
+    listed = (*entries.ENTRIES, *entries.GPU_ENTRIES)
+    assert {run_submissions.read_kind(entry) for entry in listed} == {"Honest", "Broken", "Cheating"}

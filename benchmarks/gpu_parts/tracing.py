@@ -1,8 +1,8 @@
-"""Which system calls of a process fail for want of permission, or are made to do nothing: a small tracer.
+"""A small tracer: which system calls of a process are refused, and which are made to do nothing.
 
-Started by refusals.py. It reads the process's number from its input, says "tracing", follows the process with
-all its threads and children until they have ended, and prints how often each call was refused, as JSON. Linux
-on x86_64 or aarch64; see ptrace(2).
+refusals.py starts it. The tracer reads the number of a process from its input and says "tracing". It follows
+the process with all its threads and children until they have ended, then prints as JSON how often each call
+was refused. It needs Linux on x86_64 or aarch64; see ptrace(2).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pathlib import Path
 from flair_ingestion.sandbox.system_calls import ABSENT, MACHINES, REFUSED, WEIGHED, WITHOUT_EFFECT
 
 _SYSCALL, _SEIZE, _INTERRUPT, _LISTEN, _GET_SYSCALL_INFO = 24, 0x4206, 0x4207, 0x4208, 0x420E
-_OPTIONS = 1 | 2 | 4 | 8 | 16  # tell system calls from signals; follow fork, vfork, clone and exec
+_OPTIONS = 1 | 2 | 4 | 8 | 16  # tells system calls from signals; follows fork, vfork, clone and exec
 _WAIT_ALL = 0x40000000
 _SYSTEM_CALL_STOP, _STOP_EVENT = signal.SIGTRAP | 0x80, 128
 _ENTRY, _EXIT = 1, 2
-# What it is, architecture, stack; at entry a number and six arguments, at exit a value
+# Entry or exit, architecture, stack; then at entry a number and six arguments, at exit a value
 _INFO = struct.Struct("=BxxxI8xQ7q")
 _REFUSALS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EROFS}
 _PATH_BYTES = 256
-# The argument that holds a path; numbers on x86_64 and aarch64
+# The call's numbers on x86_64 and aarch64, and the index of the argument that holds a path
 _PATHS = {
     **{"open": (2, None, 0), "stat": (4, None, 0), "lstat": (6, None, 0), "access": (21, None, 0)},
     **{"execve": (59, 221, 0), "mkdir": (83, None, 0), "unlink": (87, None, 0), "readlink": (89, None, 0)},
@@ -42,11 +42,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _libc.ptrace.restype = ctypes.c_long
 
-Call = tuple[int, tuple[int, ...]]  # its number and arguments
+Call = tuple[int, tuple[int, ...]]  # number and arguments
 
 
 def main() -> None:
-    """Follow the process; exit code 1 with a sentence where this machine does not let us."""
+    """Follow the process; where this machine does not allow that, exit with 1 and a sentence."""
     root = int(input())
     try:
         _ptrace(_SEIZE, root, 0, _OPTIONS)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def follow() -> dict[str, int]:
-    """How often each call was refused or had no effect, until no traced process is left."""
+    """Follow until no traced process is left; return how often each call was refused or had no effect."""
     names, without_effect = _call_names(), _numbers(WITHOUT_EFFECT)
     entered: dict[int, Call] = {}
     counts: Counter[str] = Counter()
@@ -80,9 +80,9 @@ def follow() -> dict[str, int]:
                         counts[f"{without_effect[call[0]]}: no effect"] += 1
                 elif what == _EXIT and pid in entered and -value in _REFUSALS:
                     counts[_describe(pid, entered[pid], -value, names)] += 1
-        with suppress(ProcessLookupError):  # it has just been killed
+        with suppress(ProcessLookupError):  # the process has just been killed
             if event == _STOP_EVENT and stop != signal.SIGTRAP:
-                _ptrace(_LISTEN, pid)  # it stands still, as others asked
+                _ptrace(_LISTEN, pid)  # another process has stopped it
             else:
                 own = event or stop in (signal.SIGTRAP, _SYSTEM_CALL_STOP)
                 _ptrace(_SYSCALL, pid, 0, 0 if own else stop)
@@ -96,7 +96,7 @@ def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> int:
 
 
 def _read_call(pid: int) -> tuple[int, Call, int]:
-    """Entry or exit; at entry the call, at exit the value that it returns."""
+    """Entry or exit; the call (known at entry only); the value that it returns (known at exit only)."""
     buffer = ctypes.create_string_buffer(_INFO.size)
     _ptrace(_GET_SYSCALL_INFO, pid, _INFO.size, ctypes.addressof(buffer))
     what, _, _, first, *others = _INFO.unpack(buffer.raw)
@@ -106,7 +106,7 @@ def _read_call(pid: int) -> tuple[int, Call, int]:
 
 
 def _describe(pid: int, call: Call, error: int, names: dict[int, str]) -> str:
-    """The call with what tells it from others of its name: its path, its device and request, its command."""
+    """The call's name and error, with the path, the device and request, or the command that it was given."""
     number, arguments = call
     name = names.get(number, f"system call {number}")
     if name in _PATHS:

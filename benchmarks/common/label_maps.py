@@ -1,7 +1,7 @@
-"""Pairs of reference and predicted label maps for benchmarks: drawn polygons, a network's ragged answer.
+"""Made-up label maps for benchmarks: references are polygons, predictions are ragged as a network's.
 
-File sizes make decoding fast or slow. With LZW the predictions are about as large as those in IGN's sample
-submission for FLAIR #1; the benchmark prints their mean.
+The size of a file decides how long decoding takes. With LZW the predictions are about as large as those in
+IGN's sample submission for FLAIR #1; the benchmark prints the mean sizes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Scene:
 
 
 def write_pairs(folder: Path, count: int, compression: str, seed: int = 2022) -> list[Pair]:
-    """Paths of `count` references and predictions, written below `folder`/ref and `folder`/pred."""
+    """Write `count` references and predictions below `folder`/ref and `folder`/pred; return their paths."""
     scene = _Scene(folder, count, compression, seed, *_draw_maps(seed))
     (folder / "pred").mkdir(parents=True)
     for domain in DOMAINS:
@@ -74,7 +74,7 @@ def _draw_maps(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _waves(rng: np.random.Generator, width: float, height: float) -> np.ndarray:
-    """Smooth noise of that standard deviation, float32 (_SIDE, _SIDE)."""
+    """Noise, smooth over `width` pixels, with the standard deviation `height`: float32 (_SIDE, _SIDE)."""
     noise = gaussian_filter(rng.standard_normal((_SIDE, _SIDE), np.float32), width)
     return noise * (height / noise.std())
 

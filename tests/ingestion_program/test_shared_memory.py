@@ -16,7 +16,7 @@ from flair_ingestion.shared_memory import (
     UNWRITTEN,
     LabelMemory,
     Request,
-    lay_out,
+    plan_layout,
     request_bytes,
     synthetic_request,
     write_request,
@@ -53,7 +53,7 @@ def test_no_request_is_larger_than_is_announced(batch_size: int, size: int, long
 
 
 def test_nobody_can_change_a_request() -> None:
-    """Nor resize it, punch holes into it, or map it so that it could be written."""
+    """Nor can anybody resize it, punch holes into it, or map it for writing."""
     descriptor = write_request(synthetic_request([1], 10)).descriptor
     size = os.fstat(descriptor).st_size
     assert fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & SEALS == SEALS
@@ -114,4 +114,4 @@ def test_metadata_that_do_not_fit_are_the_datas_fault() -> None:
     request = synthetic_request([1], 10)
     huge = Request(*list(vars(request).values())[:4], [{"camera": "x" * 70_000}])
     with pytest.raises(DataError, match="the metadata of 1 patches take"):
-        lay_out(huge)
+        plan_layout(huge)

@@ -1,4 +1,4 @@
-"""The order of patches, beside an exhaustive search for the fewest repeats and what chance allows."""
+"""The order of the patches, compared with an exhaustive search for the fewest repeats, and with chance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEEDS = st.integers(0, 2**64)
 
 
 def make_patches(sizes: Sequence[int]) -> list[Patch]:
-    """Areas of so many patches with ids in their order; 20 areas a domain, named alike in every domain."""
+    """Areas with so many patches each; ids count on. 20 areas form a domain; domains share their names."""
     patches: list[Patch] = []
     for number, size in enumerate(sizes):
         domain, area = f"D{number // 20:03d}_2020", f"Z{number % 20 + 1}_UF"
@@ -39,25 +39,25 @@ def count_repeats(order: Sequence[Patch]) -> int:
 
 
 def count_open(order: Sequence[Patch]) -> np.ndarray:
-    """At each place, the areas of which a patch has come, or comes now, and another comes now or later."""
-    last = {patch.super_area: place for place, patch in enumerate(order)}
-    first = {patch.super_area: len(order) - 1 - place for place, patch in enumerate(reversed(order))}
+    """For each patch of an order, the number of open areas: those begun by then and not used up before."""
+    last = {patch.super_area: index for index, patch in enumerate(order)}
+    first = {patch.super_area: len(order) - 1 - index for index, patch in enumerate(reversed(order))}
     changes = np.zeros(len(order) + 1, int)
     np.add.at(changes, list(first.values()), 1)
-    np.subtract.at(changes, [place + 1 for place in last.values()], 1)
+    np.subtract.at(changes, [index + 1 for index in last.values()], 1)
     return changes.cumsum()[:-1]
 
 
 def fewest_repeats(sizes: Sequence[int], open_areas: int) -> int:
-    """Of all orders in which at most so many areas are open at a time."""
+    """The fewest repeats in any order that has at most `open_areas` areas open at a time."""
 
     @functools.cache
     def search(left: tuple[int, ...], last: int) -> int:
         begun = sum(0 < count < size for count, size in zip(left, sizes, strict=True))
         found = [
-            (place == last) + search((*left[:place], count - 1, *left[place + 1 :]), place)
-            for place, count in enumerate(left)
-            if count and (count < sizes[place] or begun < open_areas)
+            (index == last) + search((*left[:index], count - 1, *left[index + 1 :]), index)
+            for index, count in enumerate(left)
+            if count and (count < sizes[index] or begun < open_areas)
         ]
         return min(found, default=0)
 
@@ -85,7 +85,7 @@ def test_no_order_has_fewer_repeats(sizes: list[int], open_areas: int, seed: int
     [
         ([7], 6),
         ([1, 1], 0),
-        ([400, *[25] * 40], 0),  # mostly opened last, unless that is foreseen
+        ([400, *[25] * 40], 0),  # the largest area must not be opened late
         ([400, 390, 200, *[25] * 32], 0),
         ([500, *[1] * 40], 459),
         ([41, *[1] * 40], 0),
@@ -124,8 +124,8 @@ def test_no_areas_open_is_a_bug() -> None:
         draw_order(make_patches([2]), 1, 0)
 
 
-def test_places_cannot_be_told_from_ids() -> None:
-    """Rank correlation of ids and places; for 193 areas in random order it scatters by 1 / sqrt(193)."""
+def test_positions_cannot_be_told_from_ids() -> None:
+    """Rank correlation of ids and positions; for 193 areas in random order it scatters by 1 / sqrt(193)."""
     patches = make_patches(TEST_SET)
     found = [
         stats.spearmanr(range(len(patches)), [int(patch.id) for patch in draw_order(patches, seed)]).statistic
@@ -139,8 +139,8 @@ def test_every_patch_has_a_fair_chance_of_every_quarter() -> None:
     patches = make_patches([10] * 8)
     counts = np.zeros((len(patches), 4))
     for seed in range(2000):
-        for place, patch in enumerate(draw_order(patches, seed, 3)):
-            counts[int(patch.id), 4 * place // len(patches)] += 1
+        for index, patch in enumerate(draw_order(patches, seed, 3)):
+            counts[int(patch.id), 4 * index // len(patches)] += 1
     deviations = (counts - 500) / np.sqrt(2000 * 0.25 * 0.75)
     assert np.abs(deviations).max() < 5
 
@@ -158,7 +158,7 @@ def test_the_next_patch_of_an_area_is_rarely_a_neighbour() -> None:
 
 
 def test_an_area_comes_in_proportion_to_its_patches() -> None:
-    """The first place, over many seeds: four areas that are all open from the start."""
+    """Looked at is the first patch, over many seeds; all four areas are open from the start."""
     patches = make_patches([2, 4, 6, 8])
     firsts = [draw_order(patches, seed)[0].area for seed in range(2000)]
     counts = [firsts.count(f"Z{number}_UF") for number in (1, 2, 3, 4)]
@@ -179,11 +179,11 @@ def test_areas_are_opened_before_their_first_patch_and_as_soon_as_there_is_room(
     opened: set[SuperArea] = set()
     openings = areas_to_open(order, open_areas)
     assert len(openings) == len(order)
-    for place, (patch, opening) in enumerate(zip(order, openings, strict=True)):
+    for index, (patch, opening) in enumerate(zip(order, openings, strict=True)):
         assert opened.isdisjoint(opening)
         opened.update(opening)
         assert patch.super_area in opened
-        used_up = len(sizes) - len({patch.super_area for patch in order[place:]})
+        used_up = len(sizes) - len({patch.super_area for patch in order[index:]})
         assert len(opened) - used_up == min(open_areas, len(sizes) - used_up)
 
 
@@ -194,10 +194,10 @@ def test_a_part_of_an_order_opens_its_areas_too(
 ) -> None:
     part = draw_order(make_patches(sizes), seed, open_areas)[::every]
     opened: set[SuperArea] = set()
-    for place, (patch, opening) in enumerate(zip(part, areas_to_open(part, open_areas), strict=True)):
+    for index, (patch, opening) in enumerate(zip(part, areas_to_open(part, open_areas), strict=True)):
         opened.update(opening)
         assert patch.super_area in opened
-        used_up = opened - {patch.super_area for patch in part[place:]}
+        used_up = opened - {patch.super_area for patch in part[index:]}
         assert len(opened - used_up) <= open_areas
 
 
@@ -220,5 +220,5 @@ def test_few_areas_are_all_open_from_the_start() -> None:
 
 def test_the_open_areas_stay_mapped() -> None:
     assert superarea._CACHED_AREAS > OPEN_AREAS
-    # Two descriptors an area, and twice as much is left for everything else
+    # An area takes two descriptors; two thirds of the usual 1024 are left for everything else
     assert 2 * superarea._CACHED_AREAS < 1024 / 3

@@ -1,6 +1,6 @@
-"""The processes of a submission, as /proc shows them: which there are, whether they stand still, their end.
+"""The processes below this one, as /proc shows them: which there are, their states and times, their end.
 
-The parent is a child subreaper: a process that a submission detaches becomes its child and is found, too.
+This process is a child subreaper: a process that a submission detaches becomes its child, and is found.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flair_ingestion.processes.look import KeptFiles, lists_children, look_at
-from flair_ingestion.processes.memory import held_mib as held_mib
-from flair_ingestion.processes.memory import peak_mib as peak_mib
 from flair_ingestion.processes.memory import resident_mib
 from flair_ingestion.processes.threads import read, thread_ids
 
 _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 _END_SECONDS = 30.0
-_CLOCK_OF_PROCESS = 2  # the processor time of all its threads, also of those that have ended
+_CLOCK_OF_PROCESS = 2  # the processor time of all threads of a process, also of those that have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,8 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """One process of a family, and the state of each of its threads: a letter of proc(5), or look.UNSEEN."""
+class ProcessStates:
+    """One process, and the state of each of its threads: a letter of proc(5), or look.UNSEEN."""
 
     pid: int
     states: dict[int, str]
@@ -54,7 +52,7 @@ def children(pid: int) -> set[int]:
 
 
 def descendants(pid: int, spared: Set[int] = frozenset()) -> list[Process]:
-    """All processes below `pid`, but not the trees of `spared`."""
+    """All processes below `pid`, without the processes `spared` and those below them."""
     by_parent: dict[int, list[Process]] = {}
     for process in list_processes():
         if process.pid not in spared:
@@ -70,15 +68,15 @@ def descendants(pid: int, spared: Set[int] = frozenset()) -> list[Process]:
 
 def family(
     pid: int, spared: Set[int] = frozenset(), files: KeptFiles | None = None, starter: int | None = None
-) -> list[Family]:
-    """A child of ours and all processes below it, and below us, but not the trees of `spared`.
+) -> list[ProcessStates]:
+    """The child `pid` of this process, and all others below this process, without the trees of `spared`.
 
-    Faster with `files`, kept from one call to the next, and with `starter`, the thread of ours that has
-    started `pid`: no other one but our main thread, which gets all orphans, can become a parent of them.
-    Orphans come to us while others are looked at, so our own children are read last.
+    It is faster with `files`, kept from one call to the next, and with `starter`, the thread of this process
+    that has started `pid`. Only that thread, and the main thread, which gets all orphans, can be parents of
+    these processes. A process may become an orphan during the look, so our own children are read last.
     """
     files = files or KeptFiles(0)
-    found: dict[int, Family] = {}
+    found: dict[int, ProcessStates] = {}
     seen = set(spared)
     pending = {pid}
     while pending := pending - seen:
@@ -87,19 +85,19 @@ def family(
             seen.add(process)
             states, below = look_at(process, files)
             if states:
-                found[process] = Family(process, states)
+                found[process] = ProcessStates(process, states)
             pending |= below - seen
         pending = _below_us(spared, files, starter)
     return list(found.values())
 
 
-def thread_states(family: Iterable[Family]) -> dict[int, str]:
-    """The state of every thread, as `family` has seen it."""
+def thread_states(family: Iterable[ProcessStates]) -> dict[int, str]:
+    """The state of every thread of these processes, by its number."""
     return {tid: state for process in family for tid, state in process.states.items()}
 
 
 def processor_seconds(pids: Iterable[int]) -> dict[int, float] | None:
-    """The processor time of each of these processes that is not gone; None where the kernel does not tell."""
+    """The processor time of each process that still exists; None where the kernel keeps no such account."""
     try:
         time.clock_gettime(_clock(os.getpid()))
     except OSError:
@@ -112,10 +110,10 @@ def processor_seconds(pids: Iterable[int]) -> dict[int, float] | None:
 
 
 def end_descendants(spared: Set[int]) -> None:
-    """Kill and reap everything below this process but `spared`, until nothing is left.
+    """Kill and reap all processes below this one, without the trees of `spared`, until none is left.
 
-    Groups first: the kernel ends one as a whole, however fast it forks. Session holds Ctrl-C back meanwhile
-    (flair_scoring/base/interrupts.py): a second one must not leave half of it running.
+    Whole groups are killed first: the kernel ends a group at once, however fast it forks. The caller holds
+    Ctrl-C back meanwhile (flair_scoring/base/interrupts.py), or a second one could leave processes running.
     """
     deadline = time.monotonic() + _END_SECONDS
     while left := descendants(os.getpid(), spared):
@@ -134,7 +132,7 @@ def end_descendants(spared: Set[int]) -> None:
 
 
 def _below_us(spared: Set[int], files: KeptFiles, starter: int | None) -> set[int]:
-    """Children of our threads, or of two of them; everything below us where the kernel has no such lists."""
+    """The children of our threads; all processes below us where the kernel does not list children."""
     me = os.getpid()
     if not lists_children():
         return {process.pid for process in descendants(me, spared)}
@@ -147,7 +145,7 @@ def _clock(pid: int) -> int:
 
 
 def _read_process(pid: int) -> Process | None:
-    """One process; None if it is gone, or somebody else's where those cannot be seen."""
+    """One process; None if it is gone, or belongs to somebody whose processes are hidden from us."""
     try:
         fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()  # from the third one of proc(5) on
     except OSError:

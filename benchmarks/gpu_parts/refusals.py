@@ -1,9 +1,9 @@
-"""What the sandbox refuses to an honest program: a trace of the calls that fail while a model uses torch.
+"""What the sandbox refuses to an honest program: the system calls that fail while a model uses torch.
 
-A submission made here uses its device in the ways that models do, one after the other, in the sandbox of a
-timed run. It prints the ways and whether they work, then what the sandbox refused and how often. Two refusals
-are the sandbox's own tests of itself: opening / and a socket of the network. The exit code is 1 if a way that
-must work has failed.
+The program writes a submission that uses its device in the ways that models do, one after the other, and runs
+it in the sandbox of a timed run. It prints each way and whether it works, then what the sandbox refused and
+how often. Two refusals are the sandbox's own tests of itself: opening / and a socket of the network. The exit
+code is 1 if a way that must work has failed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from flair_ingestion.clock import clock
 from flair_ingestion.devices.device import choose_device
 from flair_ingestion.limits import read_limits
-from flair_ingestion.sandbox.child import clock
 from flair_ingestion.session import Session
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError, run_command
@@ -114,7 +114,7 @@ class Model:
 
 
 def main() -> None:
-    """Trace, print."""
+    """Trace the submission and print what was refused."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -138,14 +138,17 @@ def main() -> None:
 
 
 def trace(kind: str, compiled: bool) -> tuple[str, list[str], dict[str, int] | str, str | None]:
-    """The sandbox's level, what the model printed, refused calls and counts (or why none), and a failure."""
+    """The sandbox's level, what the model printed, the refused calls with their counts, and a failure.
+
+    In place of the calls stands a sentence where this machine does not allow tracing.
+    """
     device, limits = choose_device(kind), read_limits()
     failure = None
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "model.py").write_text(f"COMPILED = {compiled}\n{MODEL}")
         submission = open_submission(folder, limits.submission_mib)
-        tracer = stack.enter_context(start_tracer())  # before the session, which ends what is started later
+        tracer = stack.enter_context(start_tracer())  # before the session, which ends later processes
         session = Session(submission, device, limits, clock() + SECONDS)
         try:
             with session:
@@ -160,7 +163,7 @@ def trace(kind: str, compiled: bool) -> tuple[str, list[str], dict[str, int] | s
 
 
 def start_tracer() -> subprocess.Popen[str]:
-    """tracing.py, which waits to be told a process."""
+    """Start tracing.py, which waits for the number of a process."""
     program = Path(__file__).with_name("tracing.py")
     return subprocess.Popen(
         [sys.executable, str(program)],
@@ -173,7 +176,7 @@ def start_tracer() -> subprocess.Popen[str]:
 
 
 def begin_tracing(tracer: subprocess.Popen[str], pid: int) -> bool:
-    """Let it follow the process; whether it can."""
+    """Let the tracer follow a process; return whether it can."""
     assert tracer.stdin
     assert tracer.stdout
     tracer.stdin.write(f"{pid}\n")
