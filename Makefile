@@ -36,7 +36,7 @@ demo: .venv/installed ## toy data -> training -> package -> timed inference -> s
 try: .venv/installed ## SUBMISSION=... on DATA=... as on the platform: in the image IMAGE=..., else in an imitation
 	@test -n "$(SUBMISSION)" -a -n "$(DATA)" || { echo "error: say which submission and which data: make try" \
 	  "SUBMISSION=runs/first.zip DATA=/path [IMAGE=NAME] [OPTIONS='--split val --subset 500']" >&2; exit 2; }
-	$(PY) starting_kit/try_submission.py $(SUBMISSION) --data $(DATA) $(if $(IMAGE),--image $(IMAGE)) $(OPTIONS)
+	$(PY) starting_kit/try_out.py $(SUBMISSION) --data $(DATA) $(if $(IMAGE),--image $(IMAGE)) $(OPTIONS)
 
 test: .venv/installed ## tests that take seconds each
 	$(PY) -m pytest $(PYTEST_OPTIONS) -m "not long"

@@ -27,7 +27,7 @@ _NOT_IN_THE_KIT = (
     *("bundle/", "bundle.yaml", ".ci/", ".dockerignore"),
     *("tests/bundle/", "tests/test_audit.py", "tests/earlier_versions/", "tests/test_earlier_versions.py"),
 )
-# evaluate.py compares imports with packages.txt, README links to the page, and try_submission.py starts
+# evaluate.py compares imports with packages.txt, README links to the page, and try_out.py starts
 # containers
 _IN_THE_KIT = (
     *("bundle/packages.txt", "bundle/pages/submission.md", "bundle/flair_bundle/__init__.py"),

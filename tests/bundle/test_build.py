@@ -414,7 +414,7 @@ def test_the_starting_kit_evaluates_a_submission_and_knows_its_commit(
         ["starting_kit/make_toy_dataset.py", "--help"],
         ["starting_kit/most_frequent.py", flair_tree, "-o", tmp_path / "trivial.zip"],
         [
-            *("starting_kit/try_submission.py", tmp_path / "trivial.zip", "--data", flair_tree),
+            *("starting_kit/try_out.py", tmp_path / "trivial.zip", "--data", flair_tree),
             *("--output", tmp_path / "results", "--limit-ratio", "0", "--device", "cpu"),
         ],
     ):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import try_submission
+import try_out
 from flair_baseline.imports import read_packages, read_versions
 from programs import KIT, run_here
 
@@ -32,7 +32,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     (tmp_path / "data/flair_2_aerial_test").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "first.zip").touch()
     (tmp_path / "data/evaluate.py").write_text(EVALUATE)
-    monkeypatch.setattr(try_submission, "EVALUATE", tmp_path / "data/evaluate.py")
+    monkeypatch.setattr(try_out, "EVALUATE", tmp_path / "data/evaluate.py")
     return {name: tmp_path / name for name in ("first.zip", "data", "elsewhere", "out")}
 
 
@@ -51,21 +51,19 @@ def write_engine(
     for program in programs.iterdir():
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
-    monkeypatch.setattr(try_submission, "read_packages", lambda path: ["torch", "nvidia-ml-py"])
+    monkeypatch.setattr(try_out, "read_packages", lambda path: ["torch", "nvidia-ml-py"])
     return folder / "log"
 
 
 def try_it(paths: dict[str, Path], *options: str):
-    return run_here(
-        "try_submission", paths["first.zip"], "--data", paths["data"], "-o", paths["out"], *options
-    )
+    return run_here("try_out", paths["first.zip"], "--data", paths["data"], "-o", paths["out"], *options)
 
 
 def test_the_image_gets_the_paths_of_this_machine_and_no_network(
     paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = write_engine(tmp_path, monkeypatch)
-    monkeypatch.setattr(try_submission, "GPU", tmp_path / "none")
+    monkeypatch.setattr(try_out, "GPU", tmp_path / "none")
     done = try_it(paths, "--image", "kit:1", "--split", "val")
     assert done.returncode == 4
     arguments = [paths["first.zip"], "--data", paths["data"], "--output", paths["out"], "--split", "val"]
@@ -83,7 +81,7 @@ def test_a_gpu_of_this_machine_is_handed_over(
     paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = write_engine(tmp_path, monkeypatch)
-    monkeypatch.setattr(try_submission, "GPU", tmp_path)
+    monkeypatch.setattr(try_out, "GPU", tmp_path)
     try_it(paths, "--image", "kit:1")
     assert "--device nvidia.com/gpu=0 " in log.read_text().splitlines()[-1]
 
@@ -103,7 +101,7 @@ def test_the_container_may_read_and_write_what_the_user_may(
     write_engine(tmp_path, monkeypatch, info=f"echo '{security}'", name=engine)
     monkeypatch.setattr("os.getuid", lambda: uid)
     monkeypatch.setattr("os.getgid", lambda: 100)
-    assert try_submission.user_options(try_submission.Engine(engine)) == options
+    assert try_out.user_options(try_out.Engine(engine)) == options
 
 
 @pytest.mark.parametrize(
@@ -150,7 +148,7 @@ def test_no_engine_at_all(paths: dict[str, Path], monkeypatch: pytest.MonkeyPatc
 
 
 def test_paths_that_do_not_exist_are_told_together(tmp_path: Path) -> None:
-    done = run_here("try_submission", tmp_path / "a.zip", "--data", tmp_path / "b", "-o", tmp_path / "out")
+    done = run_here("try_out", tmp_path / "a.zip", "--data", tmp_path / "b", "-o", tmp_path / "out")
     assert done.returncode == 2
     assert f"{tmp_path}/a.zip: no such" in done.stderr
     assert f"{tmp_path}/b: no such" in done.stderr
@@ -170,12 +168,12 @@ def test_without_an_image_the_differences_are_told(
 def test_differences_name_packages_that_are_absent_or_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def installed(name: str) -> str:
         if name == "onnxruntime-gpu":
-            raise try_submission.PackageNotFoundError(name)
+            raise try_out.PackageNotFoundError(name)
         return "0.1" if name == "scipy" else read_versions(*files)[name][0]
 
     files = (KIT / "requirements.lock", KIT / "bundle/packages.txt")
-    monkeypatch.setattr(try_submission, "version", installed)
-    told = try_submission.describe_differences(PACKAGES)
+    monkeypatch.setattr(try_out, "version", installed)
+    told = try_out.describe_differences(PACKAGES)
     assert "onnxruntime-gpu is absent here" in told
     (scipy,) = [sentence for sentence in told if sentence.startswith("scipy")]
     assert scipy == f"scipy is 0.1 here, {' or '.join(read_versions(*files)['scipy'])} there"

@@ -49,8 +49,8 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="evaluate.py's options (--split, --subset, --limit-seconds …) come last and are passed on.\n"
-        "example: python starting_kit/try_submission.py runs/first.zip --data DATA --image NAME:TAG\n"
-        "         python starting_kit/try_submission.py runs/first.zip --data DATA --split val --subset 500",
+        "example: python starting_kit/try_out.py runs/first.zip --data DATA --image NAME:TAG\n"
+        "         python starting_kit/try_out.py runs/first.zip --data DATA --split val --subset 500",
     )
     parser.add_argument("submission", type=Path, metavar="SUBMISSION", help="zip, or folder with model.py")
     parser.add_argument(
