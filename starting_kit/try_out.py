@@ -19,10 +19,14 @@ from pathlib import Path
 KIT = Path(__file__).resolve().parents[1]
 sys.path.append(str(KIT / "bundle"))
 
+from flair_ingestion.sandbox.system import require_linux  # noqa: E402
+
+if sys.platform == "win32":  # on a Mac, docker and podman run Linux, and show folders under the same paths
+    require_linux()
+
 from flair_baseline.imports import read_packages, read_versions  # noqa: E402
 from flair_bundle.platform.container import ENVIRONMENT, Container, namespaces_work  # noqa: E402
 from flair_bundle.platform.engine import Engine, engine_command, find_engine, image_problem  # noqa: E402
-from flair_ingestion.sandbox.system import require_linux  # noqa: E402
 from flair_scoring.base.errors import UsageError, list_problems, run_command  # noqa: E402
 
 EVALUATE = KIT / "starting_kit" / "evaluate.py"
