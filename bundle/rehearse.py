@@ -44,6 +44,7 @@ from flair_scoring.base.errors import (  # noqa: E402
 )
 
 GPU = Path("/dev/nvidiactl")
+NOT_INGESTED = (1, 2, 125, 126, 127)  # exit codes of ingestion, then of engines that start no container
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -106,7 +107,7 @@ def choose_image(name: str | None, gpu: str | None) -> Image | None:
         if not namespaces_work():
             warn("this user may not make mount namespaces: paths take the place of the platform's mounts")
         return None
-    engine = find_engine()
+    engine = find_engine(name)
     if engine.problem:
         raise UsageError(
             f"--image {name}: no container engine answers ({engine.problem}); start one, or leave it out"
@@ -126,8 +127,11 @@ def require_sound(bundle: Path) -> None:
 
 
 def rank(folder: Path) -> None:
-    """Print the leaderboard of a phase and write it as leaderboard.html."""
-    results = sorted(str(path) for path in folder.iterdir() if path.is_dir())
+    """Print the leaderboard of a phase and write it as leaderboard.html, if there is anything to rank."""
+    results = sorted(str(path.parent) for path in folder.glob("*/timing.json"))
+    if not results:
+        warn(f"{folder.name}: no submission was timed, so there is nothing to rank")
+        return
     command = [sys.executable, str(KIT / "scoring_program/rank.py"), *results]
     subprocess.run([*command, "--output", str(folder / "leaderboard.html")], check=False)
 
@@ -139,7 +143,7 @@ def fail_for(runs: list[Rehearsed], image: str | None) -> None:
         return
     names = [f"{one.name} in {one.phase.name}" for one in failed]
     broken = [
-        one for one in failed if one.outcome.ingestion and one.outcome.ingestion.returncode in (1, 2, 127)
+        one for one in failed if one.outcome.ingestion and one.outcome.ingestion.returncode in NOT_INGESTED
     ]
     if not broken:
         raise SubmissionError(list_problems("submissions without a score; their logs say why", names))
@@ -180,7 +184,7 @@ def main() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
     for phase, *others in groups:
         names = " and ".join(one.name for one in (phase, *others))
-        print(f"\n{names}: {args.output / phase.name / 'leaderboard.html'}", flush=True)
+        print(f"\n{names}: results in {args.output / phase.name}", flush=True)
         rank(args.output / phase.name)
     fail_for(runs, args.image)
 

@@ -86,7 +86,7 @@ def find_mounts(submission: Path, data: Path, output: Path) -> dict[str, str]:
 
 def find_image(name: str, packages: list[str]) -> Engine:
     """The engine that has the image. Raises UsageError if there is none, or if the image lacks packages."""
-    engine = find_engine()
+    engine = find_engine(name)
     if engine.problem:
         raise UsageError(
             f"--image {name}: no container engine answers ({engine.problem}); start docker or podman, or "
@@ -106,16 +106,6 @@ def find_image(name: str, packages: list[str]) -> Engine:
             "Installed packages names"
         )
     return engine
-
-
-def user_options(engine: Engine) -> list[str]:
-    """Options for docker whose daemon is root's: the user's own id, since root without capabilities may
-    neither read nor write what belongs to others."""
-    if engine.program != "docker" or os.getuid() == 0:
-        return []
-    asked = ["docker", "info", "--format", "{{.SecurityOptions}}"]
-    rootless = "rootless" in subprocess.run(asked, capture_output=True, text=True, check=False).stdout
-    return [] if rootless else ["--user", f"{os.getuid()}:{os.getgid()}"]
 
 
 def describe_differences(packages: list[str]) -> list[str]:
@@ -164,7 +154,6 @@ def run_in_image(
     container = Container(command, mounts, str(KIT), "/", True, read_only)
     gpu = args.gpu if GPU.exists() else None
     line, removal = engine_command(engine, args.image, container, gpu, network=False)
-    line[2:2] = user_options(engine)
     try:
         code = subprocess.run(line, check=False).returncode
     except BaseException:

@@ -82,7 +82,7 @@ def modules() -> dict[str, Path]:
     for program in PROGRAMS:
         for path in sorted((KIT / program).rglob("*.py")):
             parts = path.relative_to(KIT / program).with_suffix("").parts
-            if not any(part.endswith("_submission") for part in parts):
+            if not any(part.endswith("_submission") for part in parts[:-1]):
                 found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 

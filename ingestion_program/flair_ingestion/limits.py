@@ -119,7 +119,7 @@ def scatter_problem(standard_error: float) -> str | None:
     return (
         f"the reference's time is uncertain by {2 * standard_error:.0%} (two standard errors over its "
         f"blocks), and a verdict allows {MAX_GREY_ZONE:.0%}; free the machine of other work, or raise "
-        "calibration_patches"
+        "calibration_patches if the data has more patches"
     )
 
 

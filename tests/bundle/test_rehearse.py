@@ -18,7 +18,7 @@ import yaml
 from bundle_files import KIT, pack, read_zip
 
 from flair_bundle.platform.container import Container
-from flair_bundle.platform.engine import Engine, engine_command
+from flair_bundle.platform.engine import Engine, engine_command, find_engine
 
 REHEARSE = KIT / "bundle" / "rehearse.py"
 # Labels that follow from the image alone, so that every run predicts the same
@@ -217,12 +217,18 @@ def outside(word):
     return word
 command = [sys.executable if word == "python3" else outside(word) for word in command]
 os.chdir(outside(workdir))
-os.execve(command[0], command, {{"PYTHONUNBUFFERED": "1"}})
+# Temporary files of its own: the lock of the device lies among them
+here = os.path.dirname(mounts["/app/output"])
+os.execve(command[0], command, {{"PYTHONUNBUFFERED": "1", "TMPDIR": here}})
 """
 LACKS_YAML = """
 print("Traceback (most recent call last):", file=sys.stderr)
 print("ModuleNotFoundError: No module named 'yaml'", file=sys.stderr)
 sys.exit(1)
+"""
+STARTS_NOTHING = """
+print("Error: cannot start the container: no space left", file=sys.stderr)
+sys.exit(125)
 """
 NO_DAEMON = """#!/bin/sh
 echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?' >&2
@@ -244,6 +250,10 @@ def put_engine(folder: Path, content: str) -> str:
     [
         (NO_DAEMON, "Is the docker daemon running?"),
         (ENGINE.format(python=sys.executable, before=LACKS_YAML), "image me/kit:1 lacks the package yaml"),
+        (
+            ENGINE.format(python=sys.executable, before=STARTS_NOTHING),
+            "ingestion could not run mine: Error: cannot start the container: no space left",
+        ),
     ],
 )
 def test_engines_and_images_that_do_not_serve(
@@ -255,6 +265,7 @@ def test_engines_and_images_that_do_not_serve(
     done = rehearse(bundle, tmp_path / "mine.zip", *options, PATH=path)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr.splitlines()[-1]
+    assert done.stderr.count("error: ") <= 2  # scoring's in its log, and the last line
 
 
 def test_an_image_gets_the_commands_and_the_mounts(bundle: Path, tmp_path: Path) -> None:
@@ -264,6 +275,16 @@ def test_an_image_gets_the_commands_and_the_mounts(bundle: Path, tmp_path: Path)
     done = rehearse(bundle, tmp_path / "mine.zip", *options, PATH=path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/Development/mine/scores.json").is_file()
+
+
+def test_the_engine_that_has_the_image_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_engine(tmp_path / "bin", "#!/bin/sh\nexit 0\n")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    assert find_engine("me/kit:1").program == "docker"
+    (tmp_path / "bin/docker").write_text('#!/bin/sh\ntest "$1" = info\n')
+    assert find_engine("me/kit:1").program == "podman"
+    (tmp_path / "bin/podman").write_text("#!/bin/sh\nexit 1\n")
+    assert find_engine("me/kit:1").program == "docker"  # which then says that it lacks the image
 
 
 def test_the_engine_gets_the_workers_options() -> None:

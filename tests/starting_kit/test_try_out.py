@@ -9,6 +9,7 @@ import pytest
 
 import try_out
 from flair_baseline.imports import read_packages, read_versions
+from flair_bundle.platform import engine as engine_module
 from programs import KIT, run_here
 
 PACKAGES = read_packages(KIT / "bundle/packages.txt")
@@ -101,7 +102,7 @@ def test_the_container_may_read_and_write_what_the_user_may(
     write_engine(tmp_path, monkeypatch, info=f"echo '{security}'", name=engine)
     monkeypatch.setattr("os.getuid", lambda: uid)
     monkeypatch.setattr("os.getgid", lambda: 100)
-    assert try_out.user_options(try_out.Engine(engine)) == options
+    assert engine_module.user_options(engine_module.Engine(engine)) == options
 
 
 @pytest.mark.parametrize(

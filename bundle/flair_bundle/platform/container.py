@@ -134,7 +134,11 @@ def _kit_folders() -> list[Path]:
 
 
 def _bind(outside: str, inside: Path) -> None:
-    inside.mkdir(parents=True, exist_ok=True)
+    if Path(outside).is_file():
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        inside.touch()
+    else:
+        inside.mkdir(parents=True, exist_ok=True)
     _mount(outside, inside, _BIND | _RECURSIVE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import uuid
@@ -21,9 +22,9 @@ class Engine:
     problem: str = ""
 
 
-def find_engine() -> Engine:
-    """The first of docker and podman that is installed and answers."""
-    problems = []
+def find_engine(image: str) -> Engine:
+    """The engine, docker or podman, that answers and has the image; if none has it, one that answers."""
+    problems, without = [], None
     for name in ENGINES:
         if not shutil.which(name):
             continue
@@ -35,10 +36,14 @@ def find_engine() -> Engine:
             problems.append(f"{name}: {error}")
             continue
         if asked.returncode == 0:
-            return Engine(name)
+            engine = Engine(name)
+            if not image_problem(engine, image):
+                return engine
+            without = without or engine
+            continue
         told = asked.stderr.strip().splitlines() or ["no reason given"]
         problems.append(f"{name} info: {told[-1]}")
-    return Engine("", "; ".join(problems) or f"neither {' nor '.join(ENGINES)} is installed")
+    return without or Engine("", "; ".join(problems) or f"neither {' nor '.join(ENGINES)} is installed")
 
 
 def image_problem(engine: Engine, image: str) -> str:
@@ -58,6 +63,7 @@ def engine_command(
     options = [
         *("--rm", "--name", name, "--workdir", container.workdir),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--shm-size", SHARED_MEMORY),
+        *("--security-opt", "label=disable"),  # else SELinux keeps the container from the mounts
         *("--pull", "never"),
         *([] if network else ["--network", "none"]),
         *(["--device", gpu] if gpu else []),
@@ -67,7 +73,20 @@ def engine_command(
     for inside, outside in container.mounts.items():
         mode = ":ro" if inside in container.read_only else ""
         options += ["--volume", f"{outside}:{inside}{mode}"]
+    options += user_options(engine)
     return (
         [engine.program, "run", *options, image, *container.command],
         [engine.program, "rm", "--force", name],
     )
+
+
+def user_options(engine: Engine) -> list[str]:
+    """Options with which the container runs as this user, for docker whose daemon is root's.
+
+    Otherwise its root, which has no capabilities, could not read and write the mounts of this user.
+    """
+    if engine.program != "docker" or os.getuid() == 0:
+        return []
+    asked = ["docker", "info", "--format", "{{.SecurityOptions}}"]
+    rootless = "rootless" in subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    return [] if rootless else ["--user", f"{os.getuid()}:{os.getgid()}"]

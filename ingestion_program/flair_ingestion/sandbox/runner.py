@@ -268,7 +268,11 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--probe"]:  # by a person, outside of the sandbox
         sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
         importlib.import_module("flair_ingestion.sandbox.system").require_linux()
-        importlib.import_module("flair_ingestion.sandbox.probe").main()
+        try:
+            importlib.import_module("flair_ingestion.sandbox.probe").main()
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of our stdout (head, less) has left
+            os._exit(1)
     elif len(sys.argv) == 2 and sys.argv[1].isdecimal():
         main()
     else:
