@@ -17,7 +17,7 @@ import numpy as np
 
 from flair_ingestion import IN_WHEEL, PACKAGE, PROGRAM
 from flair_ingestion.dataset import Patch, sample_patches
-from flair_ingestion.devices.gpu_states import GpuState
+from flair_ingestion.devices.nvidia import GpuState
 from flair_ingestion.gpu_memory import OVERWRITING_SUBMISSION
 from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.submission import Submission, open_submission
