@@ -163,7 +163,7 @@ def _extract(archive: zipfile.ZipFile, where: str, value: str, work: Path, found
 
 
 def group_phases(phases: Sequence[Phase]) -> list[list[Phase]]:
-    """Groups of phases with the same programs and data, byte for byte: one run tells for a whole group."""
+    """Groups of phases with the same programs and data, byte for byte: one run stands for the whole group."""
     groups: dict[tuple[tuple[str, str], ...], list[Phase]] = {}
     hashes = {path: "" for phase in phases for path in phase.zips.values()}
     for path in hashes:

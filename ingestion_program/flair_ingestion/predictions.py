@@ -166,9 +166,8 @@ def _fill(folder: Path, timing: dict[str, Any], predictions: Predictions | None,
         for patch_id, encoded in predictions:
             (folder / "predictions" / f"PRED_{patch_id}.tif").write_bytes(encoded)
             ids.append(f"{patch_id}\n")
-        (folder / "ids.txt").write_text(
-            "".join(sorted(ids))
-        )  # sorted, since they come in the order of the run
+        ids.sort()  # they come in the order of the run
+        (folder / "ids.txt").write_text("".join(ids))
     write_manifest(folder, key)
 
 

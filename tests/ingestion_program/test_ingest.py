@@ -317,9 +317,8 @@ def test_an_interrupted_run_leaves_nothing(data: Path, tmp_path: Path, signum: i
         command,
         stderr=subprocess.PIPE,
         env=environment(tmp_path),
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # a shell ignores it in the background
+        # A shell that starts the tests in the background lets them ignore SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert run.stderr
     while not run.stderr.read(1).startswith(b"s"):  # the progress bar of the submission: all children are up

@@ -122,9 +122,9 @@ def test_the_probe_fails_where_a_promise_is_broken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
-        probe.Row("fly", "denied", "allowed"),
-        probe.Row("sing", "open", "allowed"),
-        probe.Row("walk", "allowed", "denied: EPERM"),
+        probe.Observation("fly", "denied", "allowed"),
+        probe.Observation("sing", "open", "allowed"),
+        probe.Observation("walk", "allowed", "denied: EPERM"),
     ]
     monkeypatch.setattr(probe, "probe", lambda: ("files", rows))
     with pytest.raises(SystemExit) as ended:
