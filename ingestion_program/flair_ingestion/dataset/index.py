@@ -140,6 +140,13 @@ def scan_split(
     Raises:
         UsageError: There is no folder `data`, or no split of that name.
         DataError: `data` has no folder of any archive.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import scan_split
+        >>> patches, problems = scan_split(Path("data"), "test", labels=True)
+        >>> len(patches), problems
+        (6, [])
     """
     require_roots(data)
     problems: list[str] = []
@@ -162,7 +169,25 @@ def scan_split(
 
 
 def labels_folder(data: Path, split: str) -> Path:
-    """The folder with the labels of the split; train and val share one. Raises DataError if there is none."""
+    """Find the folder with the labels of a split.
+
+    Args:
+        data: Folder with the unpacked archives of FLAIR #2.
+        split: "train", "val" or "test". Train and val share their folder.
+
+    Returns:
+        The folder, which has the name that IGN or the toy data set gives it.
+
+    Raises:
+        UsageError: There is no split of that name.
+        DataError: There is no such folder, there are two, or its content is still packed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import labels_folder
+        >>> labels_folder(Path("data"), "test").name
+        'flair_2_labels_test'
+    """
     problems: list[str] = []
     root = find_root(data, "labels", split, problems)
     if root is None:
