@@ -284,9 +284,10 @@ def test_the_old_name_of_require_sandbox_is_accepted_and_not_shown(
     monkeypatch.setattr(sys, "argv", ["ingest.py", *words, "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):
         parse_arguments()
-    told = capsys.readouterr().out
-    assert "--require-sandbox" in told
-    assert "cage" not in told
+    told = capsys.readouterr()
+    assert "--require-sandbox" in told.out
+    assert "cage" not in told.out
+    assert ("is now called --require-sandbox" in told.err) is any("cage" in word for word in words)
 
 
 @pytest.mark.long
