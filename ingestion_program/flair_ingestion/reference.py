@@ -108,7 +108,7 @@ def time_reference(
 def time_drift(
     submission: Submission, reference: Reference, patches: Sequence[Patch], conditions: Conditions
 ) -> float | None:
-    """Time the reference again on the first patches of its sample; the new time divided by the first time.
+    """Time the reference again on the first patches of its sample. Returns the ratio of new to first time.
 
     None if the time for the whole run ends before. Raises UsageError if the reference fails.
     """
