@@ -11,7 +11,7 @@ PYTEST_OPTIONS := -n 2 --dist loadfile
 test test-all test-lowest: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-lowest lint reference bundle bench gpu wheels lock clean
+.PHONY: help demo try test test-all test-lowest lint reference bundle bench gpu wheels lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,11 @@ demo: .venv/installed ## toy data -> training -> package -> timed inference -> s
 	$(PY) starting_kit/evaluate.py $(DEMO)/most_frequent.zip $(DEMO)/submission.zip --data $(DEMO)/data --output $(DEMO)/results
 	$(PY) scoring_program/rank.py $(DEMO)/results/* --output $(DEMO)/leaderboard.html
 	@echo "$(CURDIR)/$(DEMO)/results/submission/detailed_results.html"
+
+try: .venv/installed ## SUBMISSION=... on DATA=... as on the platform: in the image IMAGE=..., else in an imitation
+	@test -n "$(SUBMISSION)" -a -n "$(DATA)" || { echo "error: say which submission and which data: make try" \
+	  "SUBMISSION=runs/first.zip DATA=/path [IMAGE=NAME] [OPTIONS='--split val --subset 500']" >&2; exit 2; }
+	$(PY) starting_kit/try_out.py $(SUBMISSION) --data $(DATA) $(if $(IMAGE),--image $(IMAGE)) $(OPTIONS)
 
 test: .venv/installed ## tests that take seconds each
 	$(PY) -m pytest $(PYTEST_OPTIONS) -m "not long"

@@ -30,6 +30,7 @@ from flair_ingestion.sandbox.policy import LEVELS, describe_level, require_hidde
 from flair_scoring.base.errors import UsageError, run_command  # noqa: E402
 
 KEY = PROGRAM / "signing.key"
+WORKER_DATA = Path("/app/data")  # where a worker of the platform shows its own folder
 RENAMED = ("--require-cage", "--require-sandbox")  # the old name is still accepted in this version
 SEED_BITS = 53  # every reader of JSON keeps integers of 53 bits exactly
 
@@ -108,12 +109,24 @@ def take_key() -> bytes | None:
     return key
 
 
+def require_worker_data(data: Path) -> None:
+    """Raises UsageError, which names the setting, if a worker of the platform lacks the data."""
+    if data.is_relative_to(WORKER_DATA) and not data.is_dir():
+        below = data.relative_to(WORKER_DATA)
+        raise UsageError(
+            f"{data}: no such folder on this worker; copy what build.py wrote as worker_data/{below} to "
+            f"HOST_DIRECTORY/data/{below}, where HOST_DIRECTORY is the folder in the worker's .env"
+        )
+
+
 def main() -> None:
     """Check the command line, run the submission, write OUTPUT and print the verdict."""
     args = parse_arguments()
     key = take_key() if args.platform else None
     limits = read_limits(args.limits).with_options(args.limit_ratio, args.limit_seconds)
     check_output(args.output, [args.data, args.submission, PROGRAM], args.platform)
+    if args.platform:
+        require_worker_data(args.data)
     require_hidden(args.data)
     device = choose_device(args.device)
     patches = index_patches(args.data, args.split)

@@ -67,7 +67,7 @@ FLOORS = {
     "gpu_parts": TOP | {"common"},
     "scoring_program": GROUND,
     "ingestion_program": FIRST,
-    "starting_kit": TOP,
+    "starting_kit": TOP | {"flair_bundle"},  # try_out.py runs the container of the platform
     "bundle": FIRST | {"flair_bundle"},
     "benchmarks": TOP | {"common", "ingestion_parts"},
 }

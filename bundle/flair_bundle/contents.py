@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -23,11 +24,15 @@ DEVELOPMENT_PATCHES = 2000  # of the test set, drawn evenly from its domains
 SEED = 2022
 # The organizer's side of the repository, which participants need not have
 _NOT_IN_THE_KIT = (
-    *("bundle/", "bundle.yaml", ".ci/"),
+    *("bundle/", "bundle.yaml", ".ci/", ".dockerignore"),
     *("tests/bundle/", "tests/test_audit.py", "tests/earlier_versions/", "tests/test_earlier_versions.py"),
 )
-# evaluate.py compares imports with packages.txt, and README links to the page
-_IN_THE_KIT = ("bundle/packages.txt", "bundle/pages/submission.md")
+# evaluate.py compares imports with packages.txt, README links to the page, and try_out.py starts
+# containers
+_IN_THE_KIT = (
+    *("bundle/packages.txt", "bundle/pages/submission.md", "bundle/flair_bundle/__init__.py"),
+    *(f"bundle/flair_bundle/platform/{name}.py" for name in ("__init__", "container", "engine")),
+)
 _LEFT_OUT = {"__pycache__", "signing.key", WEIGHTS.name}
 
 # Name in a zip -> path of a file, or its content
@@ -137,11 +142,21 @@ def untracked_files() -> list[str]:
 def _list_files(*options: str) -> list[str]:
     git = ["git", "-C", str(KIT), "ls-files", "-z", *options]
     try:
-        listing = subprocess.run(git, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
+        done = subprocess.run(git, capture_output=True, text=True, check=False)
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[0].removeprefix("fatal: ")
+    except OSError as error:
+        done, reason = None, error.strerror or str(error)
+    if done and done.returncode and "dubious ownership" in reason:
         raise UsageError(
-            f"{KIT}: git does not list its files ({error}); build from a clone of the repository"
-        ) from None
+            f"{KIT}: git does not list its files, since the folder belongs to another user; build as its "
+            "owner, or tell git to trust it: git config --global --add safe.directory "
+            f"{shlex.quote(str(KIT))}"
+        )
+    if not done or done.returncode:
+        raise UsageError(
+            f"{KIT}: git does not list its files ({reason}); build from a clone of the repository"
+        )
+    listing = done.stdout
     return [name for name in listing.split("\0") if name and not name.startswith(_NOT_IN_THE_KIT)]
 
 

@@ -91,10 +91,15 @@ def base_image() -> str:
     return found[1]
 
 
-def package_names() -> list[str]:
-    """What the Dockerfile installs beside PyTorch, in the order of packages.txt."""
+def package_versions() -> dict[str, dict[str, str]]:
+    """What the Dockerfile installs beside PyTorch, in the order of packages.txt, with versions.
+
+    The inner dict is condition (empty for none) -> version: those of requirements.lock, or the one that
+    packages.txt itself has. It is empty if neither has one.
+    """
     lines = PACKAGES.read_text(encoding="utf-8").splitlines()
-    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+    listed = [line.split("#")[0].strip().partition("==") for line in lines]
+    return {name: {"": version} if version else locked_versions(name) for name, _, version in listed if name}
 
 
 def locked_versions(name: str) -> dict[str, str]:
@@ -164,8 +169,7 @@ def _phase_table(competition: dict[str, Any]) -> str:
 
 def _package_table() -> str:
     rows = []
-    for name in package_names():
-        versions = locked_versions(name)
+    for name, versions in package_versions().items():
         texts = [
             f"{version} ({condition})" if condition else version for condition, version in versions.items()
         ]

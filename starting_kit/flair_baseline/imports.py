@@ -14,6 +14,8 @@ from flair_ingestion.submission import open_submission, read_sources
 from flair_scoring.base.errors import SubmissionError
 
 BASE_IMAGE = ("torch", "torchvision")  # the base image brings them, packages.txt does not list them
+# Modules of packages that the image has and that may be absent at home
+_OF_THE_IMAGE = {"onnxruntime-gpu": {"onnxruntime"}}
 _ABSENCE = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
@@ -39,7 +41,18 @@ def warn_of_imports(submission: Path, packages: Path) -> None:
 def read_packages(path: Path) -> list[str]:
     """The packages of the platform's image: those of bundle/packages.txt and those of the base image."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [*BASE_IMAGE, *filter(None, (line.split("#")[0].strip() for line in lines))]
+    names = (line.split("#")[0].split("==")[0].strip() for line in lines)
+    return [*BASE_IMAGE, *filter(None, names)]
+
+
+def read_versions(lock: Path, packages: Path) -> dict[str, list[str]]:
+    """Name -> versions in requirements.lock and packages.txt; more than one if they depend on Python."""
+    found: dict[str, list[str]] = {}
+    for path in (lock, packages):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if pinned := re.match(r"([\w.-]+)==([^\s;#]+)", line):
+                found.setdefault(pinned[1], []).append(pinned[2])
+    return found
 
 
 def missing_imports(files: Mapping[str, bytes], packages: Sequence[str]) -> dict[str, str]:
@@ -93,8 +106,9 @@ def _is_for_type_checkers(node: ast.AST) -> bool:
 
 
 def _modules_of(packages: Sequence[str]) -> set[str]:
-    """The modules of these packages and of all packages that they require, if installed here."""
+    """The modules of these packages and of all packages that they require, as far as they are known here."""
     wanted, waiting = set(), list(packages)
+    known = {module for name in packages for module in _OF_THE_IMAGE.get(name, ())}
     while waiting:
         name = _normal(waiting.pop())
         if name not in wanted:
@@ -105,7 +119,7 @@ def _modules_of(packages: Sequence[str]) -> set[str]:
                 continue
             waiting += [re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line]
     found = packages_distributions().items()
-    return {module for module, owners in found if wanted & set(map(_normal, owners))}
+    return known | {module for module, owners in found if wanted & set(map(_normal, owners))}
 
 
 def _normal(name: str) -> str:

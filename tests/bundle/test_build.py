@@ -362,6 +362,28 @@ def kit(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return unpack(files["starting_kit.zip"], tmp_path_factory.mktemp("kit"))
 
 
+def fake_git(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    program = folder / "git"
+    program.write_text(f'#!/bin/sh\necho "{says}" >&2\nexit 128\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_a_clone_of_another_user_gets_the_command_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_git(tmp_path, monkeypatch, f"fatal: detected dubious ownership in repository at '{KIT}'")
+    with pytest.raises(UsageError) as caught:
+        contents.untracked_files()
+    assert f"git config --global --add safe.directory {KIT}" in str(caught.value)
+
+
+def test_git_that_fails_is_told_with_its_own_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_git(tmp_path, monkeypatch, "fatal: not a git repository (or any of the parent directories): .git")
+    with pytest.raises(UsageError, match=r"\(not a git repository .*\); build from a clone"):
+        contents.untracked_files()
+
+
 def kit_environment(kit: Path) -> dict[str, str]:
     """Its own packages come before those of this environment."""
     packages = ("scoring_program", "ingestion_program", "starting_kit")
@@ -373,10 +395,16 @@ def test_the_starting_kit_is_the_tracked_tree_without_the_organizers_side(kit: P
     tracked = {name for name in listing.stdout.splitlines() if (KIT / name).is_file()}
     shipped = {path.relative_to(kit).as_posix() for path in kit.rglob("*") if path.is_file()}
     assert shipped - tracked == {"scoring_program/flair_scoring/COMMIT"}
-    assert not [name for name in tracked - shipped if not name.startswith(("bundle", "tests/", ".ci/"))]
+    organizers_side = ("bundle", "tests/", ".ci/", ".dockerignore")
+    assert not [name for name in tracked - shipped if not name.startswith(organizers_side)]
     assert {"Makefile", "README.md", "requirements.lock", "starting_kit/train.py"} <= shipped
     organizers = {name for name in shipped if name.startswith("bundle")}
-    assert organizers == {"bundle/packages.txt", "bundle/pages/submission.md"}
+    platform = {f"bundle/flair_bundle/platform/{name}.py" for name in ("__init__", "container", "engine")}
+    assert organizers == platform | {
+        "bundle/flair_bundle/__init__.py",
+        "bundle/packages.txt",
+        "bundle/pages/submission.md",
+    }
 
 
 def test_the_starting_kit_evaluates_a_submission_and_knows_its_commit(
@@ -386,7 +414,7 @@ def test_the_starting_kit_evaluates_a_submission_and_knows_its_commit(
         ["starting_kit/make_toy_dataset.py", "--help"],
         ["starting_kit/most_frequent.py", flair_tree, "-o", tmp_path / "trivial.zip"],
         [
-            *("starting_kit/evaluate.py", tmp_path / "trivial.zip", "--data", flair_tree),
+            *("starting_kit/try_out.py", tmp_path / "trivial.zip", "--data", flair_tree),
             *("--output", tmp_path / "results", "--limit-ratio", "0", "--device", "cpu"),
         ],
     ):

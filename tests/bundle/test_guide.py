@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 
 import yaml
 from bundle_files import KIT
 
-from flair_bundle.schema import COMPETITION, PHASE
+from flair_bundle.schema import COMPETITION, PHASE, parse_date
 
 GUIDE = (KIT / "bundle/README.md").read_text()
 PAGES = "\n".join(path.read_text() for path in (KIT / "bundle/pages").glob("*.md"))
@@ -29,3 +30,48 @@ def test_switches_that_hide_are_those_of_the_schema() -> None:
 def test_limits_that_the_guide_shortens_exist() -> None:
     limits = yaml.safe_load((KIT / "ingestion_program/limits.yaml").read_text())
     assert set(re.findall(r"`(\w+_seconds)`", GUIDE)) <= set(limits)
+
+
+def read_sources() -> str:
+    """The text of all programs, with the parts of each message joined, and placeholders as …."""
+    paths = [
+        path
+        for folder in ("bundle", "ingestion_program", "scoring_program", "starting_kit")
+        for path in (KIT / folder).rglob("*.py")
+    ]
+    joined = re.sub(r'"\s*\n\s*f?"', "", "\n".join(path.read_text() for path in paths))
+    return re.sub(r"\{[^{}\n]*\}", "…", joined)
+
+
+def test_messages_of_the_table_are_those_of_the_programs() -> None:
+    rows = GUIDE.split("## What a message means")[1].split("\n\n")[2].splitlines()[2:]
+    told = [re.findall(r"`([^`]+)`", row.split(" | ")[1]) for row in rows]
+    of_others = {"No matching distribution found", "-dirty"}  # pip's and git's
+    messages = {message for found in told for message in found} - of_others
+    sources = read_sources()
+    assert len(messages) > 20
+    parts = {
+        message: [part for part in re.split(r"\s*…\s*", message) if part.strip("-)( ")]
+        for message in messages
+    }
+    assert [message for message, found in parts.items() if not all(part in sources for part in found)] == []
+
+
+def test_the_worker_gets_every_setting_that_the_guide_explains() -> None:
+    part = GUIDE.split("## 4.")[1].split("## 5.")[0]
+    settings = dict(re.findall(r"^([A-Z_]+)=(\S+)$", part, re.MULTILINE))
+    explained = set(re.findall(r"^\| `([A-Z_]+)` \|", part, re.MULTILINE))
+    assert explained == settings.keys()
+    assert settings["BROKER_USE_SSL"] == "True"
+    assert settings["USE_GPU"] == settings["COMPETITION_CONTAINER_NETWORK_DISABLED"] == "true"
+    folder = settings["HOST_DIRECTORY"]
+    assert part.count(f"-v {folder}:{folder}") == 2  # docker and podman, under the same path
+
+
+def test_the_dates_for_a_rehearsal_are_in_order_and_past() -> None:
+    rows = re.findall(r'^\| \w+ \| `"([\d: -]+)"` \| `"([\d: -]+)"` \|$', GUIDE, re.MULTILINE)
+    (first, end), (second, _) = [tuple(map(parse_date, row)) for row in rows]
+    assert first < end < second < datetime.datetime.now()
+    phases = yaml.safe_load((KIT / "bundle.yaml").read_text())["phases"]
+    assert [phase["name"] for phase in phases] == re.findall(r'^\| (\w+) \| `"', GUIDE, re.MULTILINE)
+    assert parse_date(phases[-1]["end"]) == parse_date(rows[-1][1])

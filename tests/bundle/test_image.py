@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from bundle_files import KIT
 
+import check_image
 from flair_bundle import filling
 
 DOCKERFILE = (KIT / "bundle/Dockerfile").read_text()
@@ -44,29 +46,100 @@ def test_everything_that_runs_in_it_finds_its_imports() -> None:
     needed = third_party_imports("scoring_program", "ingestion_program", "reference_submission")
     needed = {name for name in needed if not name.startswith("flair_")}
     assert {"torch", "numpy", "imagecodecs", "scipy"} <= needed
-    assert needed <= BASE | set(filling.package_names())
+    assert needed <= BASE | set(filling.package_versions())
 
 
-def test_every_package_is_pinned_by_the_lock() -> None:
-    assert not [name for name in filling.package_names() if not filling.locked_versions(name)]
+def test_every_package_has_a_version_in_the_lock_or_of_its_own_but_not_both() -> None:
+    versions = filling.package_versions()
+    assert not [name for name, found in versions.items() if not found]
+    own = re.findall(r"^([\w-]+)==", filling.PACKAGES.read_text(), re.MULTILINE)
+    assert "onnxruntime-gpu" in own
+    assert not [name for name in own if filling.locked_versions(name)]
 
 
-def test_the_base_is_a_pinned_runtime_of_pytorch() -> None:
-    found = re.fullmatch(
-        r"pytorch/pytorch:(\d+)\.(\d+)\.\d+-cuda[\d.]+-cudnn\d+-runtime", filling.base_image()
+def test_constraints_leave_out_what_belongs_to_pytorch_and_nothing_else() -> None:
+    """nvidia-ml-py begins like CUDA's packages; its version is the lock's, as the page says."""
+    (pattern,) = re.findall(r"--invert-match '([^']+)'", DOCKERFILE)
+    left_out = [line for line in filling.LOCK.read_text().splitlines() if re.match(pattern, line)]
+    names = {line.split("==")[0] for line in left_out}
+    assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-toolkit"} <= names
+    assert not names & set(filling.package_versions())
+
+
+def test_torch_compile_finds_its_compiler_and_headers() -> None:
+    packages = re.search(r"apt-get install [^&]*", DOCKERFILE.replace("\\\n", ""))
+    assert packages
+    assert {"g++", "libc6-dev", "python3-dev"} <= set(packages[0].split())
+    assert run_steps()[-1].rstrip().endswith("python3 /opt/flair2/check_image.py")
+
+
+def test_the_build_context_is_what_the_dockerfile_copies() -> None:
+    """A clone has gigabytes of environment, data and runs, which a build would read."""
+    copied = {
+        name for names in re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE) for name in names.split()
+    }
+    lines = [line for line in (KIT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    assert {line.removeprefix("!") for line in lines[1:]} == copied
+
+
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """packages.txt of a made-up image, with one package."""
+    packages = tmp_path / "packages.txt"
+    packages.write_text("# of the image\nnumpy # arrays\n")
+    monkeypatch.setattr(check_image, "PACKAGES", packages)
+    monkeypatch.setattr(check_image, "BASE", ())
+    return packages
+
+
+def test_the_check_of_the_image_names_every_package_that_it_lacks(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image.write_text("numpy\npackage_that_nobody_has==1.0 # for a test\nanother_one\n")
+    assert check_image.package_problems() == [
+        "package_that_nobody_has is not installed",
+        "another_one is not installed",
+    ]
+    assert re.fullmatch(r"numpy [\d.]+\n", capsys.readouterr().out)
+
+
+def test_the_check_of_the_image_misses_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "compiler_that_nobody_has")
+    assert check_image.compiler_problem() == "there is no compiler_that_nobody_has: install the package g++"
+
+
+@pytest.mark.usefixtures("image")
+def test_the_check_of_the_image_ends_with_all_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check_image, "LOWEST_PYTHON", (99, 0))
+    monkeypatch.setattr(check_image, "compile_problem", lambda device: f"torch.compile fails on {device}")
+    monkeypatch.setenv("CXX", "compiler_that_nobody_has")
+    with pytest.raises(SystemExit) as ended:
+        check_image.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: the image lacks what bundle/pages/packages.md promises:\n"
+        "  the kit needs Python 99.0 or newer\n"
+        "  there is no compiler_that_nobody_has: install the package g++\n"
+        "  torch.compile fails on cpu\n"
     )
-    assert found
-    assert (int(found[1]), int(found[2])) >= (2, 6)  # the lowest that pyproject.toml allows
 
 
-def test_it_runs_as_root_without_an_entrypoint_and_asks_nothing() -> None:
-    assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == ["root"]
-    assert not re.search(r"^(ENTRYPOINT|CMD)", DOCKERFILE, re.MULTILINE)
-    assert "DEBIAN_FRONTEND=noninteractive" in DOCKERFILE
-    assert all(
-        (KIT / name).is_file() for name in re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE)[0].split()
-    )
-    assert "pip list" in run_steps()[-1]
+@pytest.mark.long
+def test_the_check_of_the_image_compiles() -> None:
+    assert check_image.compile_problem("cpu") == ""
+
+
+@pytest.mark.parametrize(
+    "folder", ["ingestion_program", "scoring_program", "reference_submission", "bundle/trivial_submission"]
+)
+def test_a_metadata_file_is_read_as_it_is_written(folder: str) -> None:
+    """An unquoted # begins a comment."""
+    lines = (KIT / folder / "metadata.yaml").read_text().splitlines()
+    written = dict(line.split(": ", 1) for line in lines)
+    assert yaml.safe_load("\n".join(lines)) == {key: value.strip('"') for key, value in written.items()}
 
 
 @pytest.mark.long
@@ -98,9 +171,9 @@ def test_the_install_step_works_in_a_plain_environment(tmp_path: Path) -> None:
     frozen = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True)
     installed = dict(line.lower().replace("_", "-").split("==") for line in frozen.stdout.split())
     assert installed["torch"] == version
-    for name in filling.package_names():
-        assert installed[name] in filling.locked_versions(name).values()
-    imports = "import imagecodecs, numpy, PIL, safetensors, scipy.special, tqdm, yaml"
+    for name, versions in filling.package_versions().items():
+        assert installed[name] in versions.values()
+    imports = "import imagecodecs, numpy, onnxruntime, PIL, safetensors, scipy.special, tqdm, yaml"
     subprocess.run([python, "-c", imports], check=True, cwd=tmp_path)
     help_page = [python, str(KIT / "scoring_program/score.py"), "--help"]
     assert subprocess.run(help_page, capture_output=True, cwd=tmp_path).returncode == 0

@@ -151,10 +151,10 @@ def test_the_numbers_of_requests_are_those_that_ingestion_checks(pages: dict[str
     assert "even, 10 to 110; 40 if left out" in text
 
 
-def test_versions_of_packages_are_the_locks(pages: dict[str, str]) -> None:
+def test_versions_of_packages_are_those_that_the_image_gets(pages: dict[str, str]) -> None:
     found: dict[str, Any] = dict(rows(pages["packages.md"], 2))
-    lock = (KIT / "requirements.lock").read_text()
-    for name in filling.package_names():
-        versions = re.findall(rf"^{name}==(\S+)", lock, re.MULTILINE)
+    pins = (KIT / "requirements.lock").read_text() + filling.PACKAGES.read_text()
+    for name in filling.package_versions():
+        versions = re.findall(rf"^{name}==(\S+)", pins, re.MULTILINE)
         assert versions
         assert all(version in found[name] for version in versions)

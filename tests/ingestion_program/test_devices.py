@@ -54,7 +54,7 @@ def test_gpus_can_be_hidden_or_not_asked_for(two_gpus: Driver, monkeypatch: pyte
     assert choose_device("cpu").kind == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert choose_device("auto").kind == "cpu"
-    with pytest.raises(UsageError, match="lists no GPU"):
+    with pytest.raises(UsageError, match=r"lists no GPU.*USE_GPU=true and GPU_DEVICE in its \.env"):
         choose_device("cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=7: no such GPU"):

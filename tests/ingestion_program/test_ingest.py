@@ -26,6 +26,7 @@ from copies import copy_folder
 from flair_files import area_folder, write_series
 from flair_ingestion.dataset import index_patches, read_image, read_superpatch
 from flair_ingestion.sandbox.policy import landlock_version
+from flair_scoring.base.errors import UsageError
 from flair_scoring.outputs.manifest import verify_manifest
 
 KIT = INGEST.parents[1]
@@ -387,3 +388,14 @@ def run_traced(folder: Path, program: Path, *arguments: object) -> subprocess.Co
     assert len(files) > 10
     assert all(file.startswith(str(program.parent)) for file in files)
     return done
+
+
+def test_a_worker_without_its_data_is_told_the_setting(tmp_path: Path) -> None:
+    sys.path.append(str(INGEST.parent))
+    import ingest
+
+    with pytest.raises(UsageError) as caught:
+        ingest.require_worker_data(Path("/app/data/flair2/final"))
+    assert "/app/data/flair2/final: no such folder on this worker" in str(caught.value)
+    assert "worker_data/flair2/final to HOST_DIRECTORY/data/flair2/final" in str(caught.value)
+    ingest.require_worker_data(tmp_path / "absent")  # travels in the bundle: the index tells

@@ -29,6 +29,7 @@ PACKAGES = read_packages(LIST)
         ("import os, json, xml.etree, typing", []),
         ("import torch, torchvision, numpy, scipy, PIL, yaml, tqdm, timm, safetensors, imagecodecs", []),
         ("import segmentation_models_pytorch as smp, pynvml", []),
+        ("import onnxruntime", []),  # in the image, absent here
         ("import huggingface_hub, sympy, jinja2, networkx", []),  # what timm and torch bring
         ("from . import x\nfrom .x import y\nfrom helpers import z\nimport vendored_thing", []),
         ("try:\n    import rasterio\nexcept ImportError:\n    rasterio = None", []),

@@ -67,7 +67,8 @@ def choose_device(kind: str) -> Device:
     unlisted = kind != "cpu" and not gpus and chosen != "-1" and Path("/dev/nvidiactl").exists()
     if kind == "cuda" and not gpus and not unlisted:
         raise UsageError(
-            "--device cuda: the driver lists no GPU; use --device cpu or give the container a GPU"
+            "--device cuda: the driver lists no GPU; use --device cpu or give the container a GPU (on a "
+            "worker of the platform: USE_GPU=true and GPU_DEVICE in its .env)"
         )
     if gpus:
         found = [gpu for gpu in gpus if chosen in ("", str(gpu.index)) or gpu.uuid.startswith(chosen)]
