@@ -98,4 +98,4 @@ test-lowest: ## tests with the lowest versions that pyproject.toml allows, in .v
 	.venv-lowest/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long"
 
 clean: ## remove everything that make has written
-	rm -rf .venv .venv-lowest runs dist build
+	rm -rf .venv .venv-lowest runs dist build wheels *.egg-info

@@ -1,8 +1,8 @@
 """Error rates of the leaderboard's interval, permutation test and groups, on simulated test sets.
 
 Each simulated test set has new domains with 16 areas each, as FLAIR has. The mixture of classes varies by
-domain and by area. So does the share of a class that is recognised: in a part for all submissions alike, in
-a part for each one apart. The spreads are chosen, not fitted to FLAIR.
+domain and by area. So does the share of a class that is recognised, partly for all submissions alike and
+partly for each one on its own. The spreads are chosen, not fitted to FLAIR.
 
 A cell of the simulation is a kind of board: a number of submissions, how they are related, and by how much
 some are better than others in the population. A false split is a board whose leader's group leaves out one of

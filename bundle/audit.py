@@ -32,14 +32,14 @@ from flair_ingestion.limits import read_limits  # noqa: E402
 from flair_ingestion.measurement import Attempt, Conditions, measure, series_lengths  # noqa: E402
 from flair_ingestion.reference import SEED, time_harness  # noqa: E402
 from flair_ingestion.sandbox.policy import require_hidden  # noqa: E402
-from flair_ingestion.sandbox.probe import Row, probe  # noqa: E402
+from flair_ingestion.sandbox.probe import Observation, probe  # noqa: E402
 from flair_ingestion.submission import Submission, open_submission  # noqa: E402
 from flair_scoring.base.errors import SubmissionError, UsageError, run_command  # noqa: E402
 
 MUCH_FASTER = 0.8  # of the first time; changes of a processor's clock do not explain so much
-REQUESTS = 16  # at least, in several fresh processes if need be, to tell a cache from chance
+REQUESTS = 16  # at least: with fewer, chance could look like a cache. They may take several fresh processes
 BY_CHANCE = 1e-3  # the share of honest submissions that may be suspected of a cache
-FEW_PIXELS = 1e-3  # of a patch may change by rounding, where it has another position in the batch
+FEW_PIXELS = 1e-3  # of a patch: rounding may change them if the patch has another position in the batch
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def audit(submission: Submission, patches: Sequence[Patch], conditions: Conditio
 
 
 def run(submission: Submission, patches: Sequence[Patch], conditions: Conditions) -> Run:
-    """A run in a fresh process."""
+    """Let the submission predict the patches in a fresh process."""
     attempt, labels = Attempt(), []
     measure(submission, patches, conditions, attempt, deliver=lambda _, found: labels.append(found.copy()))
     seconds = np.repeat(np.divide(attempt.latencies, attempt.counts), attempt.counts)
@@ -90,10 +90,11 @@ def run(submission: Submission, patches: Sequence[Patch], conditions: Conditions
 
 
 def find_caching(first: np.ndarray, second: np.ndarray, overhead: float) -> Finding:
-    """`first`, `second` (N,): seconds per patch of N requests that came twice in a row; `overhead`, too.
+    """Tell whether N requests that came twice in a row were much faster the second time.
 
-    A gain below what the harness takes itself is noise; so is one that not nearly all requests show (sign
-    test), as when another program keeps the machine busy for a while.
+    `first` and `second` (N,) are their seconds per patch, and so is `overhead`, the time of the harness
+    itself. A smaller gain than that is noise. A gain that only some requests show (sign test) is noise as
+    well: perhaps another program kept the machine busy for a while.
     """
     ratio, gain = float(np.median(second / first)), float(np.median(first - second))
     faster = int((second < first).sum())
@@ -105,14 +106,14 @@ def find_caching(first: np.ndarray, second: np.ndarray, overhead: float) -> Find
 
 
 def find_change(first: np.ndarray, second: np.ndarray) -> Finding:
-    """Labels (N, 512, 512) of the same patches in the same requests, the first and the second time."""
+    """Compare labels (N, 512, 512) of the same patches in the same requests, first and second time."""
     if not (changes := _describe_changes(first, second)):
         return Finding("repetition", "fine", "a patch that comes a second time gets the same labels")
     return Finding("repetition", "SUSPICIOUS", f"the second time {changes}: it keeps state, or is random")
 
 
 def find_order(in_order: np.ndarray, shuffled: np.ndarray) -> Finding:
-    """Labels (N, 512, 512) of the same patches, from a run in order and from one in random order."""
+    """Compare labels (N, 512, 512) of the same patches, from a run in order and one in random order."""
     if not (changes := _describe_changes(in_order, shuffled)):
         return Finding("order", "fine", "labels do not depend on the order of the patches")
     sentence = f"in another order {changes}: what came before them matters, or it is random"
@@ -120,13 +121,13 @@ def find_order(in_order: np.ndarray, shuffled: np.ndarray) -> Finding:
 
 
 def describe_overhead(overhead: float, mean: float) -> Finding:
-    """Both in seconds per patch."""
+    """Tell the time of the harness; `overhead` and `mean` are seconds per patch."""
     sentence = f"the harness itself takes {1000 * overhead:.2f} ms of the {1000 * mean:.2f} ms per patch"
     return Finding("overhead", "fine", sentence)
 
 
-def describe_probe(level: str, rows: Sequence[Row]) -> Finding:
-    """What the sandbox stops on this machine."""
+def describe_probe(level: str, rows: Sequence[Observation]) -> Finding:
+    """Tell whether the sandbox stops on this machine what its level promises."""
     wrong = [f"{row.what} ({row.observed})" for row in rows if not row.fine]
     if wrong:
         return Finding(

@@ -81,6 +81,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     old, new = RENAMED
     words = [new + word.removeprefix(old) if word.startswith(old) else word for word in sys.argv[1:]]
+    if words != sys.argv[1:]:
+        print(f"note: {old} is now called {new}; later versions refuse the old name", file=sys.stderr)
     args = parser.parse_args(words)
     if args.subset is not None and args.subset < 1:
         parser.error(f"--subset {args.subset}: expected at least 1")

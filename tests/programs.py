@@ -1,4 +1,4 @@
-"""Runs programs of the kit in the process of the tests.
+"""Runs programs of the kit in the process of the tests; waits for others.
 
 A process of its own would cost seconds, most of them for the import of torch. Only a test about processes
 needs one.
@@ -12,6 +12,8 @@ import io
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,11 @@ def run_here(
                 signal.signal(signal.SIGTERM, handler)
     assert isinstance(code, int)
     return subprocess.CompletedProcess(line, code, told.getvalue(), said.getvalue())
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Ask 20 times a second; asserts that the condition comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -10,7 +10,7 @@ from entries import copy_submission
 from ingest_command import run_ingest
 
 import audit
-from flair_ingestion.sandbox.probe import Row
+from flair_ingestion.sandbox.probe import Observation
 
 AUDIT = Path(__file__).parents[1] / "bundle" / "audit.py"
 
@@ -64,7 +64,10 @@ def test_rounding_is_no_state() -> None:
 
 
 def test_a_sandbox_that_breaks_its_promise_is_the_machines_fault() -> None:
-    rows = [Row("read a label", "denied", "allowed"), Row("trace the parent", "denied", "denied: EPERM")]
+    rows = [
+        Observation("read a label", "denied", "allowed"),
+        Observation("trace the parent", "denied", "denied: EPERM"),
+    ]
     finding = audit.describe_probe("files", rows)
     assert (finding.verdict, "read a label (allowed)" in finding.sentence) == ("WRONG", True)
-    assert audit.describe_probe("process", [Row("read a label", "open", "allowed")]).verdict == "fine"
+    assert audit.describe_probe("process", [Observation("read a label", "open", "allowed")]).verdict == "fine"

@@ -15,6 +15,7 @@ from PIL import Image
 from copies import copy_folder
 
 KIT = Path(__file__).resolve().parents[1]
+COMMIT = "flair_scoring/COMMIT"
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
 
 
@@ -29,15 +30,19 @@ def run(*command: object, cwd: Path, packages: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the wheel is installed; its torch is one that cannot be imported."""
+    """A folder into which the wheel of a commit is installed; its torch is one that cannot be imported."""
     clone, target = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("installed")
     for folder in ("scoring_program", "ingestion_program", "starting_kit"):
         copy_folder(KIT / folder, clone / folder)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copyfile(KIT / name, clone / name)
+    git = ["git", "-C", clone, "-c", "user.name=kit", "-c", "user.email=kit@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=all"]):
+        run(*git, *arguments, cwd=target)
     run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", clone / "dist", clone, cwd=target)
     (wheel,) = (clone / "dist").iterdir()
     run(*PIP, "install", "--no-deps", "--no-index", "--target", target, wheel, cwd=target)
+    assert (target / COMMIT).read_text() == run(*git, "rev-parse", "HEAD", cwd=target)
     (target / "torch.py").write_text("raise ImportError('there is no torch')\n")
     return target
 

@@ -69,10 +69,7 @@ def read_scores(folder: Path) -> dict[str, float]:
 def run(script: Path, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A program in a process of its own; asserts that it succeeds."""
     command = [sys.executable, "-B", str(script), *map(str, arguments)]
-    temporary = {
-        **os.environ,
-        "TMPDIR": str(cwd),
-    }  # of its own: the lock of the device lies there
+    temporary = {**os.environ, "TMPDIR": str(cwd)}  # the lock of the device lies there
     done = subprocess.run(command, cwd=cwd, env=temporary, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done

@@ -42,7 +42,7 @@ TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the same input gives the same bytes
 PACKED = (".zip", ".tif", ".png", ".safetensors")  # does not get smaller
 
 
-def read_competition(image: str | None) -> dict:
+def read_bundle_yaml(image: str | None) -> dict:
     """The content of bundle.yaml, with `image` as its docker_image if given.
 
     Raises DataError with all problems for which no bundle can be built.
@@ -75,7 +75,7 @@ def build(
     is the folder of the inputs below /app/data. Returns the folders that were written for the worker.
     """
     key, version = signing_key(output.parent / "signing.key"), commit()
-    competition = read_competition(image)
+    competition = read_bundle_yaml(image)
     programs = {"scoring_program.zip": scoring_files(key, version)}
     if worker:
         for task, phase in zip(competition["tasks"], PHASES, strict=True):

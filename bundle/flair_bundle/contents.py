@@ -111,7 +111,7 @@ def label_files(data: Path, patches: Sequence[Patch]) -> Files:
 
 
 def replace_folder(folder: Path, files: Files) -> None:
-    """Remove `folder` and fill it again with `files`, all of them paths; as hard links where that works."""
+    """Remove `folder` and fill it again with `files`, which must be paths: by hard links, else by copies."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, path in files.items():
         target = folder / name

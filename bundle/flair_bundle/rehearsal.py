@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flair_bundle.check import FILES_OF_TASK, Findings, open_part, read_competition, read_limits_of
+from flair_bundle.check import (
+    FILES_OF_TASK,
+    MAX_DIRECTORY,
+    Findings,
+    open_part,
+    read_competition,
+    read_limits_of,
+)
 from flair_bundle.platform.worker import Outcome, Worker
 from flair_bundle.schema import is_uuid
 from flair_ingestion.limits import Limits
@@ -23,7 +30,6 @@ from flair_scoring.base.provenance import stamp
 
 RECORD = "rehearsal.json"
 _WORK = ".work"
-_MAX_DIRECTORY = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def read_phases(bundle: Path, work: Path, wanted: str | None) -> tuple[list[Phas
     """
     found = Findings()
     try:
-        with open_zip(bundle, _MAX_DIRECTORY) as archive:
+        with open_zip(bundle, MAX_DIRECTORY) as archive:
             competition = read_competition(archive, found)
             if competition is None:
                 raise DataError(list_problems(f"{bundle}: no bundle", found.problems))
@@ -157,7 +163,7 @@ def _extract(archive: zipfile.ZipFile, where: str, value: str, work: Path, found
 
 
 def group_phases(phases: Sequence[Phase]) -> list[list[Phase]]:
-    """Groups of phases with the same programs and data, byte for byte: one run tells for a whole group."""
+    """Groups of phases with the same programs and data, byte for byte: one run stands for the whole group."""
     groups: dict[tuple[tuple[str, str], ...], list[Phase]] = {}
     hashes = {path: "" for phase in phases for path in phase.zips.values()}
     for path in hashes:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from flair_ingestion.clock import clock
 from flair_ingestion.dataset import Patch, read_dates
 from flair_ingestion.devices.device import Device
-from flair_ingestion.devices.gpu_states import GpuState, GpuWatch, watch_gpu
+from flair_ingestion.devices.gpu_states import GpuWatch, watch_gpu
+from flair_ingestion.devices.nvidia import GpuState
 from flair_ingestion.limits import Limits, TimeLimit, stop_seconds
 from flair_ingestion.processes.standstill import ALLOWED_GAPS, ALLOWED_SHARE, Gaps
 from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_readers

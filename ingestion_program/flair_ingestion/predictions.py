@@ -18,10 +18,10 @@ from flair_ingestion.dataset import Patch
 from flair_scoring.base.errors import UsageError
 from flair_scoring.base.files import write_all
 from flair_scoring.base.interrupts import held_signals
+from flair_scoring.outputs.manifest import NAME as MANIFEST
 from flair_scoring.outputs.manifest import write_manifest
 from flair_scoring.raster import PATCH_SIZE, encode_labels
 
-MANIFEST = "manifest.json"
 _PACKED_BYTES = PATCH_SIZE**2 // 2
 _ENCODED_TOGETHER = 64
 
@@ -166,9 +166,8 @@ def _fill(folder: Path, timing: dict[str, Any], predictions: Predictions | None,
         for patch_id, encoded in predictions:
             (folder / "predictions" / f"PRED_{patch_id}.tif").write_bytes(encoded)
             ids.append(f"{patch_id}\n")
-        (folder / "ids.txt").write_text(
-            "".join(sorted(ids))
-        )  # sorted, since they come in the order of the run
+        ids.sort()  # they come in the order of the run
+        (folder / "ids.txt").write_text("".join(ids))
     write_manifest(folder, key)
 
 

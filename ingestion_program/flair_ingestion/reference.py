@@ -17,7 +17,7 @@ import numpy as np
 
 from flair_ingestion import IN_WHEEL, PACKAGE, PROGRAM
 from flair_ingestion.dataset import Patch, sample_patches
-from flair_ingestion.devices.gpu_states import GpuState
+from flair_ingestion.devices.nvidia import GpuState
 from flair_ingestion.gpu_memory import OVERWRITING_SUBMISSION
 from flair_ingestion.measurement import Attempt, Conditions, measure
 from flair_ingestion.submission import Submission, open_submission
@@ -108,7 +108,7 @@ def time_reference(
 def time_drift(
     submission: Submission, reference: Reference, patches: Sequence[Patch], conditions: Conditions
 ) -> float | None:
-    """Time the reference again on the first patches of its sample; the new time divided by the first time.
+    """Time the reference again on the first patches of its sample. Returns the ratio of new to first time.
 
     None if the time for the whole run ends before. Raises UsageError if the reference fails.
     """

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 
 from flair_scoring.base.errors import UsageError
 
-_IOPRIO_CALLS = {
-    "x86_64": (251, 252),
-    "aarch64": (30, 31),
-}  # ioprio_set, ioprio_get: the C library has neither
+# Numbers of ioprio_set and ioprio_get; the C library has neither of them
+_IOPRIO_CALLS = {"x86_64": (251, 252), "aarch64": (30, 31)}
 _IOPRIO_WHO_PROCESS = 1
 _POLICIES = {0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE"}
 _POLICIES |= {6: "SCHED_DEADLINE", 7: "SCHED_EXT"}

@@ -93,7 +93,7 @@ class Session:
             )
 
     def load(self) -> float:
-        """Let the child import model.py and construct its Model; the seconds that this took."""
+        """Let the child import model.py and construct its Model. Returns the seconds that this took."""
         begin = clock()
         self._tell(load=str(self._copy))
         settings = self.child.receive_event("loaded", self.budget("loading", "load_seconds"))
@@ -105,10 +105,10 @@ class Session:
         return clock() - begin
 
     def warm_up(self, counts: Sequence[int], lengths: Sequence[int]) -> float:
-        """Share memory with the child, and run synthetic requests; the seconds that this took.
+        """Share memory with the child, and run synthetic requests. Returns the seconds that this took.
 
-        There is a request for each count of patches and each series length: that one is its longest.
-        `lengths` are the series lengths that occur, in ascending order.
+        There is a request for each count of patches with each series length as its longest one. `lengths` are
+        the series lengths that occur, in ascending order.
         """
         _check_size(self.batch_size, self.superpatch_size, lengths[-1], self._limits.request_mib)
         self._labels = LabelMemory(self.batch_size)
@@ -151,7 +151,7 @@ class Session:
         return labels, seconds
 
     def end(self) -> float | None:
-        """Let the child end; the peak of GPU memory in MiB as the child tells it, None if it tells none."""
+        """Let the child end. Returns its peak of GPU memory in MiB as it tells it, None if it does not."""
         self.child.end_gap()
         self.child.thaw()
         self._tell(end=True)
@@ -163,7 +163,7 @@ class Session:
         return float(peak) if isinstance(peak, int | float) and 0 <= peak < 1e9 else None
 
     def budget(self, step: str, name: str, seconds: float | None = None) -> Budget:
-        """The budget `name` of limits.yaml for a step; `seconds`: what is left of it, if that is less."""
+        """The budget `name` of limits.yaml for a step; at most `seconds`, if only these are left of it."""
         whole = getattr(self._limits, name)
         exceeded = SubmissionError(f"{step}: no answer within {name} = {whole:g}")
         return Budget(step, whole if seconds is None else seconds, exceeded)

@@ -288,7 +288,7 @@ def _metadata_problems(archive: _Folder | _Zip, entries: list[_Entry], root: str
 
 
 def _copy(archive: _Folder | _Zip, files: dict[str, str], folder: Path | None) -> str:
-    """Read every file, write it into `folder` if one is given; the SHA-256 of all paths and contents."""
+    """Read all files, and write them into `folder` if given. Returns a SHA-256 of paths and contents."""
     total = hashlib.sha256()
     for name, stored in sorted(files.items()):
         content = hashlib.sha256()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flair_ingestion.devices.device import Device
-from flair_ingestion.devices.gpu_states import GpuState
+from flair_ingestion.devices.nvidia import GpuState
 from flair_ingestion.limits import Limits, TimeLimit
 from flair_ingestion.measurement import Attempt
 from flair_ingestion.reference import Reference, harness_sha256

@@ -1,4 +1,4 @@
-"""Does nothing: what is timed of it is the harness itself, which timing.json reports as `overhead_ms`."""
+"""A submission that does nothing. Its time is that of the harness: `overhead_ms` in timing.json."""
 
 import torch
 

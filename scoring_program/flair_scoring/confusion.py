@@ -47,12 +47,12 @@ def confusion_matrix(
     """
     if not isinstance(nomenclature, Nomenclature):
         raise ValueError(
-            f"nomenclature is a {type(nomenclature).__name__}; expected a Nomenclature, such as "
+            f"nomenclature is of type {type(nomenclature).__name__}; expected a Nomenclature, such as "
             "flair_scoring.FLAIR_12: it knows how many classes are scored"
         )
     for name, labels in (("reference", reference), ("prediction", prediction)):
         if not isinstance(labels, np.ndarray):
-            raise ValueError(f"{name} is a {type(labels).__name__}; expected a numpy array of uint8")
+            raise ValueError(f"{name} is of type {type(labels).__name__}; expected a numpy array of uint8")
     if reference.shape != prediction.shape:
         raise ValueError(
             f"prediction has shape {prediction.shape}; expected {reference.shape}, the reference's"

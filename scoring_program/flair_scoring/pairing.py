@@ -15,6 +15,7 @@ from flair_scoring.base.files import read_file
 _NUMBER = r"(\d{6})\.tif"
 PREDICTION = re.compile(r"PRED_(?:IMG_)?" + _NUMBER, re.ASCII)
 REFERENCE = re.compile(r"MSK_" + _NUMBER, re.ASCII)
+IMAGE = re.compile(r"IMG_" + _NUMBER, re.ASCII)
 DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
 AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
 _IDS_BYTES = 1 << 24  # the most that a list of ids may have: 16 for each of a million ids

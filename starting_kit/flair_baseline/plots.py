@@ -45,12 +45,15 @@ def prepare_plot(
     """Read what is drawn of a patch from the data set.
 
     Args:
-        patch: an element of what index_patches returns.
-        superpatch_size: side of the Sentinel-2 window in pixels of 10 m, even, 10 to 110.
-        prediction: class indices uint8 (512, 512), to be drawn beside the labels.
+        patch: A patch from `index_patches`.
+        superpatch_size: Side of the Sentinel-2 window in pixels of 10 m, even, 10 to 110.
+        prediction: Class indices, uint8 (512, 512), to be drawn beside the labels.
+
+    Returns:
+        What `draw_png` draws.
 
     Raises:
-        DataError: a file of the patch cannot be read.
+        DataError: A file of the patch cannot be read.
     """
     facts = [patch.domain, patch.area, patch.metadata["date"], patch.metadata["camera"]]
     return PatchPlot(
@@ -93,9 +96,8 @@ def _draw_patch(plot: PatchPlot, axes: np.ndarray) -> None:
     axes[1].imshow(np.dstack([infrared, red, green]))
     axes[1].set_title("near infrared, red, green")
     shown = axes[2].imshow(HEIGHT_STEP * height, cmap="viridis")
-    scale = axes[2].inset_axes(
-        (0.1, -0.08, 0.8, 0.05)
-    )  # inside the panel, so that all five panels are in line
+    # An inset keeps the panel as high as the other four
+    scale = axes[2].inset_axes((0.1, -0.08, 0.8, 0.05))
     axes[2].figure.colorbar(shown, cax=scale, orientation="horizontal", label="m above the ground")
     axes[2].set_title("height")
     _draw_labels(axes[3], plot.labels, "labels")

@@ -30,16 +30,16 @@ def make_toy_dataset(out: Path, size: str, seed: int, processes: int | None = No
     """Write a toy data set, whole or not at all.
 
     Args:
-        out: folder to write; a toy data set that is there already is replaced.
-        size: a key of flair_toy.areas.SIZES, as "tiny".
+        out: Folder to write. A toy data set that is there already is replaced.
+        size: A key of flair_toy.areas.SIZES, as "tiny".
         seed: 0 or more. The same size and seed give the same bytes, whatever the number of processes.
-        processes: how many draw at once; default: one per core.
+        processes: How many draw at once; by default one for each core.
 
     Returns:
         For each split the number of pixels of each FLAIR value, int64 (20,).
 
     Raises:
-        UsageError: `out` holds anything else than a toy data set, or cannot be written.
+        UsageError: `out` holds anything but a toy data set, or cannot be written.
     """
     out = out.resolve()
     if out.exists() and not (out.is_dir() and ((out / MARKER).is_file() or not any(out.iterdir()))):

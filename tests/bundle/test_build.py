@@ -278,7 +278,7 @@ def test_what_an_organizer_may_get_wrong_in_bundle_yaml(
     source.write_text(change if isinstance(change, str) else yaml.safe_dump(sound | change))
     monkeypatch.setattr(building, "SOURCE", source)
     with pytest.raises(DataError) as caught:
-        building.read_competition(None)
+        building.read_bundle_yaml(None)
     assert str(caught.value).startswith(f"{source}: ")
     for sentence in sentences:
         assert sentence in str(caught.value)
@@ -286,7 +286,7 @@ def test_what_an_organizer_may_get_wrong_in_bundle_yaml(
 
 def test_an_image_without_a_tag_is_refused_before_anything_is_packed() -> None:
     with pytest.raises(DataError, match="docker_image is 'me/kit'; expected NAME:TAG"):
-        building.read_competition("me/kit")
+        building.read_bundle_yaml("me/kit")
 
 
 def test_pages_that_are_no_text_are_named_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +294,7 @@ def test_pages_that_are_no_text_are_named_together(tmp_path: Path, monkeypatch: 
     (tmp_path / "two.md").write_text("${nobody}")
     monkeypatch.setattr(filling, "PAGES", tmp_path)
     with pytest.raises(DataError, match=r"(?s)one\.md: is not UTF-8.*two\.md: \$\{nobody\} is not known"):
-        filling.fill_pages(building.read_competition(None))
+        filling.fill_pages(building.read_bundle_yaml(None))
 
 
 def test_rasters_that_would_fail_on_the_platform_are_not_packed(flair_tree: Path, tmp_path: Path) -> None:

@@ -394,7 +394,7 @@ BREAKS: dict[str, tuple[Callable[[Release], None], str]] = {
     "labels among the inputs": (labels_among_inputs, "tasks[1].input_data: holds 1 label masks"),
     "labels in the starting kit": (
         leak,
-        "starting_kit.zip: tests/sample.tif and 0 more are also in the references",
+        "starting_kit.zip: holds files of the references: tests/sample.tif",
     ),
     "one domain": (one_domain, "masks of 1 domains"),
     "references without domains": (flat, "masks of 0 domains"),

@@ -110,10 +110,7 @@ def test_the_scores_are_those_of_evaluate_py_but_for_the_time(
         capture_output=True,
         text=True,
         timeout=200,
-        env={
-            **os.environ,
-            "TMPDIR": str(folder),
-        },  # of its own: the lock of the device lies there
+        env={**os.environ, "TMPDIR": str(folder)},  # the lock of the device lies there
     )
     assert done.returncode == 0, done.stderr
     here, home = (

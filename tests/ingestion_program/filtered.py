@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,3 +65,10 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         f"entering['install_filter'](libc, bytes.fromhex({program.hex()!r}))\n"
     )
     return subprocess.run([sys.executable, "-c", prologue + code], capture_output=True, text=True)
+
+
+def drop_all_capabilities() -> None:
+    """Drop what a container drops that is started with --cap-drop ALL."""
+    for capability in range(64):
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+    assert libc.capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)) == 0

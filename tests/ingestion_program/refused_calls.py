@@ -21,7 +21,7 @@ from flair_ingestion.sandbox.system_calls import REFUSED, WEIGHED
 
 COLUMN = ["x86_64", "aarch64"].index(platform.machine())
 CLONE, CLOSE_RANGE, TKILL = (WEIGHED[name][COLUMN] or -1 for name in ("clone", "close_range", "tkill"))
-CLONE_PARENT, CLONE_FILES, CLONE_IN_THREAD = 0x8000, 0x400, 0x10000 | 0x800 | 0x100  # THREAD | SIGHAND | VM
+CLONE_PARENT, CLONE_IN_THREAD = 0x8000, 0x10000 | 0x800 | 0x100  # THREAD | SIGHAND | VM
 SIGCONT, WAIT_ALL = int(signal.SIGCONT), 0x40000000
 FALLOC_PUNCH_HOLE, MADV_REMOVE, MADV_PAGEOUT = 3, 9, 21
 FIOASYNC, FIOSETOWN, SIOCSPGRP = 0x5452, 0x8901, 0x8902

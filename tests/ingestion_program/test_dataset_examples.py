@@ -13,7 +13,8 @@ from flair_ingestion import dataset
 # Name -> the sections of its docstring
 SECTIONS = {
     "index_patches": {"Args", "Returns", "Raises", "Example"},
-    "scan_split": {"Args", "Returns", "Raises"},
+    "scan_split": {"Args", "Returns", "Raises", "Example"},
+    "labels_folder": {"Args", "Returns", "Raises", "Example"},
     "read_image": {"Args", "Returns", "Raises", "Example"},
     "read_labels": {"Args", "Returns", "Raises", "Example"},
     "read_superpatch": {"Args", "Returns", "Raises", "Example"},

@@ -11,8 +11,8 @@ from nvidia_driver import Driver
 
 from flair_ingestion.clock import clock
 from flair_ingestion.devices import gpu_states
-from flair_ingestion.devices.gpu_states import GpuState, GpuWatch, describe_difference, summarise, watch_gpu
-from flair_ingestion.devices.nvidia import State
+from flair_ingestion.devices.gpu_states import GpuWatch, describe_difference, summarise, watch_gpu
+from flair_ingestion.devices.nvidia import GpuState
 from flair_ingestion.processes.process_tree import children
 
 
@@ -55,10 +55,15 @@ def test_a_line_that_is_being_written_does_not_count(tmp_path: Path) -> None:
 
 
 def test_medians_of_what_is_known_and_reasons_that_are_not_rare() -> None:
-    states = [State(100, None, []), State(None, 30, ["heat"]), State(300, 50, []), State(200, 40, [])]
+    states = [
+        GpuState(100, None, []),
+        GpuState(None, 30, ["heat"]),
+        GpuState(300, 50, []),
+        GpuState(200, 40, []),
+    ]
     assert summarise(states) == GpuState(200, 40, ["heat"])
-    assert summarise([*states * 3, *[State(200, 40, [])] * 30]) == GpuState(200, 40, [])
-    assert summarise([State(None, None, [])]) == GpuState(None, None, [])
+    assert summarise([*states * 3, *[GpuState(200, 40, [])] * 30]) == GpuState(200, 40, [])
+    assert summarise([GpuState(None, None, [])]) == GpuState(None, None, [])
     assert summarise([]) is None
 
 

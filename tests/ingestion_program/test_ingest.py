@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from entries import copy_submission
+from entries import copy_sleeper, copy_submission
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
 from copies import copy_folder
@@ -65,12 +65,6 @@ def read_timing(output: Path) -> dict[str, Any]:
     return json.loads((output / "timing.json").read_text())
 
 
-def lay_out_sleeper(name: str, seconds: float, folder: Path) -> Path:
-    submission = copy_submission("sleeps", folder / name)
-    (submission / "seconds").write_text(str(seconds))
-    return submission
-
-
 @pytest.fixture(scope="module")
 def data(flair_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree with one test domain of 9 dates, where the others have 5."""
@@ -85,7 +79,7 @@ def data(flair_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def good_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """OUTPUT and stdout of a run within both limits: 6 patches, 4 per request, a sleeping reference."""
     folder = tmp_path_factory.mktemp("good")
-    reference = lay_out_sleeper("reference", 0.3, folder)
+    reference = copy_sleeper(folder / "reference", 0.3)
     options = ["--reference", reference, "--limit-seconds", 600, "--require-sandbox", "process"]
     done = run_ingest(folder, data, copy_submission("honest_numpy", folder), folder / "output", *options)
     assert done.returncode == 0, done.stderr
@@ -153,8 +147,8 @@ def test_timing_holds_the_keys_of_the_contract_and_adds_up(good_run: tuple[Path,
 
 @pytest.mark.long
 def test_a_submission_slower_than_the_limit_is_stopped_with_a_report(data: Path, tmp_path: Path) -> None:
-    reference = lay_out_sleeper("reference", 0.05, tmp_path)
-    slow = lay_out_sleeper("slow", 1.0, tmp_path)
+    reference = copy_sleeper(tmp_path / "reference", 0.05)
+    slow = copy_sleeper(tmp_path / "slow", 1.0)
     done = run_ingest(tmp_path, data, slow, tmp_path / "output", "--reference", reference)
     assert done.returncode == 4, done.stderr
     assert "2.5 times the reference's" in done.stderr
@@ -167,7 +161,7 @@ def test_a_submission_slower_than_the_limit_is_stopped_with_a_report(data: Path,
 
 
 def test_the_absolute_limit_holds_without_a_reference(data: Path, tmp_path: Path) -> None:
-    slow = lay_out_sleeper("slow", 0.3, tmp_path)
+    slow = copy_sleeper(tmp_path / "slow", 0.3)
     options = ["--limit-ratio", 0, "--limit-seconds", 0.5]
     done = run_ingest(tmp_path, data, slow, tmp_path / "output", *options)
     assert done.returncode == 4, done.stderr
@@ -179,7 +173,7 @@ def test_the_absolute_limit_holds_without_a_reference(data: Path, tmp_path: Path
 
 def test_when_the_time_for_everything_is_over_the_run_ends(data: Path, tmp_path: Path) -> None:
     (tmp_path / "limits.yaml").write_text("ratio:\nwall_seconds: 5")
-    slow = lay_out_sleeper("slow", 50, tmp_path)
+    slow = copy_sleeper(tmp_path / "slow", 50)
     done = run_ingest(tmp_path, data, slow, tmp_path / "output", "--limits", tmp_path / "limits.yaml")
     assert done.returncode == 4, done.stderr
     assert "the time for the whole run is over (wall_seconds)" in done.stderr
@@ -285,9 +279,10 @@ def test_the_old_name_of_require_sandbox_is_accepted_and_not_shown(
     monkeypatch.setattr(sys, "argv", ["ingest.py", *words, "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):
         parse_arguments()
-    told = capsys.readouterr().out
-    assert "--require-sandbox" in told
-    assert "cage" not in told
+    told = capsys.readouterr()
+    assert "--require-sandbox" in told.out
+    assert "cage" not in told.out
+    assert ("is now called --require-sandbox" in told.err) is any("cage" in word for word in words)
 
 
 @pytest.mark.long
@@ -318,9 +313,8 @@ def test_an_interrupted_run_leaves_nothing(data: Path, tmp_path: Path, signum: i
         command,
         stderr=subprocess.PIPE,
         env=environment(tmp_path),
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # a shell ignores it in the background
+        # A shell that starts the tests in the background lets them ignore SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert run.stderr
     while not run.stderr.read(1).startswith(b"s"):  # the progress bar of the submission: all children are up

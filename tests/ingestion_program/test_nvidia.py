@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nvidia_driver import Driver
 
-from flair_ingestion.devices.nvidia import Gpu, State, Use, list_gpus, read_state, read_use
+from flair_ingestion.devices.nvidia import Gpu, GpuState, Use, list_gpus, read_state, read_use
 
 T4 = Gpu("GPU-aaaa", 0, "NVIDIA T4", "550.1", 15360, 585, 40)
 H200 = Gpu("GPU-bbbb", 1, "NVIDIA H200", "550.1", 143771, 1980, None)
@@ -32,15 +32,15 @@ def test_who_uses_a_gpu(driver: Driver) -> None:
 
 
 def test_how_a_gpu_runs(driver: Driver) -> None:
-    assert read_state("GPU-aaaa") == State(585, 70.25, [])
+    assert read_state("GPU-aaaa") == GpuState(585, 70.25, [])
     driver.set(0, clock=300, milliwatts=None, reasons=0x4 | 0x20)
-    assert read_state("GPU-aaaa") == State(300, None, ["power limit", "heat"])
+    assert read_state("GPU-aaaa") == GpuState(300, None, ["power limit", "heat"])
     driver.set(0, clock=None, reasons=None)
-    assert read_state("GPU-aaaa") == State(None, None, [])
+    assert read_state("GPU-aaaa") == GpuState(None, None, [])
 
 
 def test_a_gpu_that_is_not_there_has_no_state(driver: Driver) -> None:
-    assert read_state("GPU-cccc") == State(None, None, [])
+    assert read_state("GPU-cccc") == GpuState(None, None, [])
     assert read_use("GPU-cccc") == Use(None, [])
 
 
@@ -48,4 +48,4 @@ def test_without_library_and_tool_nothing_is_known(tmp_path: Path, monkeypatch: 
     Driver(tmp_path / "driver", monkeypatch, "neither")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert list_gpus() == []
-    assert read_state("GPU-aaaa") == State(None, None, [])
+    assert read_state("GPU-aaaa") == GpuState(None, None, [])

@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from entries import copy_submission
+from entries import copy_sleeper, copy_submission
 from ingest_command import INGEST, environment, ingest_command, leftovers, run_ingest
 
 from flair_ingestion.predictions import write_output
 from flair_ingestion.processes.process_tree import children
+from programs import wait_until
 
 DRIVER = f"""
 import os, resource, runpy, shutil, signal, sys, time
@@ -55,12 +55,6 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def lay_out_sleeper(folder: Path, seconds: float) -> Path:
-    submission = copy_submission("sleeps", folder)
-    (submission / "seconds").write_text(str(seconds))
-    return submission
-
-
 def run_with(
     trouble: str, folder: Path, data: Path, output: Path, submission: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -74,7 +68,7 @@ def run_with(
 
 def start_sleeper(folder: Path, data: Path, output: Path, seconds: float) -> subprocess.Popen[bytes]:
     """Start a run and wait until its submission gets its first requests."""
-    command = ingest_command(data, lay_out_sleeper(folder, seconds), output, "--limit-ratio", 0)
+    command = ingest_command(data, copy_sleeper(folder, seconds), output, "--limit-ratio", 0)
     run = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment(folder))
     told = b""
     assert run.stderr
@@ -82,13 +76,6 @@ def start_sleeper(folder: Path, data: Path, output: Path, seconds: float) -> sub
         told += run.stderr.read(1)
         assert run.poll() is None, told
     return run
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_submission_that_the_system_kills_has_failed(
@@ -154,7 +141,7 @@ def test_a_clock_that_is_set_changes_nothing(flair_tree: Path, tmp_path: Path, o
 jumps = iter(range(10**9))
 time.time = lambda: 1.7e9 + (-1) ** next(jumps) * 1e7
 time.time_ns = lambda: int(1e9 * time.time())"""
-    sleeper = lay_out_sleeper(tmp_path, 0.2)
+    sleeper = copy_sleeper(tmp_path, 0.2)
     done = run_with(trouble, tmp_path, flair_tree, output, sleeper)
     assert done.returncode == 0, done.stderr
     timing = json.loads((output / "timing.json").read_text())

@@ -19,8 +19,7 @@ from flair_ingestion import reference, run
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.devices import device as devices
 from flair_ingestion.devices.device import Device
-from flair_ingestion.devices.gpu_states import GpuState
-from flair_ingestion.devices.nvidia import Use
+from flair_ingestion.devices.nvidia import GpuState, Use
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Conditions
 from flair_ingestion.predictions import Predictions, Spool

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from entries import copy_submission
+from filtered import drop_all_capabilities
 from ingest_command import run_ingest
 
 from copies import copy_folder
@@ -33,14 +32,6 @@ from flair_scoring.base.errors import SubmissionError, UsageError
 LEVEL = "full" if policy.landlock_version() else "process"  # what this kernel can give
 PACKAGE = Path(policy.__file__).parents[1]
 NOBODY = 65534
-
-
-def drop_all_capabilities() -> None:
-    """Drop what a container drops that is started with --cap-drop ALL."""
-    libc = ctypes.CDLL(None)
-    for capability in range(64):
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-    assert libc.capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)) == 0
 
 
 IDENTITIES: dict[str, dict[str, Any]] = {
@@ -122,9 +113,9 @@ def test_the_probe_fails_where_a_promise_is_broken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
-        probe.Row("fly", "denied", "allowed"),
-        probe.Row("sing", "open", "allowed"),
-        probe.Row("walk", "allowed", "denied: EPERM"),
+        probe.Observation("fly", "denied", "allowed"),
+        probe.Observation("sing", "open", "allowed"),
+        probe.Observation("walk", "allowed", "denied: EPERM"),
     ]
     monkeypatch.setattr(probe, "probe", lambda: ("files", rows))
     with pytest.raises(SystemExit) as ended:

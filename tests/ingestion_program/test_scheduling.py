@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import platform
-import struct
 import subprocess
 import sys
 import threading
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filtered import drop_all_capabilities
 
 from flair_ingestion import scheduling
 
@@ -60,14 +59,6 @@ CAPABILITIES = int(Path("/proc/self/status").read_text().partition("CapEff:")[2]
 if len(os.sched_getaffinity(0)) == 1:
     del CHANGES["one processor"]  # this machine has only one
 UNDONE_BY_ALL = [name for name in CHANGES if name not in ("renice", "idle")]
-
-
-def drop_all_capabilities() -> None:
-    """Drop all capabilities, also for later programs: an ordinary user cannot raise a priority again."""
-    libc = ctypes.CDLL(None)
-    for capability in range(64):
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-    assert libc.capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)) == 0
 
 
 def change_a_clock(change: str, **options: Any) -> dict[str, Any]:

@@ -81,13 +81,8 @@ def test_every_call_of_the_lists_is_refused_without_effect_or_absent() -> None:
 
 def test_calls_that_came_later_and_those_of_other_tables_do_not_exist() -> None:
     def attempt() -> None:
-        later = [
-            *range(NEWEST + 1, NEWEST + 100),
-            0x40000000,
-            0x40000027,
-            0x7FFFFFFF,
-            -1,
-        ]  # with the mark of x32
+        # Two of them have the mark of x32
+        later = [*range(NEWEST + 1, NEWEST + 100), 0x40000000, 0x40000027, 0x7FFFFFFF, -1]
         for found in later:
             with pytest.raises(OSError, match="Function not implemented"):
                 call(found, 0, 0, 0, 0, 0, 0)

@@ -98,7 +98,7 @@ def test_parts_add_up_and_relabelling_moves_rows_and_columns(seed: int, cut: int
             np.zeros(4, np.int64),
             r"prediction is int64; expected uint8: prediction.astype\(numpy.uint8\)",
         ),
-        ([0, 1], np.zeros(2, np.uint8), "reference is a list; expected a numpy array of uint8"),
+        ([0, 1], np.zeros(2, np.uint8), "reference is of type list; expected a numpy array of uint8"),
         (np.zeros(4, np.uint8), np.zeros((2, 2), np.uint8), "prediction has shape"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_number_in_place_of_the_nomenclature_is_refused(wrong: object) -> None
     """13 would make *other* a scored class: half building right, half *other* called bare soil was 0.3333."""
     labels = np.zeros(4, np.uint8)
     with pytest.raises(
-        ValueError, match=r"nomenclature is a \w+; expected a Nomenclature, such as .*FLAIR_12"
+        ValueError, match=r"nomenclature is of type \w+; expected a Nomenclature, such as .*FLAIR_12"
     ):
         confusion_matrix(labels, labels, wrong)  # type: ignore[arg-type]
 

@@ -578,7 +578,7 @@ def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ran
     left_out = {row["name"]: row["left_out"] for row in rows if "left_out" in row}
     assert left_out.keys() == scores.keys() - set(ranked)
     (bobs,) = set(ranked) & {"b1", "b2"}
-    told = f"not ranked: Bob is ranked by {bobs}, the {rule} result that counts"
+    told = f"not ranked: {bobs} is the {rule} of the results of Bob that count"
     assert left_out[({"b1", "b2"} - {bobs}).pop()] == told
 
 
@@ -586,7 +586,7 @@ def test_one_result_of_each_participant_is_ranked(tmp_path: Path, rule: str, ran
     ("text", "sentence"),
     [
         (None, "who.csv: cannot be read"),
-        ("good,Ann", "who.csv: expected the first line result,participant"),
+        ("good,Ann", "who.csv: the first line is 'good,Ann'; expected result,participant, with a comma"),
         ("result,participant\ngood\ngood,A\ngood,B", "(2 problems)"),
         ('result,participant\ngood,"Ann\nother,Ann', "who.csv: is not a csv file"),
         ('result,participant\ngood,"Ann\nother"', "line 2: expected the name of a result and a participant"),

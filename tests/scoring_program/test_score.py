@@ -518,9 +518,8 @@ def test_the_platform_gives_no_score_and_says_why(platform: Path, refusal: str) 
     signed = {"timing.json"} if refusal in SIGNED else set()
     assert {path.name for path in (platform / "output").iterdir()} == {"detailed_results.html"} | signed
     page = html.unescape((platform / "output/detailed_results.html").read_text())
-    assert (sentence in page) == (
-        code != 2
-    )  # what is wrong with labels and programs is not the participants'
+    # Participants are not told what is wrong with labels and programs
+    assert (sentence in page) == (code != 2)
     assert "MSK_" not in page
     assert "read my page" not in page
     assert ADVICE[code] in page

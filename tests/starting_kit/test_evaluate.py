@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from ingest_command import environment, leftovers
 import evaluate
 from flair_baseline import evaluation
 from flair_scoring.base.errors import DataError, run_command
+from programs import wait_until
 
 KIT = Path(__file__).resolve().parents[2]
 ENDED = evaluation.End(0, "mIoU 0.5000")
@@ -72,13 +71,6 @@ def read_until(run: subprocess.Popen[str], sentence: str) -> None:
         letter = run.stderr.read(1)
         assert letter, told
         told += letter
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def lock_file(here: Path) -> Path:

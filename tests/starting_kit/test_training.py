@@ -277,9 +277,8 @@ def test_a_stalled_loss_lowers_the_rate_and_then_ends_the_run(flair_tree, tmp_pa
     rows = read_log(tmp_path / "run")
     assert len(rows) == 2 + 4
     assert [float(row["learning_rate"]) for row in rows] == [0.001] * 4 + [0.0005] * 2
-    assert (
-        read_provenance(tmp_path / "run/model.safetensors")["epoch"] == 1
-    )  # the first of equally good epochs
+    # Of equally good epochs the first is kept
+    assert read_provenance(tmp_path / "run/model.safetensors")["epoch"] == 1
 
 
 def test_epochs_are_counted_from_the_lowest_loss():

@@ -118,3 +118,10 @@ def copy_submission(name: str, folder: Path) -> Path:
         submission.mkdir(parents=True)
         shutil.copyfile(HERE / f"{name}.py", submission / "model.py")
     return submission
+
+
+def copy_sleeper(folder: Path, seconds: float) -> Path:
+    """Copy the submission that sleeps into `folder`, to take so long for a patch; the new folder."""
+    submission = copy_submission("sleeps", folder)
+    (submission / "seconds").write_text(str(seconds))
+    return submission

@@ -37,6 +37,7 @@ __all__ = [
     "DEFAULT_QUEUE_SECONDS",
     "FILES_OF_TASK",
     "LOCAL_IMAGE",
+    "MAX_DIRECTORY",
     "Findings",
     "check_bundle",
     "open_part",
@@ -47,7 +48,7 @@ __all__ = [
 LOCAL_IMAGE = "local-only/"  # what the name of an image begins with that nobody has published
 MAX_BYTES = 15 * 10**9  # what a user of the public site may store
 LARGE_BYTES = 10**9  # a bundle of this size has been seen to unpack without end
-_MAX_DIRECTORY = 256 << 20  # bytes of the list of files: a million of them, with all their patches
+MAX_DIRECTORY = 256 << 20  # bytes of the list of files: a million of them, with all their patches
 
 
 def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list[str], list[str], list[str]]:
@@ -60,7 +61,7 @@ def check_bundle(path: Path, now: datetime.datetime | None = None) -> tuple[list
     try:
         if path.is_fifo():
             raise OSError("it is a pipe")  # which would block
-        with open_zip(path, _MAX_DIRECTORY) as archive:
+        with open_zip(path, MAX_DIRECTORY) as archive:
             competition = read_competition(archive, found)
             if competition is not None:
                 now = now or datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

@@ -44,7 +44,7 @@ def open_part(archive: zipfile.ZipFile, where: str, value: Any, found: Findings)
     names = archive.namelist()
     if value in names and not value.endswith("/"):
         try:
-            # through a handle of its own: Python 3.12.1 loses its place in members that are read in turn
+            # through a handle of its own: Python 3.12.1 loses its position in members that are read in turn
             again = zipfile.ZipFile(str(archive.filename))
             inner = zipfile.ZipFile(again.open(value))
         except Exception:  # what zipfile raises for a damaged file is not documented

@@ -8,10 +8,11 @@ from typing import Any
 from flair_bundle.check.findings import Findings, entries_of
 from flair_bundle.check.parts import open_part
 from flair_bundle.check.tasks import KEY
+from flair_scoring.base.errors import list_names
 
 
 def check_secrets(archive: zipfile.ZipFile, competition: dict[str, Any], found: Findings) -> None:
-    """The key in the programs only and the same everywhere; no reference among what participants get."""
+    """Check that the programs alone hold the key, all the same one, and that no reference gets out."""
     tasks = [task for task in entries_of(competition.get("tasks")) if isinstance(task, dict)]
     programs = [task.get(key) for task in tasks for key in ("ingestion_program", "scoring_program")]
     references = [task.get("reference_data") for task in tasks]
@@ -38,4 +39,4 @@ def check_secrets(archive: zipfile.ZipFile, competition: dict[str, Any], found: 
     for name, part in parts.items():
         leaks = [file for file, info in part.files.items() if (info.CRC, info.file_size) in hidden]
         if leaks and name not in references:
-            found.problems.append(f"{name}: {leaks[0]} and {len(leaks) - 1} more are also in the references")
+            found.problems.append(f"{name}: holds files of the references: {list_names(leaks, 1)}")

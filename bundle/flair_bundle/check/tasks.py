@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import tempfile
 import zipfile
@@ -19,13 +18,11 @@ from flair_scoring.base.bounded_json import parse_json
 from flair_scoring.base.bounded_zip import ZipError
 from flair_scoring.base.errors import FlairError, list_names
 from flair_scoring.base.settings import parse_settings
-from flair_scoring.pairing import domain_and_area
+from flair_scoring.pairing import IMAGE, REFERENCE, domain_and_area
 
 FILES_OF_TASK = ("input_data", "reference_data", "ingestion_program", "scoring_program")
 KEY = "signing.key"
 MIN_DOMAINS = 3  # below, scoring writes no interval
-_LABELS = re.compile(r"MSK_(\d{6})\.tif", re.ASCII)
-_IMAGES = re.compile(r"IMG_(\d{6})\.tif", re.ASCII)
 _SHELL = ("&", "|", ";", ">", "<", "`", "*")
 # What the containers of the two jobs hold below /app
 _MOUNTS = {
@@ -119,7 +116,7 @@ def _check_program(where: str, part: Part, mounts: Sequence[str], found: Finding
 
 
 def _check_data(where: str, inputs: Part | None, references: Part | None, found: Findings) -> None:
-    if inputs and (labels := inputs.ids(_LABELS)):
+    if inputs and (labels := inputs.ids(REFERENCE)):
         found.problems.append(
             f"{where}.input_data: holds {len(labels)} label masks, which submissions could read"
         )
@@ -127,10 +124,10 @@ def _check_data(where: str, inputs: Part | None, references: Part | None, found:
         _check_completeness(where, inputs, found)
     if not references:
         return
-    known = references.ids(_LABELS)
+    known = references.ids(REFERENCE)
     if not known:
         found.problems.append(f"{where}.reference_data: no masks MSK_<6 digits>.tif")
-    masks = Counter(domain_and_area(name)[0] for name in references.files if _LABELS.search(name))
+    masks = Counter(domain_and_area(name)[0] for name in references.files if REFERENCE.search(name))
     domains = set(masks)
     if known and ("" in domains or len(domains) < MIN_DOMAINS):
         found.problems.append(
@@ -142,9 +139,9 @@ def _check_data(where: str, inputs: Part | None, references: Part | None, found:
             f"{where}.reference_data: one mask only in {list_names(single)}; participants get a matrix for "
             "each domain, which would tell what is in that mask: take more patches, or no such domain"
         )
-    if inputs and inputs.ids(_IMAGES) != known:
+    if inputs and inputs.ids(IMAGE) != known:
         found.problems.append(
-            f"{where}: input_data has {len(inputs.ids(_IMAGES))} images, reference_data {len(known)} masks, "
+            f"{where}: input_data has {len(inputs.ids(IMAGE))} images, reference_data {len(known)} masks, "
             "and they are not the same patches"
         )
 
@@ -160,7 +157,7 @@ def _check_completeness(where: str, inputs: Part, found: Findings) -> None:
         found.problems.append(f"{where}.input_data: {METADATA[0]} is not a readable json file ({error})")
         return
     known = find_known(entries if isinstance(entries, dict) else {}).get("test", {})
-    here = {id: known.get(id, "") for id in inputs.ids(_IMAGES)}
+    here = {id: known.get(id, "") for id in inputs.ids(IMAGE)}
     found.remarks += [f"{where}.input_data: {told}" for told in describe_missing("test", here, known)]
 
 

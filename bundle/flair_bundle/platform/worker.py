@@ -90,7 +90,7 @@ class Worker:
     timeout: float | None = None
 
     def run(self, task: Mapping[str, Path], submission: Path) -> Outcome:
-        """Run both jobs. `task`: key of competition.yaml -> zip; `submission`: zip."""
+        """Run both jobs for the zip `submission`; `task` maps keys of competition.yaml to zips."""
         own, ingestion, output = self._predict(task, submission)
         if output is None:
             return Outcome("Failed", own, ingestion, None, None, None, None, None)
@@ -102,7 +102,7 @@ class Worker:
         return Outcome("Finished", own, ingestion, scoring, output, scored, report, scores)
 
     def _predict(self, task: Mapping[str, Path], submission: Path) -> tuple[Step | None, Step, Path | None]:
-        """The submission's own program, ingestion, and the folder of the output; None if it is refused."""
+        """Run the first job. Returns the submission's own program, ingestion, and the output if kept."""
         job = self.folder / "prediction"
         output, ingested = _make(job / "output"), _unpack(submission, job / "ingested_program")
         shared = {"/app/output": output, **self._data()}
@@ -126,7 +126,7 @@ class Worker:
         return own, ingestion, output
 
     def _score(self, task: Mapping[str, Path], predicted: Path, submission: Path) -> tuple[Step, Path]:
-        """Scoring and the folder of its output."""
+        """Run the second job. Returns scoring and the folder of its output."""
         job = self.folder / "scoring"
         mounts = {
             "/app/program": _unpack(task["scoring_program"], job / "program"),
@@ -137,9 +137,8 @@ class Worker:
         }
         if "reference_data" in task:
             _unpack(task["reference_data"], job / "input/ref")
-        shutil.copytree(
-            predicted, job / "input/res"
-        )  # through a zip, in which links become what they lead to
+        # The worker copies through a zip, which holds the files that links lead to in place of the links
+        shutil.copytree(predicted, job / "input/res")
         if self.copies == AT_SCORING:
             files = _unpack(submission, job / "submission")
             if not _has_metadata(files) or (files / "metadata").exists():

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from flair_ingestion.dataset.index import Patch
-from flair_ingestion.dataset.layout import AREA, DOMAIN, find_roots, find_split, list_domains, list_names
+from flair_ingestion.dataset.layout import find_names, find_roots, find_split, list_domains
 from flair_ingestion.dataset.sidecars import METADATA, read_sidecar
+from flair_scoring.pairing import AREA, DOMAIN
 
 _NAMED = 5  # most domains that a sentence names; of more it tells the number
 
@@ -92,7 +93,7 @@ def _describe_lone_series(data: Path, split: str) -> list[str]:
         (root, domain, area)
         for root in find_roots(data, "sen", split)
         for domain in list_domains(root, split)
-        for area in list_names(root / domain, AREA)
+        for area in find_names(root / domain, AREA)
         if not any((image / domain / area).is_dir() for image in images)
     ]
     if not lone:

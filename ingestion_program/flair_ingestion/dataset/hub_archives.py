@@ -21,12 +21,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flair_ingestion.dataset.layout import find_split, has_roots, require_roots
+from flair_ingestion.dataset.layout import PACKED_DOMAIN, find_split, has_roots, require_roots
 from flair_ingestion.dataset.sidecars import CENTROIDS, METADATA, POINTER, POINTER_TOLD, read_sidecar
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 from flair_scoring.base.files import make_folder, require_folder
 
-_ARCHIVE = re.compile(r"D\d{3}_\d{4}.*\.zip", re.ASCII)
 # Archives and folders of FLAIR-HUB; where the year is not known, they say 195X
 _FLAIR_HUB = re.compile(r"D\d{3}-(\d{4}|195X)_[A-Z].*", re.ASCII)
 # What huggingface_hub, wget and browsers call a download that has not ended
@@ -48,7 +47,7 @@ class _Member:
 
 def find_archives(folder: Path) -> list[Path]:
     """The archives of single domains (D015_2020.zip) anywhere below the folder, sorted by path."""
-    return sorted(path for path in folder.rglob("D*.zip") if _ARCHIVE.fullmatch(path.name))
+    return sorted(path for path in folder.rglob("D*.zip") if PACKED_DOMAIN.fullmatch(path.name))
 
 
 def require_data(data: Path) -> None:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from flair_ingestion.dataset.layout import (
-    AREA,
+    find_names,
     find_root,
     list_domains,
-    list_names,
     require_roots,
     root_names,
 )
@@ -30,6 +29,7 @@ from flair_ingestion.dataset.sidecars import (
 )
 from flair_ingestion.dataset.superarea import CENTRE, SuperArea, inspect_super_area
 from flair_scoring.base.errors import DataError, list_problems
+from flair_scoring.pairing import AREA
 
 _IMAGE = re.compile(r"IMG_\d{6}\.tif", re.ASCII)
 _LABELS = re.compile(r"MSK_\d{6}\.tif", re.ASCII)
@@ -140,6 +140,13 @@ def scan_split(
     Raises:
         UsageError: There is no folder `data`, or no split of that name.
         DataError: `data` has no folder of any archive.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import scan_split
+        >>> patches, problems = scan_split(Path("data"), "test", labels=True)
+        >>> len(patches), problems
+        (6, [])
     """
     require_roots(data)
     problems: list[str] = []
@@ -162,7 +169,25 @@ def scan_split(
 
 
 def labels_folder(data: Path, split: str) -> Path:
-    """The folder with the labels of the split; train and val share one. Raises DataError if there is none."""
+    """Find the folder with the labels of a split.
+
+    Args:
+        data: Folder with the unpacked archives of FLAIR #2.
+        split: "train", "val" or "test". Train and val share their folder.
+
+    Returns:
+        The folder, which has the name that IGN or the toy data set gives it.
+
+    Raises:
+        UsageError: There is no split of that name.
+        DataError: There is no such folder, there are two, or its content is still packed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flair_ingestion.dataset import labels_folder
+        >>> labels_folder(Path("data"), "test").name
+        'flair_2_labels_test'
+    """
     problems: list[str] = []
     root = find_root(data, "labels", split, problems)
     if root is None:
@@ -191,7 +216,7 @@ def _find_areas(root: Path, split: str, problems: list[str]) -> Iterator[tuple[s
         example = "D004_2021" if split == "val" else "D006_2020"
         problems.append(f"{root}: no domains of the {split} split (folders such as {example})")
     for domain in domains:
-        areas = list_names(f"{root}/{domain}", AREA)
+        areas = find_names(f"{root}/{domain}", AREA)
         if not areas:
             problems.append(f"{root}/{domain}: no areas (folders such as Z1_UF)")
         yield from ((domain, area) for area in areas)
@@ -203,7 +228,7 @@ def _find_lone_labels(
     """Problems: labels without their images. One per area, or one per domain if that has no images at all."""
     for domain in list_domains(labels, split):
         lone = {}
-        for area in list_names(labels / domain, AREA):
+        for area in find_names(labels / domain, AREA):
             masks = _list_files(f"{labels}/{domain}/{area}/msk", _LABELS)
             if ids := sorted(masks.keys() - images.get((domain, area), {}).keys()):
                 lone[area] = ids
@@ -271,4 +296,4 @@ def _parse_centroid(entry: Any, size: tuple[int, int] | None) -> tuple[int, int]
 
 def _list_files(folder: str, pattern: re.Pattern[str]) -> dict[str, str]:
     """Id (the digits of IMG_000001.tif) -> path of each file whose name matches; none without the folder."""
-    return {name[4:10]: f"{folder}/{name}" for name in list_names(folder, pattern)}
+    return {name[4:10]: f"{folder}/{name}" for name in find_names(folder, pattern)}

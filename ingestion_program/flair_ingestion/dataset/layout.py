@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.base.files import require_folder
+from flair_scoring.pairing import DOMAIN
 
 KINDS = ("aerial", "sen", "labels")
 SPLITS = ("train", "val", "test")
@@ -20,9 +21,7 @@ VALIDATION_DOMAINS = frozenset(
     ("D004_2021", "D014_2020", "D029_2021", "D031_2019", "D058_2020", "D066_2021", "D067_2021", "D077_2021")
 )
 LAST_TRAINING_ID, FIRST_TEST_ID = 61712, 77413  # in between lies the test set of FLAIR #1
-DOMAIN = re.compile(r"D\d{3}_\d{4}", re.ASCII)
-AREA = re.compile(r"Z\d+_[A-Z]{2}", re.ASCII)
-_PACKED_DOMAIN = re.compile(r"D\d{3}_\d{4}.*\.zip", re.ASCII)
+PACKED_DOMAIN = re.compile(r"D\d{3}_\d{4}.*\.zip", re.ASCII)
 _DEPTH = 3  # levels between the folder of an archive and that of an area's images
 
 
@@ -66,12 +65,12 @@ def find_root(data: Path, kind: str, split: str, problems: list[str]) -> Path | 
         problems.append(f"{data}: {told}; unpack the archive there")
         return None
     (root,) = roots
-    if list_names(root, DOMAIN):
+    if find_names(root, DOMAIN):
         return root
     if (root / root.name).is_dir():
         problems.append(f"{root}: holds a folder {root.name} once more; move what is in that one up")
         return None
-    if packed := list_names(root, _PACKED_DOMAIN):
+    if packed := find_names(root, PACKED_DOMAIN):
         named = ", ".join(packed[:3]) + (", …" if len(packed) > 3 else "")
         problems.append(f"{root}: {named}: still packed; unpack them there")
         return None
@@ -109,13 +108,13 @@ def require_roots(data: Path) -> None:
 
 def list_domains(root: Path, split: str) -> list[str]:
     """Names of the split's domains in the folder of an archive; folders with other names are passed over."""
-    domains = list_names(root, DOMAIN)
+    domains = find_names(root, DOMAIN)
     if split == "test":
         return domains
     return [domain for domain in domains if (domain in VALIDATION_DOMAINS) == (split == "val")]
 
 
-def list_names(folder: str | Path, pattern: re.Pattern[str]) -> list[str]:
+def find_names(folder: str | Path, pattern: re.Pattern[str]) -> list[str]:
     """The names in a folder that match, sorted; none if there is no such folder.
 
     Raises DataError if the folder cannot be read.

@@ -37,9 +37,9 @@ class Sidecar:
 
 
 def read_sidecar(data: Path, names: tuple[str, ...], problems: list[str]) -> Sidecar | None:
-    """Read the json file that has one of the names; None and a problem if it is missing or damaged.
+    """Read the json file that has one of the names. NaN, which is not json, is read as null.
 
-    NaN, which is not json, is read as null.
+    If the file is missing or damaged, a problem is added and the result is None.
     """
     path = next((data / name for name in names if (data / name).is_file()), None)
     if path is None:

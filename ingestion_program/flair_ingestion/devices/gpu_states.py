@@ -15,29 +15,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import IO
 
 from flair_ingestion.clock import clock
-from flair_ingestion.devices.nvidia import State, read_state
+from flair_ingestion.devices.nvidia import GpuState, read_state
 from flair_ingestion.sandbox import policy
 
 MAX_CLOCK_DIFFERENCE = 0.05  # between reference and submission, as a fraction; a larger one is told
 _INTERVAL = 0.5  # seconds
 _SHARE_OF_REASON = 0.1  # a reason that holds in fewer looks is not told
 _PROGRAM = "from flair_ingestion.devices.gpu_states import serve; serve()"
-
-
-@dataclass(frozen=True)
-class GpuState:
-    """How the GPU ran over some time: median clock in MHz, median power in watts.
-
-    `reasons` tell what has kept the clock down in a tenth of the looks or more.
-    """
-
-    clock_mhz: float | None
-    power_watts: float | None
-    reasons: list[str]
 
 
 class GpuWatch:
@@ -49,14 +37,13 @@ class GpuWatch:
     def between(self, begin: float, end: float) -> GpuState | None:
         """How the GPU ran between two times on `clock`; None if it was not looked at."""
         size = os.fstat(self._seen.fileno()).st_size
-        text = os.pread(
-            self._seen.fileno(), size, 0
-        )  # moves no position: the other process writes at its own
+        # pread does not move the position at which the other process writes
+        text = os.pread(self._seen.fileno(), size, 0)
         rows = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-        return summarise([State(**state) for then, state in rows if begin <= then <= end])
+        return summarise([GpuState(**state) for then, state in rows if begin <= then <= end])
 
 
-def summarise(states: Sequence[State]) -> GpuState | None:
+def summarise(states: Sequence[GpuState]) -> GpuState | None:
     """Medians of the states, and the reasons that a tenth of them have; None if there is no state."""
     if not states:
         return None

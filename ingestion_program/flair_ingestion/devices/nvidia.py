@@ -52,8 +52,8 @@ class Use:
 
 
 @dataclass(frozen=True)
-class State:
-    """A GPU at one moment: the clock of its processors in MHz, power in watts, what keeps the clock down."""
+class GpuState:
+    """How a GPU runs: the clock of its processors in MHz, power in watts, what keeps the clock down."""
 
     clock_mhz: float | None
     power_watts: float | None
@@ -70,7 +70,7 @@ def read_use(uuid: str) -> Use:
     return _ask(lambda nvml: _use_by_nvml(nvml, uuid), lambda: _use_by_smi(uuid))
 
 
-def read_state(uuid: str) -> State:
+def read_state(uuid: str) -> GpuState:
     """How this GPU runs now."""
     return _ask(lambda nvml: _state_by_nvml(nvml, uuid), lambda: _state_by_smi(uuid))
 
@@ -115,10 +115,10 @@ def _use_by_nvml(nvml: Any, uuid: str) -> Use:
     return Use(None if rates is None else rates.gpu, [process.pid for process in running])
 
 
-def _state_by_nvml(nvml: Any, uuid: str) -> State:
+def _state_by_nvml(nvml: Any, uuid: str) -> GpuState:
     handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
     milliwatts = _optional(nvml, nvml.nvmlDeviceGetPowerUsage, handle)
-    return State(
+    return GpuState(
         _optional(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
         None if milliwatts is None else milliwatts / 1000,
         _name_reasons(_optional(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)),
@@ -148,14 +148,14 @@ def _use_by_smi(uuid: str) -> Use:
     return Use(_whole(load[0][0]) if load else None, [int(pid) for (pid,) in processes if pid.isdecimal()])
 
 
-def _state_by_smi(uuid: str) -> State:
+def _state_by_smi(uuid: str) -> GpuState:
     rows = _run_smi("--query-gpu=" + ",".join(_STATE_FIELDS), f"--id={uuid}")
     if not rows:
-        return State(None, None, [])
+        return GpuState(None, None, [])
     clock, power, reasons = rows[0]
     with suppress(ValueError):
-        return State(_number(clock), _number(power), _name_reasons(int(reasons, 16)))
-    return State(_number(clock), _number(power), [])
+        return GpuState(_number(clock), _number(power), _name_reasons(int(reasons, 16)))
+    return GpuState(_number(clock), _number(power), [])
 
 
 def _run_smi(*options: str) -> list[list[str]]:

@@ -38,7 +38,7 @@ class Mapping:
     link: str
 
     def status(self) -> os.stat_result | None:
-        """The status of the whole file; None without CAP_CHECKPOINT_RESTORE, which it takes to see it."""
+        """The status of the whole file; None without the capability to see it, CAP_CHECKPOINT_RESTORE."""
         try:
             return os.stat(self.link)
         except OSError:

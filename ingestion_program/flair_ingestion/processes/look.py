@@ -111,7 +111,7 @@ def _look_once(pid: int, files: KeptFiles, states: dict[int, str], below: set[in
 
 
 def _note(pid: int, tid: int, files: KeptFiles, states: dict[int, str], below: set[int]) -> bytes | None:
-    """Note state and children of a thread; its `stat` from the state on, None if that cannot be read."""
+    """Note state and children of a thread. Returns its `stat` from the state on, None if that is hidden."""
     try:
         seen = files.look(pid, tid)
     except PermissionError:
@@ -121,7 +121,7 @@ def _note(pid: int, tid: int, files: KeptFiles, states: dict[int, str], below: s
     stat, children = seen
     if children:
         below.update(map(int, children.split()))
-    fields = stat[stat.rindex(b")") + 2 :]  # its name may hold anything
+    fields = stat[stat.rindex(b")") + 2 :]  # the name before it may hold any character
     states[tid] = chr(fields[0])
     return fields
 

@@ -56,7 +56,7 @@ def _outcome(action: Callable[[Targets], object], targets: Targets) -> str:
 
 
 def _stay() -> int:
-    """Detach a process that ignores every signal that can be ignored; its id."""
+    """Detach a process that ignores every signal that can be ignored. Returns its id."""
     told, tell = os.pipe()
     if os.fork() == 0:
         os.setsid()

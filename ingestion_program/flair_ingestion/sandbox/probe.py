@@ -25,8 +25,8 @@ _SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table: `what` was tried, and what became of it.
+class Observation:
+    """An attempt as the table shows it: `what` was tried, and what was `observed`.
 
     `expected` is denied, allowed, or open where the level reached does not prevent the attempt.
     """
@@ -41,7 +41,7 @@ class Row:
         return self.expected == "open" or self.observed.split(":")[0] == self.expected
 
 
-def probe() -> tuple[str, list[Row]]:
+def probe() -> tuple[str, list[Observation]]:
     """The level that the sandbox reaches here, and what a process in it can do.
 
     Raises OSError if the child cannot be started or dies.
@@ -79,7 +79,7 @@ def probe() -> tuple[str, list[Row]]:
     denied = policy.LEVELS[: policy.LEVELS.index(level) + 1]
     promised = {what: from_level for what, from_level, _ in ATTEMPTS} | {"leave a process behind": PROCESS}
     expected = {None: "allowed"} | {name: "denied" if name in denied else "open" for name in policy.LEVELS}
-    return level, [Row(what, expected[promised[what]], told[what]) for what in promised]
+    return level, [Observation(what, expected[promised[what]], told[what]) for what in promised]
 
 
 def main() -> None:

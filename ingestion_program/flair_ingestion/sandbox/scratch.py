@@ -188,7 +188,7 @@ def _count_in(folder: int, holding: Holding) -> list[str]:
 
 
 def _open_below(name: str, folder: int, holding: Holding) -> int | None:
-    """Open a folder inside an open one; None if it is gone or may not be opened."""
+    """Open a folder inside an open one. Returns None if it is gone or may not be opened."""
     try:
         return os.open(name, _FOLDER, dir_fd=folder)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The filter of system calls that a child installs. It closes what Landlock leaves open, in every version.
+"""The filter of system calls that a child installs. It closes what every version of Landlock leaves open.
 
 The filter is a program for the kernel's classic BPF machine,
 https://docs.kernel.org/userspace-api/seccomp_filter.html. It refuses what system_calls.py lists and lets the
@@ -23,7 +23,7 @@ _FARTHEST = 255  # steps that a condition can skip
 _ANY_BIT = 0xFFFFFFFF
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _REFUSE, _NOTHING, _ABSENT = _ERRNO | errno.EPERM, _ERRNO, _ERRNO | errno.ENOSYS
-# What kernels and file systems answer that lack a feature: honest code then takes another way
+# The answers of a kernel or file system that lacks a feature. Honest code then takes another way
 _UNKNOWN, _UNSUPPORTED = _ERRNO | errno.EINVAL, _ERRNO | errno.EOPNOTSUPP
 
 _SIGCHLD, _SIGCONT = 17, 18

@@ -95,13 +95,13 @@ class _BoundedFile(io.BufferedReader):
 
 
 def _translated(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """The function's result; whatever zipfile raises for a damaged file becomes a ZipError."""
+    """The function's result. Any exception that zipfile raises for a damaged file becomes a ZipError."""
     try:
         return function(*arguments)
     except ZipError:
         raise
     except OSError as error:
-        # Without a number: bz2 found damage. EINVAL: an offset lies before the start of the file
+        # bz2 reports damage without a number; EINVAL means that an offset lies before the start of the file
         if error.errno not in (None, errno.EINVAL):
             raise
         reason = "it is damaged" if error.errno is None else "it points outside itself"
@@ -111,6 +111,6 @@ def _translated(function: Callable[..., _Result], *arguments: Any) -> _Result:
         reason = "it ends too early"
     except UnicodeDecodeError:
         reason = "a file name in it is no text"
-    except Exception:  # raised by zlib, and for offsets and lengths that no file can have
+    except Exception:  # from zlib, or for an offset or a length that no file can have
         reason = "it is damaged"
     raise ZipError(f"not a readable zip file ({reason})")

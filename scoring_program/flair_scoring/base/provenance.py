@@ -11,23 +11,33 @@ from typing import Any
 
 from flair_scoring.base.errors import DataError
 
-KIT_VERSION = "0.1.0"
+KIT_VERSION = "0.2.0.dev0"
 SCHEMA = 1
 
 
 @functools.cache
 def commit() -> str:
-    """Commit of the kit: from the COMMIT file of a built bundle, else from git, else 'unknown'."""
+    """Commit of the kit: from the COMMIT file of a bundle or a wheel, else from git, else 'unknown'.
+
+    git is asked only if it tracks this file, since the package may be installed within another repository.
+    """
     package = Path(__file__).parents[1]
     recorded = package / "COMMIT"
     if recorded.is_file():
         return recorded.read_text().strip()
-    git = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        found = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+    if not _ask_git("ls-files", "--", __file__):
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return _ask_git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or "unknown"
+
+
+def _ask_git(*arguments: str) -> str:
+    """The answer of git in this file's folder; empty where git or a repository is missing."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
 
 
 def stamp(nomenclature: str = "flair-12") -> dict[str, Any]:

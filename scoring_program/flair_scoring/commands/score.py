@@ -131,7 +131,7 @@ def explain_failure(args: argparse.Namespace, error: Exception) -> None:
     not signed.
     """
     timing: dict[str, Any] = {}
-    with suppress(FlairError, OSError):  # then only the error is known of the run
+    with suppress(FlairError, OSError):  # without them the page tells the error only
         if args.platform:
             _, timing = read_signed_timing(args.predictions, read_key())
         elif args.predictions:

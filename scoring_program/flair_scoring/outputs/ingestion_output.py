@@ -20,7 +20,7 @@ _RECORD_BYTES = 1 << 16  # the most that it, or a metadata.yaml, may have
 _TIMING_BYTES = 16 << 20  # the most that timing.json may have: about 20 for each request
 _MOST = 1e12  # the highest value of a number in timing.json, in its unit
 _MAX_TEXT = 4000  # characters of the verdict and of the reason that are kept
-_EARLIER_KEYS = {"cage": "sandbox"}  # what kit 0.1.0 first called a key of timing.json -> its name now
+_EARLIER_KEYS = {"cage": "sandbox"}  # name of a key in timing.json of kit 0.1.0 -> its name now
 _NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds", "requests")
 
 
@@ -154,11 +154,12 @@ def _require_success(folder: Path, key: bytes) -> None:
 
 
 def _is_of_ingestion_alone(record: dict[str, Any]) -> bool:
-    """Whether the worker's record tells of no program but ingestion.
+    """Whether only ingestion ran, by the worker's record.
 
-    Its exit code is null then, or 0 in some versions, and its time is missing or that of ingestion. A program
-    of the submission's own has a time of its own. Ingestion's signature does not tell that there was none:
-    such a program runs first, and can remove the command from the metadata file that ingestion looks at.
+    In that case the worker records the exit code null. Some of its versions record 0, with no time or with
+    that of ingestion. A program of the submission's own would have an exit code and a time of its own.
+    Ingestion's signature does not prove that there was no such program: it would run first, and could remove
+    its command from the metadata file before ingestion looks for one.
     """
     code, seconds = record.get("exitCode"), record.get("elapsedTime")
     if code is None:

@@ -105,8 +105,8 @@ def _find_checksums(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray | N
 
 
 def _have_form(names: np.ndarray, form: re.Pattern[str]) -> bool:
-    """Whether all names are texts of that form, or empty as those of references in no such folder."""
-    different = set(names.tolist())  # a few, in an array of many
+    """Whether each name has that form, or is empty because the reference lies in no such folder."""
+    different = set(names.tolist())  # far fewer than names
     return names.dtype.kind == "U" and all(not name or form.fullmatch(name) for name in different)
 
 
@@ -145,7 +145,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _decode(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an npz by name. None takes more memory than the bytes that the file holds for it."""
+    """The arrays of an npz by name. No array takes more memory than the file holds bytes for it."""
     with open_zip(content) as archive:
         entries = archive.infolist()
         names = [entry.filename.removesuffix(".npy") for entry in entries]
@@ -167,7 +167,7 @@ def _decode_array(content: bytes) -> np.ndarray:
     order: Any = "F" if columns_first else "C"
     array: np.ndarray = np.ndarray(shape, dtype, content, stream.tell(), order=order)
     if dtype.kind == "U":
-        "".join(array.ravel().tolist()).encode()  # ValueError for what is no text
+        "".join(array.ravel().tolist()).encode()  # ValueError if a character cannot be encoded
     return array
 
 

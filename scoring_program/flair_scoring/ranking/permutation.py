@@ -48,6 +48,8 @@ def permutation_test(first: np.ndarray, second: np.ndarray, seed: int = 2022) ->
     Example:
         The first submission is the better one in all of six domains.
 
+        >>> import numpy as np
+        >>> from flair_scoring.ranking.permutation import permutation_test
         >>> better = np.array([[9, 1, 0], [1, 9, 0], [0, 0, 5]])
         >>> worse = np.array([[7, 3, 0], [3, 7, 0], [0, 0, 5]])
         >>> permutation_test(np.stack([better] * 6), np.stack([worse] * 6))
@@ -94,6 +96,8 @@ def leader_group_p_values(matrices: np.ndarray, seed: int = 2022) -> np.ndarray:
     Example:
         Two equally good submissions, and one that is worse than them in all of six domains.
 
+        >>> import numpy as np
+        >>> from flair_scoring.ranking.permutation import leader_group_p_values
         >>> better = np.array([[9, 1, 0], [1, 9, 0], [0, 0, 5]])
         >>> worse = np.array([[7, 3, 0], [3, 7, 0], [0, 0, 5]])
         >>> leader_group_p_values(np.stack([[better] * 6, [better] * 6, [worse] * 6])).tolist()

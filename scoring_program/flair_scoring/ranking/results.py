@@ -62,6 +62,8 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
 
     Example:
         >>> import json, tempfile
+        >>> from pathlib import Path
+        >>> from flair_scoring.ranking.results import read_results
         >>> folder = Path(tempfile.mkdtemp()) / "mine"
         >>> folder.mkdir()
         >>> _ = (folder / "scores.json").write_text(json.dumps({"miou": 0.61}))

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from flair_scoring.base.errors import DataError, UsageError, list_names, list_problems
 from flair_scoring.base.files import read_file
+from flair_scoring.base.terminal import one_line
 from flair_scoring.ranking.results import Result
 from flair_scoring.ranking.standings import sort_results
 
 _HEAD = ["result", "participant"]
 _BYTES = 1 << 22
+_SHOWN = 60  # characters of a wrong first line
 
 
 def exclude(results: Sequence[Result], reasons: Mapping[str, str]) -> list[Result]:
@@ -48,7 +50,7 @@ def keep_one_each(results: Sequence[Result], participants: Mapping[str, str], la
         kept.setdefault(participants[result.name], result.name)
     rule = "latest" if latest else "best"
     reasons = {
-        result.name: f"not ranked: {who} is ranked by {kept[who]}, the {rule} result that counts"
+        result.name: f"not ranked: {kept[who]} is the {rule} of the results of {who} that count"
         for result in candidates
         if kept[who := participants[result.name]] != result.name
     }
@@ -75,7 +77,8 @@ def read_participants(path: Path) -> dict[str, str]:
     except csv.Error as error:
         raise DataError(f"{path}: is not a csv file ({error})") from None
     if not lines or [cell.strip() for cell in lines[0]] != _HEAD:
-        raise DataError(f"{path}: expected the first line {','.join(_HEAD)}")
+        first = one_line(text.partition("\n")[0].strip()[:_SHOWN])
+        raise DataError(f"{path}: the first line is {first!r}; expected {','.join(_HEAD)}, with a comma")
     found: dict[str, str] = {}
     problems = []
     for number, line in enumerate(lines[1:], 2):

@@ -56,6 +56,13 @@ def make_board(results: Sequence[Result]) -> Board:
 
     Raises:
         DataError: The results were scored on several versions of the references.
+
+    Example:
+        >>> from flair_scoring.ranking.results import Result
+        >>> from flair_scoring.ranking.standings import make_board
+        >>> results = [Result(name, {"miou": miou}, {}, {}) for name, miou in (("a", 0.58), ("b", 0.61))]
+        >>> [result.name for result in make_board(results).results]
+        ['b', 'a']
     """
     ordered = sort_results(results)
     return Board(ordered, rank_results(ordered), find_basis(ordered))
@@ -90,6 +97,7 @@ def rank_results(results: Sequence[Result]) -> list[Standing]:
 
     Example:
         >>> from flair_scoring.ranking.results import Result
+        >>> from flair_scoring.ranking.standings import rank_results
         >>> results = [Result(name, {"miou": miou}, {}, {}) for name, miou in (("a", 0.58), ("b", 0.61))]
         >>> [(standing.rank, standing.result.name) for standing in rank_results(results)]
         [(1, 'b'), (2, 'a')]

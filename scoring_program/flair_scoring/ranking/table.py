@@ -45,6 +45,7 @@ def standings_table(board: Board) -> pd.DataFrame:
     Example:
         >>> from flair_scoring.ranking.results import Result
         >>> from flair_scoring.ranking.standings import make_board
+        >>> from flair_scoring.ranking.table import standings_table
         >>> results = [Result(name, {"miou": miou}, {}, {}) for name, miou in (("a", 0.58), ("b", 0.61))]
         >>> print(standings_table(make_board(results))[["rank", "name", "miou"]].to_string(index=False))
          rank name  miou

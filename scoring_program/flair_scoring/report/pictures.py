@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,10 @@ from PIL import Image
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import Nomenclature
-from flair_scoring.pairing import find_rasters, list_files
+from flair_scoring.pairing import IMAGE, find_rasters, list_files
 from flair_scoring.raster import RasterError, read_raster
 from flair_scoring.report.html import Markup, paragraph, picture
 
-IMAGE = re.compile(r"IMG_(\d{6})\.tif", re.ASCII)
 _BANDS = 5  # red, green, blue, near infrared, elevation
 _SIDE = 256  # pixels of a picture
 _RIGHT, _WRONG, _OUTSIDE = (225, 225, 225), (214, 39, 40), (120, 120, 120)

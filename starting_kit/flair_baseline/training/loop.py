@@ -2,11 +2,13 @@
 
 All random numbers of an epoch follow from (seed, epoch), so a resumed run goes on as if it had never stopped:
 bit for bit on the CPU, and on GPUs with deterministic=true.
+
 Under torchrun the ranks share the patches of every step and of the validation. The loss of a step is that of
 all its pixels, on whichever rank they are.
+
 The paper's recipe is SGD with a learning rate of 0.001. The rate is lowered when the validation loss has not
-fallen for 10 epochs, and the run ends when it has not for 30. The kept checkpoint is that of the epoch with
-the best validation mIoU, which is the metric of the challenge.
+fallen for 10 epochs, and the run ends when that loss has not fallen for 30. The kept checkpoint is that of
+the epoch with the best validation mIoU, which is the metric of the challenge.
 """
 
 from __future__ import annotations
