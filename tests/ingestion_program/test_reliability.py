@@ -112,7 +112,7 @@ def test_without_room_for_output_the_earlier_one_stays(
     before = content(output)
     done = run_with("before(predictions, '_fill', fill_the_disk)", tmp_path, flair_tree, output)
     assert done.returncode == 2, done.stderr
-    assert "cannot be written (File too large); make room or choose another place" in done.stderr
+    assert "cannot be written (File too large); make room or choose another folder" in done.stderr
     assert content(output) == before
     assert os.listdir(output.parent) == ["output"]
 
