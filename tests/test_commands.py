@@ -72,10 +72,10 @@ def test_python_finds_evaluate(installed: Path, predictions: tuple[Path, Path], 
     source = (
         "import sys; import flair_scoring; from flair_scoring import evaluate, mean_iou; "
         "matrix = evaluate(*sys.argv[1:], jobs=1).matrix; "
-        "print(flair_scoring.__file__, mean_iou(matrix), 'torch' in sys.modules)"
+        "print(flair_scoring.__file__, mean_iou(matrix), 'torch' in sys.modules, sep='\\n')"
     )
     told = run(sys.executable, "-c", source, *predictions, cwd=tmp_path, packages=installed)
-    assert told.split() == [str(installed / "flair_scoring/__init__.py"), "1.0", "False"]
+    assert told.splitlines() == [str(installed / "flair_scoring/__init__.py"), "1.0", "False"]
 
 
 def test_type_checkers_find_the_annotations(installed: Path) -> None:

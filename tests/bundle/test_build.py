@@ -6,6 +6,7 @@ import ast
 import errno
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -375,7 +376,7 @@ def test_a_clone_of_another_user_gets_the_command_that_helps(
     fake_git(tmp_path, monkeypatch, f"fatal: detected dubious ownership in repository at '{KIT}'")
     with pytest.raises(UsageError) as caught:
         contents.untracked_files()
-    assert f"git config --global --add safe.directory {KIT}" in str(caught.value)
+    assert f"git config --global --add safe.directory {shlex.quote(str(KIT))}" in str(caught.value)
 
 
 def test_git_that_fails_is_told_with_its_own_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

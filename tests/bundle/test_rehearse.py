@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -186,7 +187,7 @@ def test_what_cannot_be_rehearsed(arrange: Any, sentence: str, bundle: Path, tmp
 
 
 # An engine that knows every image, and runs a command with the paths outside in place of the mounts
-ENGINE = """#!{python}
+ENGINE = """
 import os, pathlib, shlex, sys
 arguments = sys.argv[1:]
 if arguments[0] == "info":
@@ -234,8 +235,12 @@ exit 1
 
 
 def put_engine(folder: Path, content: str) -> str:
-    """PATH with a `docker` and a `podman` of this content."""
+    """PATH with a `docker` and a `podman` of this content, a script for the shell or for Python."""
     folder.mkdir()
+    if not content.startswith("#!"):  # a path with spaces cannot stand in a first line
+        (folder / "engine.py").write_text(content)
+        words = [sys.executable, str(folder / "engine.py")]
+        content = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
     for name in ("docker", "podman"):
         (folder / name).write_text(content)
         (folder / name).chmod(0o755)
@@ -246,9 +251,9 @@ def put_engine(folder: Path, content: str) -> str:
     ("engine", "sentence"),
     [
         (NO_DAEMON, "Is the docker daemon running?"),
-        (ENGINE.format(python=sys.executable, before=LACKS_YAML), "image me/kit:1 lacks the package yaml"),
+        (ENGINE.format(before=LACKS_YAML), "image me/kit:1 lacks the package yaml"),
         (
-            ENGINE.format(python=sys.executable, before=STARTS_NOTHING),
+            ENGINE.format(before=STARTS_NOTHING),
             "ingestion could not run mine: Error: cannot start the container: no space left",
         ),
     ],
@@ -266,7 +271,7 @@ def test_engines_and_images_that_do_not_serve(
 
 
 def test_an_image_gets_the_commands_and_the_mounts(bundle: Path, tmp_path: Path) -> None:
-    path = put_engine(tmp_path / "bin", ENGINE.format(python=sys.executable, before=""))
+    path = put_engine(tmp_path / "bin", ENGINE.format(before=""))
     (tmp_path / "mine.zip").write_bytes(pack({"model.py": MODEL}))
     options = ["--image", "me/kit:1", "--phase", "0", "-o", tmp_path / "out"]
     done = rehearse(bundle, tmp_path / "mine.zip", *options, PATH=path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -47,8 +48,10 @@ def write_engine(
     """Make PATH a folder with an engine and a python3; the log of what the engine is asked."""
     programs = folder / "bin"
     programs.mkdir()
-    (programs / name).write_text(ENGINE.format(log=folder / "log", info=info or ":", run=run))
-    (programs / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (programs / name).write_text(
+        ENGINE.format(log=shlex.quote(str(folder / "log")), info=info or ":", run=run)
+    )
+    (programs / "python3").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     for program in programs.iterdir():
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
