@@ -25,11 +25,11 @@ from common.official import load_official
 from common.record import append_record
 from common.roofline import Peaks, ideal_seconds, list_layers, measure_peaks
 from flair_baseline.config import load_config
+from flair_baseline.machines.machine import keep_freed_memory
 from flair_baseline.model.folding import fold_batch_norm
 from flair_baseline.model.inference import compile_unet, computes_in_bfloat16
 from flair_baseline.model.utt import OFFICIAL_DAY, UTT, choose_labels
 from flair_baseline.official import convert
-from flair_baseline.training.machine import keep_freed_memory
 from flair_scoring.base.errors import run_command
 
 REPEATS = 5

@@ -30,9 +30,9 @@ from torch.utils.data import DataLoader
 
 from common.record import append_record
 from flair_baseline.config import load_config
+from flair_baseline.machines.machine import keep_freed_memory
 from flair_baseline.model.sentinel import REFLECTANCE_ONE
-from flair_baseline.training.loader import PatchDataset, Sample, make_loader
-from flair_baseline.training.machine import keep_freed_memory
+from flair_baseline.samples.loader import PatchDataset, Sample, make_loader
 from flair_ingestion.dataset import Patch, index_patches, read_dates, read_image, read_labels
 from flair_scoring.base.errors import UsageError, run_command
 from flair_toy.dataset import make_toy_dataset

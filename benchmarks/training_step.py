@@ -27,15 +27,15 @@ from torch.nn import functional as F
 from common.official import load_official
 from common.record import append_record
 from flair_baseline.config import load_config
+from flair_baseline.machines.machine import choose_device, keep_freed_memory
 from flair_baseline.model.inference import computes_in_bfloat16
 from flair_baseline.model.sentinel import pad_series
 from flair_baseline.model.utt import OFFICIAL_DAY
 from flair_baseline.official import convert
+from flair_baseline.samples.loader import Batch
 from flair_baseline.training.learner import make_learner
-from flair_baseline.training.loader import Batch
 from flair_baseline.training.loop import take_step
 from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
-from flair_baseline.training.machine import choose_device, keep_freed_memory
 from flair_scoring.base.errors import UsageError, run_command
 
 ROUNDS = 5

@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from flair_baseline.evaluation import End, Task, evaluate_all, require_outputs
+from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.submissions import find_submissions
-from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
 from flair_ingestion.dataset import describe_gaps, index_patches, require_data
 from flair_ingestion.sandbox.system import require_linux
 from flair_scoring.base.errors import FlairError, SubmissionError, list_names, run_command

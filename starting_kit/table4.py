@@ -13,6 +13,10 @@ import sys
 from pathlib import Path
 
 from flair_baseline.config import parse_overrides
+from flair_baseline.machines.distributed import joined_ranks, rank
+from flair_baseline.machines.failures import explained_failures
+from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
+from flair_baseline.machines.machine import choose_device, keep_freed_memory
 from flair_baseline.table_iv import (
     ROWS,
     TOY,
@@ -26,10 +30,6 @@ from flair_baseline.table_iv import (
     table_rows,
     toy_recipe,
 )
-from flair_baseline.training.distributed import joined_ranks, rank
-from flair_baseline.training.failures import explained_failures
-from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
-from flair_baseline.training.machine import choose_device, keep_freed_memory
 from flair_ingestion.dataset import require_data
 from flair_scoring.base.errors import UsageError, run_command
 from flair_scoring.base.files import write_file

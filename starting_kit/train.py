@@ -11,11 +11,11 @@ import argparse
 from pathlib import Path
 
 from flair_baseline.config import describe_keys, find_config, load_config
-from flair_baseline.training.distributed import joined_ranks, rank
-from flair_baseline.training.failures import explained_failures
-from flair_baseline.training.interruption import advice_if_interrupted, command_that_goes_on
+from flair_baseline.machines.distributed import joined_ranks, rank
+from flair_baseline.machines.failures import explained_failures
+from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
+from flair_baseline.machines.machine import choose_device, keep_freed_memory
 from flair_baseline.training.loop import train
-from flair_baseline.training.machine import choose_device, keep_freed_memory
 from flair_ingestion.dataset import require_data
 from flair_scoring.base.errors import run_command
 

@@ -10,7 +10,7 @@ import pytest
 from flair_baseline.config import load_config
 from flair_baseline.model import sentinel
 from flair_baseline.model.metadata import DeepestStage, EveryStage
-from flair_baseline.training.band_statistics import SAMPLED_PATCHES
+from flair_baseline.samples.band_statistics import SAMPLED_PATCHES
 from flair_scoring.base.errors import UsageError
 
 KIT = Path(__file__).resolve().parents[1]

@@ -42,8 +42,12 @@ ROOMS = (
     # The top floor
     "flair_toy.*",
     "flair_baseline flair_baseline.model.*",
-    "flair_baseline.config flair_baseline.official_keys",
+    "flair_baseline.official_keys",
+    "flair_baseline.config_rules",
+    "flair_baseline.config",
+    "flair_baseline.machines.*",
     "flair_baseline.checkpoint flair_baseline.encoders",
+    "flair_baseline.samples.*",
     "flair_baseline.training.*",
     "flair_baseline.official flair_baseline.packaging flair_baseline.plots flair_baseline.table_iv",
     "flair_baseline.imports flair_baseline.submissions flair_baseline.evaluation",

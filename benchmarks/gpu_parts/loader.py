@@ -18,7 +18,7 @@ import torch
 
 from common.record import append_record
 from flair_baseline.config import load_config
-from flair_baseline.training.loader import make_loader
+from flair_baseline.samples.loader import make_loader
 from flair_ingestion.dataset import index_patches
 from flair_scoring.base.errors import run_command
 from flair_toy.dataset import make_toy_dataset

@@ -10,28 +10,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from flair_baseline.config_rules import find_impossible
 from flair_baseline.official_keys import RENAMED, WITHOUT_COUNTERPART
 from flair_scoring.base.errors import UsageError, list_problems
 from flair_scoring.base.files import read_file
 from flair_scoring.base.settings import parse_settings, similar_key
-from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.raster import PATCH_SIZE
 
 _MAX_BYTES = 1 << 20  # of a configuration
 _PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL = _PACKAGE / "configs"  # setup.py puts a copy of starting_kit/configs there
 FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"
-_MINIMA = {
-    "aerial_pooling": 1,
-    "weight_decay": 0,
-    "plateau_patience": 0,
-    "stopping_patience": 1,
-    "epochs": 1,
-    "batch_size": 1,
-    "effective_batch_size": 1,
-    "seed": 0,
-    "workers": 0,
-}
 
 
 @dataclass(frozen=True)
@@ -150,7 +138,7 @@ def make_config(values: dict[str, Any], source: str) -> Config:
             failed.add(key)
     config = Config(**converted)
     # `config` has the default of each key that failed: a problem that names such a key may not exist
-    problems += [one for one in _find_impossible(config) if failed.isdisjoint(re.findall(r"\w+", one))]
+    problems += [one for one in find_impossible(config) if failed.isdisjoint(re.findall(r"\w+", one))]
     if problems:
         raise UsageError(list_problems(f"configuration {source}", problems) + all_keys)
     return config
@@ -198,38 +186,6 @@ def _explain_unknown(unknown: Sequence[Any], known: Iterable[str]) -> tuple[list
         )
     unlike = [key for key in unknown if not similar[key] and key not in RENAMED.keys() | WITHOUT_COUNTERPART]
     return problems, f"\nthe keys are {', '.join(known)}" if unlike else ""
-
-
-def _find_impossible(config: Config) -> list[str]:
-    problems = [
-        f"{key}: {getattr(config, key)} is below {bound}"
-        for key, bound in _MINIMA.items()
-        if getattr(config, key) < bound
-    ]
-    for key in ("aerial_class_weights", "satellite_class_weights"):
-        weights = getattr(config, key)
-        if len(weights) != len(FLAIR_12.classes_with_other) or min(weights) < 0 or max(weights) == 0:
-            problems.append(
-                f"{key}: expected {len(FLAIR_12.classes_with_other)} numbers from 0 on, not all 0"
-            )
-    if not 0 <= config.modality_dropout < 1:
-        problems.append(f"modality_dropout: {config.modality_dropout} is not from 0 to below 1")
-    if not config.learning_rate > 0:
-        problems.append(f"learning_rate: {config.learning_rate} is not above 0")
-    if config.superpatch_size % 8 or not 16 <= config.superpatch_size <= 104:
-        problems.append(f"superpatch_size: {config.superpatch_size} is no multiple of 8 from 16 to 104")
-    batch, step = max(config.batch_size, 1), config.effective_batch_size
-    if step % batch:
-        problems.append(f"effective_batch_size: {step} is no multiple of batch_size {batch}")
-    halvings, pooling = len(config.decoder_channels), max(config.aerial_pooling, 1)
-    if not 1 <= halvings <= 5 or min(config.decoder_channels) < 1:
-        problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
-    if PATCH_SIZE % (pooling * 2**halvings):
-        problems.append(
-            f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times, once for each of "
-            "decoder_channels"
-        )
-    return problems
 
 
 def _convert(value: Any, kind: Any) -> Any:

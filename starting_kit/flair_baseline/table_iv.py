@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from flair_baseline.checkpoint import find_weights, read_provenance, read_state
 from flair_baseline.config import Config, make_config, model_options, read_values, to_dict
+from flair_baseline.machines.distributed import from_rank_0, rank
+from flair_baseline.machines.machine import choose_device
 from flair_baseline.model.utt import UTT
-from flair_baseline.training.distributed import from_rank_0, rank
 from flair_baseline.training.loop import train
-from flair_baseline.training.machine import choose_device
 from flair_baseline.training.run_folder import MACHINE_KEYS
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import index_patches

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from flair_baseline.training.augmentation import draw_transform, transform
+from flair_baseline.samples.augmentation import draw_transform, transform
 
 TURNS = [(v, h, k) for v in (False, True) for h in (False, True) for k in range(4)]
 

@@ -12,16 +12,16 @@ import torch
 
 from flair_baseline.checkpoint import read_state
 from flair_baseline.config import Config, load_config
-from flair_baseline.training.batches import (
+from flair_baseline.machines.distributed import joined_ranks
+from flair_baseline.samples.batches import (
     batches_per_epoch,
     batches_per_step,
     draw_batches,
     share_step,
     steps_per_epoch,
 )
-from flair_baseline.training.distributed import joined_ranks
+from flair_baseline.samples.loader import index_training_patches, make_loader
 from flair_baseline.training.learner import make_learner
-from flair_baseline.training.loader import index_training_patches, make_loader
 from flair_baseline.training.loop import take_step
 from flair_baseline.training.losses import class_weights
 from flair_baseline.training.validation import validate
@@ -39,7 +39,7 @@ from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
 from test_distributed import three_steps, validate_untrained
-from flair_baseline.training.distributed import joined_ranks, rank
+from flair_baseline.machines.distributed import joined_ranks, rank
 torch.set_num_threads(1)
 with joined_ranks():
     data, target = map(Path, sys.argv[2:])
@@ -117,9 +117,9 @@ def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch
     training, _ = index_training_patches(flair_tree, config)
     steps = {}
     for world in (1, 2):
-        monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda world=world: world)
+        monkeypatch.setattr("flair_baseline.samples.batches.world_size", lambda world=world: world)
         for rank in range(world):
-            monkeypatch.setattr("flair_baseline.training.batches.rank", lambda rank=rank: rank)
+            monkeypatch.setattr("flair_baseline.samples.batches.rank", lambda rank=rank: rank)
             steps[world, rank] = list(make_loader(training, config, epoch=3).batch_sampler)
     both = [batch for pair in zip(steps[2, 0], steps[2, 1], strict=True) for batch in pair]
     assert both == steps[1, 0]
@@ -128,19 +128,19 @@ def test_every_rank_holds_its_share_of_the_patches(flair_tree: Path, monkeypatch
 
 @pytest.mark.parametrize(("step", "ranks", "batch"), [(4, 1, 4), (4, 2, 2), (4, 4, 1), (8, 2, 4), (4, 3, 4)])
 def test_a_step_is_shared_by_all_ranks(monkeypatch, step: int, ranks: int, batch: int):
-    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: ranks)
+    monkeypatch.setattr("flair_baseline.samples.batches.world_size", lambda: ranks)
     config = small("batch_size=4", f"effective_batch_size={step}")
     assert share_step(config) == replace(config, batch_size=batch)
 
 
 def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatch):
-    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: 4)
+    monkeypatch.setattr("flair_baseline.samples.batches.world_size", lambda: 4)
     with pytest.raises(
         UsageError, match="effective_batch_size=2 is no multiple of 4 ranks with batch_size=1"
     ):
         batches_per_step(small())
     training, _ = index_training_patches(flair_tree, small())
-    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: 9)
+    monkeypatch.setattr("flair_baseline.samples.batches.world_size", lambda: 9)
     with pytest.raises(UsageError, match="too few for 9 ranks"):
         make_loader(training, small(), epoch=0)
 
@@ -152,12 +152,12 @@ def test_ranks_that_cannot_share_a_step_are_refused(flair_tree: Path, monkeypatc
 def test_full_batches_are_counted_and_drawn_once(monkeypatch, patches, ranks, batches, steps):
     """Batches of 2 patches, of which 2 make a step: one after the other on one rank, side by side on two."""
     config = small("batch_size=2", "effective_batch_size=4")
-    monkeypatch.setattr("flair_baseline.training.batches.world_size", lambda: ranks)
+    monkeypatch.setattr("flair_baseline.samples.batches.world_size", lambda: ranks)
     assert batches_per_epoch(patches, config) == batches
     assert steps_per_epoch(patches, config) == steps
     drawn = []
     for rank in range(ranks):
-        monkeypatch.setattr("flair_baseline.training.batches.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("flair_baseline.samples.batches.rank", lambda rank=rank: rank)
         drawn += draw_batches(patches, config, epoch=0)
     assert [len(batch) for batch in drawn] == [min(patches, 2)] * (batches * ranks)
     indices = [index for batch in drawn for index in batch]

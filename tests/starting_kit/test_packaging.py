@@ -16,7 +16,7 @@ from flair_baseline.config import load_config, model_options
 from flair_baseline.model import inference
 from flair_baseline.model.utt import UTT
 from flair_baseline.packaging import pack_checkpoint, write_submission
-from flair_baseline.training.loader import make_loader
+from flair_baseline.samples.loader import make_loader
 from flair_baseline.training.loop import train
 from flair_ingestion.dataset import Patch, index_patches, read_image, read_superpatch
 from flair_scoring.base.errors import DataError, UsageError

@@ -10,6 +10,7 @@ from sklearn.metrics import jaccard_score
 
 from flair_baseline.config import Config, load_config, model_options, parse_overrides, to_dict
 from flair_baseline.model.utt import UTT
+from flair_baseline.samples.loader import make_loader
 from flair_baseline.table_iv import (
     ROWS,
     Result,
@@ -21,7 +22,6 @@ from flair_baseline.table_iv import (
     table_rows,
     toy_recipe,
 )
-from flair_baseline.training.loader import make_loader
 from flair_ingestion.dataset import index_patches
 from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.nomenclature import FLAIR_12

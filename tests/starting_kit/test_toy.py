@@ -19,7 +19,7 @@ import rasterio
 
 import flair_toy
 from flair_baseline.config import load_config
-from flair_baseline.training.loader import PatchDataset
+from flair_baseline.samples.loader import PatchDataset
 from flair_ingestion.dataset import check_patches, index_patches, read_superpatch
 from flair_scoring.base.errors import UsageError
 from flair_toy import dataset as toy

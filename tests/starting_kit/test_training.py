@@ -19,18 +19,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from flair_baseline.checkpoint import read_provenance
 from flair_baseline.config import Config, describe_keys, load_config, model_options, to_dict
+from flair_baseline.machines.failures import explained_failures
+from flair_baseline.machines.interruption import command_that_goes_on
+from flair_baseline.machines.machine import be_deterministic
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.utt import UTT
+from flair_baseline.samples.band_statistics import measure_series, standardise_series
+from flair_baseline.samples.loader import index_training_patches, make_loader
 from flair_baseline.training import loader, loop
-from flair_baseline.training.band_statistics import measure_series, standardise_series
-from flair_baseline.training.failures import explained_failures
 from flair_baseline.training.history import best_row, draw_curves, epochs_since_lowest_loss, write_table
-from flair_baseline.training.interruption import command_that_goes_on
 from flair_baseline.training.learner import make_learner
-from flair_baseline.training.loader import index_training_patches, make_loader
 from flair_baseline.training.loop import take_step, train
 from flair_baseline.training.losses import class_weights
-from flair_baseline.training.machine import be_deterministic
 from flair_ingestion.dataset import index_patches, read_image, read_labels, read_superpatch
 from flair_scoring.base.errors import DataError, UsageError, run_command
 from flair_scoring.nomenclature import FLAIR_12

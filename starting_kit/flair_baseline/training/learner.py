@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from flair_baseline.config import Config
 from flair_baseline.encoders import make_network, require_encoder
+from flair_baseline.machines.distributed import world_size
 from flair_baseline.model.utt import UTT
-from flair_baseline.training.distributed import world_size
 from flair_baseline.training.history import Row
 from flair_scoring.base.errors import UsageError
 

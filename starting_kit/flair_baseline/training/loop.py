@@ -31,9 +31,11 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from flair_baseline.checkpoint import PROVENANCE, STATE, save_model, save_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.encoders import check_network
-from flair_baseline.training.band_statistics import measure_series, standardise_series
-from flair_baseline.training.batches import batches_per_step, share_step, steps_per_epoch
-from flair_baseline.training.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
+from flair_baseline.machines.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
+from flair_baseline.machines.machine import autocast, be_deterministic, choose_device
+from flair_baseline.samples.band_statistics import measure_series, standardise_series
+from flair_baseline.samples.batches import batches_per_step, share_step, steps_per_epoch
+from flair_baseline.samples.loader import Batch, index_training_patches, make_loader, show_progress
 from flair_baseline.training.history import (
     CURVES,
     TABLE,
@@ -44,9 +46,7 @@ from flair_baseline.training.history import (
     write_table,
 )
 from flair_baseline.training.learner import Learner, make_learner
-from flair_baseline.training.loader import Batch, index_training_patches, make_loader, show_progress
 from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
-from flair_baseline.training.machine import autocast, be_deterministic, choose_device
 from flair_baseline.training.run_folder import claimed, find_state
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import Patch

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from flair_baseline.config import Config
+from flair_baseline.machines.distributed import sum_over_ranks
+from flair_baseline.machines.machine import autocast
 from flair_baseline.model.utt import UTT, choose_labels
-from flair_baseline.training.batches import share_of_rank
-from flair_baseline.training.distributed import sum_over_ranks
+from flair_baseline.samples.batches import share_of_rank
+from flair_baseline.samples.loader import make_loader, show_progress
 from flair_baseline.training.history import Row
-from flair_baseline.training.loader import make_loader, show_progress
 from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
-from flair_baseline.training.machine import autocast
 from flair_ingestion.dataset import Patch
 from flair_scoring import confusion_matrix, iou, mean_iou
 from flair_scoring.nomenclature import FLAIR_12

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from flair_baseline.training.distributed import local_rank
+from flair_baseline.machines.distributed import local_rank
 from flair_scoring.base.errors import UsageError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from tqdm import tqdm
 
 from flair_baseline.config import Config
+from flair_baseline.machines.distributed import rank
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.sentinel import pad_series, prepare_series
-from flair_baseline.training.augmentation import UNCHANGED, draw_transform, transform
-from flair_baseline.training.batches import cut_batches, draw_batches
-from flair_baseline.training.distributed import rank
+from flair_baseline.samples.augmentation import UNCHANGED, draw_transform, transform
+from flair_baseline.samples.batches import cut_batches, draw_batches
 from flair_ingestion.dataset import (
     Patch,
     describe_gaps,

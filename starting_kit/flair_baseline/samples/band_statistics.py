@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flair_baseline.config import Config
 from flair_baseline.model.utae import UTAE
-from flair_baseline.training.loader import PatchDataset
+from flair_baseline.samples.loader import PatchDataset
 from flair_ingestion.dataset import Patch, sample_patches
 
 SAMPLED_PATCHES = 64

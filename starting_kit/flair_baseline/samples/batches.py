@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from flair_baseline.config import Config
-from flair_baseline.training.distributed import rank, world_size
+from flair_baseline.machines.distributed import rank, world_size
 from flair_scoring.base.errors import UsageError
 
 T = TypeVar("T")

@@ -1,0 +1,56 @@
+"""The rules that a training configuration must keep beyond the types of its values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.raster import PATCH_SIZE
+
+if TYPE_CHECKING:
+    from flair_baseline.config import Config
+
+_MINIMA = {
+    "aerial_pooling": 1,
+    "weight_decay": 0,
+    "plateau_patience": 0,
+    "stopping_patience": 1,
+    "epochs": 1,
+    "batch_size": 1,
+    "effective_batch_size": 1,
+    "seed": 0,
+    "workers": 0,
+}
+
+
+def find_impossible(config: Config) -> list[str]:
+    """One sentence for each value, or pair of values, that no run can have; each names its key first."""
+    problems = [
+        f"{key}: {getattr(config, key)} is below {bound}"
+        for key, bound in _MINIMA.items()
+        if getattr(config, key) < bound
+    ]
+    for key in ("aerial_class_weights", "satellite_class_weights"):
+        weights = getattr(config, key)
+        if len(weights) != len(FLAIR_12.classes_with_other) or min(weights) < 0 or max(weights) == 0:
+            problems.append(
+                f"{key}: expected {len(FLAIR_12.classes_with_other)} numbers from 0 on, not all 0"
+            )
+    if not 0 <= config.modality_dropout < 1:
+        problems.append(f"modality_dropout: {config.modality_dropout} is not from 0 to below 1")
+    if not config.learning_rate > 0:
+        problems.append(f"learning_rate: {config.learning_rate} is not above 0")
+    if config.superpatch_size % 8 or not 16 <= config.superpatch_size <= 104:
+        problems.append(f"superpatch_size: {config.superpatch_size} is no multiple of 8 from 16 to 104")
+    batch, step = max(config.batch_size, 1), config.effective_batch_size
+    if step % batch:
+        problems.append(f"effective_batch_size: {step} is no multiple of batch_size {batch}")
+    halvings, pooling = len(config.decoder_channels), max(config.aerial_pooling, 1)
+    if not 1 <= halvings <= 5 or min(config.decoder_channels) < 1:
+        problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
+    if PATCH_SIZE % (pooling * 2**halvings):
+        problems.append(
+            f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times, once for each of "
+            "decoder_channels"
+        )
+    return problems
