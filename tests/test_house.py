@@ -50,6 +50,7 @@ ROOMS = (
     "flair_baseline.samples.*",
     "flair_baseline.training.*",
     "flair_baseline.official flair_baseline.packaging flair_baseline.plots flair_baseline.table_iv",
+    "flair_baseline.maps.*",
     "flair_baseline.imports flair_baseline.submissions flair_baseline.evaluation",
     # The desk of organizers, and what measures the kit
     "flair_bundle.*",
