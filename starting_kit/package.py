@@ -1,6 +1,9 @@
-"""Pack a trained model into a submission: model.py, its code, config.json, metadata.yaml and the weights.
+"""Pack trained models into a submission: model.py, its code, config.json, metadata.yaml and the weights.
 
---untrained packs a configuration instead of a trained model, to time a network before it is trained.
+Several models make an ensemble, which averages their probabilities. --tta adds views of each patch: flips are
+the patch as it is, flipped both ways and turned by half; d4 are all eight flips and turns. Each view costs the
+time of a whole prediction. --untrained packs a configuration instead of a trained model, to time a network
+before it is trained.
 """
 
 from __future__ import annotations
@@ -10,21 +13,43 @@ import sys
 from pathlib import Path
 
 from flair_baseline.config import load_config
-from flair_baseline.packaging import pack_checkpoint, pack_untrained, write_submission
+from flair_baseline.model.views import VIEWS
+from flair_baseline.packaging import Member, check_size, pack_ensemble, pack_untrained, write_submission
 from flair_scoring.base.errors import UsageError, run_command
 
 LARGEST_BATCH = 32
 
 
 def main() -> None:
-    """Read the checkpoint, write the submission, print its path."""
+    """Read the checkpoints, write the submission, print its path."""
+    args = parse_arguments()
+    if args.untrained:
+        files = pack_untrained(load_config(args.checkpoint[0]), args.batch_size)
+    else:
+        weights = args.weights or [1.0] * len(args.checkpoint)
+        pairs = zip(args.checkpoint, weights, strict=True)
+        members = [Member(Path(checkpoint), args.tta, weight) for checkpoint, weight in pairs]
+        files = pack_ensemble(members, args.batch_size, args.one_at_a_time)
+    check_size(files)
+    write_submission(args.output, files)
+    print(f"{len(files)} files, {sum(map(len, files.values())) / 2**20:.1f} MiB", file=sys.stderr)
+    if len(args.checkpoint) > 1:
+        sizes = [len(content) / 2**20 for path, content in files.items() if path.endswith(".safetensors")]
+        held = max(sizes) if args.one_at_a_time else sum(sizes)
+        print(f"{len(sizes)} members; on the device at once: weights of {held:.1f} MiB", file=sys.stderr)
+    print(args.output)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; options that contradict each other are refused."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python starting_kit/package.py runs/utt_best -o runs/utt_best.zip\n"
+        "         python starting_kit/package.py runs/a runs/b --weights 2 1 --tta flips -o runs/both.zip\n"
         "         python starting_kit/package.py utt_best --untrained -o runs/timing.zip",
     )
-    parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT", help="what train.py wrote")
+    parser.add_argument("checkpoint", nargs="+", metavar="RUN_OR_CHECKPOINT", help="what train.py wrote")
     parser.add_argument(
         "-o",
         "--output",
@@ -36,6 +61,21 @@ def main() -> None:
         "--batch-size", type=int, default=8, metavar="N", help="patches per request, default: %(default)s"
     )
     parser.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="how much each model counts, in the order of the models; default: all the same",
+    )
+    parser.add_argument(
+        "--tta", choices=list(VIEWS), default="none", help="views of each patch, default: %(default)s"
+    )
+    parser.add_argument(
+        "--one-at-a-time",
+        action="store_true",
+        help="keep the weights of one model at a time on the GPU; each request copies all of them",
+    )
+    parser.add_argument(
         "--untrained", action="store_true", help="pack a configuration (name or path), no weights"
     )
     args = parser.parse_args()
@@ -43,14 +83,11 @@ def main() -> None:
         raise UsageError(
             f"--batch-size {args.batch_size}: the platform gives 1 to {LARGEST_BATCH} patches at once"
         )
-
-    if args.untrained:
-        files = pack_untrained(load_config(args.checkpoint), args.batch_size)
-    else:
-        files = pack_checkpoint(Path(args.checkpoint), args.batch_size)
-    write_submission(args.output, files)
-    print(f"{len(files)} files, {sum(map(len, files.values())) / 2**20:.1f} MiB", file=sys.stderr)
-    print(args.output)
+    if args.weights and len(args.weights) != len(args.checkpoint):
+        raise UsageError(f"--weights: {len(args.weights)} numbers for {len(args.checkpoint)} models")
+    if args.untrained and (len(args.checkpoint) > 1 or args.weights or args.tta != "none"):
+        raise UsageError("--untrained: packs one configuration, without --weights and --tta")
+    return args
 
 
 if __name__ == "__main__":

@@ -6,14 +6,20 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import flair_baseline
 from flair_baseline import model
 from flair_baseline.checkpoint import find_weights, read_config
 from flair_baseline.config import Config, model_options
-from flair_scoring.base.errors import UsageError
+from flair_baseline.model.views import VIEWS
+from flair_ingestion.limits import read_limits
+from flair_scoring.base.errors import FlairError, UsageError, list_problems
 from flair_scoring.base.files import make_folder, write_file
 from flair_scoring.base.provenance import SCHEMA
 from flair_scoring.nomenclature import FLAIR_12
@@ -26,6 +32,14 @@ from flair_baseline.model import inference
 class Model(inference.Model):
     bfloat16 = False  # True: faster on GPUs and CPUs that compute in bfloat16; a few labels change
     compiled = False  # True: torch.compile; faster still, minutes of warm-up
+'''
+ENSEMBLE = '''"""An ensemble of the FLAIR #2 starting kit; flair_baseline/model/ensemble.py holds the code."""
+
+from flair_baseline.model import ensemble
+
+
+class Model(ensemble.Model):
+    bfloat16 = False  # True: faster on GPUs and CPUs that compute in bfloat16; a few labels change
 '''
 _OTHER_ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
 NO_SATELLITE_WINDOW = 10  # pixels, the smallest window; a submission cannot ask for none
@@ -42,6 +56,83 @@ def pack_checkpoint(run_or_checkpoint: Path, batch_size: int) -> dict[str, bytes
     return _pack(settings) | {"weights.safetensors": weights.read_bytes()}
 
 
+@dataclass(frozen=True)
+class Member:
+    """A trained network of an ensemble.
+
+    `checkpoint` is a run or its weights. `views` is a name of `flair_baseline.model.views.VIEWS`. `weight` is
+    a number, or one for each of the 13 classes; only the ratios of the members' weights matter.
+    """
+
+    checkpoint: Path
+    views: str = "none"
+    weight: float | tuple[float, ...] = 1.0
+
+
+def pack_ensemble(
+    members: Sequence[Member], batch_size: int, one_at_a_time: bool = False
+) -> dict[str, bytes]:
+    """The files of the submission that averages the probabilities of trained models: path -> content.
+
+    A single member without further views is packed as by `pack_checkpoint`. Raises UsageError or DataError
+    that names all checkpoints that are none, and UsageError for weights that cannot be averaged.
+    """
+    if len(members) == 1 and members[0].views == "none":
+        return pack_checkpoint(members[0].checkpoint, batch_size)
+    problems = _find_impossible(members)
+    files: dict[str, bytes] = {}
+    entries: list[dict[str, Any]] = []
+    for number, member in enumerate(members, 1):
+        try:
+            weights = find_weights(member.checkpoint)
+            entry = _describe_member(read_config(weights))
+        except FlairError as error:
+            problems.append(str(error))
+            continue
+        name = f"member_{number}.safetensors"
+        files[name] = weights.read_bytes()
+        entries.append(entry | {"weights": name, "views": member.views})
+    if problems:
+        raise UsageError(problems[0] if len(problems) == 1 else list_problems("the ensemble", problems))
+    shares = _share_weights(members)
+    settings = {
+        "schema": SCHEMA,
+        "nomenclature": FLAIR_12.name,
+        "batch_size": batch_size,
+        "superpatch_size": max(entry["superpatch_size"] for entry in entries),
+        "one_at_a_time": one_at_a_time,
+        "members": [entry | {"weight": share} for entry, share in zip(entries, shares, strict=True)],
+    }
+    kinds = ", ".join(dict.fromkeys(str(entry["model"]["encoder"]) for entry in entries))
+    views = sum(len(VIEWS[member.views]) for member in members)
+    description = f"{len(members)} networks of the starting kit, {views} views, encoders {kinds}"
+    return files | _pack_code(ENSEMBLE, settings, description)
+
+
+def _find_impossible(members: Sequence[Member]) -> list[str]:
+    """Sentences on weights that cannot be averaged, and on checkpoints that are given twice."""
+    problems = []
+    weights = np.array(
+        [np.broadcast_to(member.weight, len(FLAIR_12.classes_with_other)) for member in members]
+    )
+    if not np.isfinite(weights).all() or weights.min() < 0 or not weights.sum(axis=0).min() > 0:
+        problems.append("weights: expected numbers from 0 on whose sum is above 0")
+    paths = [member.checkpoint.resolve() for member in members]
+    if twice := sorted({str(path) for path in paths if paths.count(path) > 1}):
+        problems.append(f"given twice: {', '.join(twice)}; a higher weight does the same in less time")
+    return problems
+
+
+def _share_weights(members: Sequence[Member]) -> list[Any]:
+    """Weights whose sum over the members is 1, for each class if a member has weights by class."""
+    if any(isinstance(member.weight, tuple) for member in members):
+        classes = len(FLAIR_12.classes_with_other)
+        weights = np.array([np.broadcast_to(member.weight, classes) for member in members])
+    else:
+        weights = np.array([member.weight for member in members], np.float64)
+    return list((weights / weights.sum(axis=0)).tolist())
+
+
 def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
     """The files of the submission for an untrained model: it can be timed, but its labels mean nothing."""
     return _pack(_describe(config, batch_size) | {"untrained_seed": config.seed})
@@ -55,6 +146,18 @@ def check_target(target: Path) -> None:
     if taken and (_is_zip(target) or not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: give a name that ends in .zip, or a folder that is empty or new")
     make_folder(target.parent)
+
+
+def check_size(files: dict[str, bytes]) -> None:
+    """Raises UsageError when the files are larger than a submission may be."""
+    mib, limit = sum(map(len, files.values())) / 2**20, read_limits().submission_mib
+    if mib > limit:
+        largest = sorted(files, key=lambda path: -len(files[path]))[:3]
+        told = ", ".join(f"{path} {len(files[path]) / 2**20:.0f} MiB" for path in largest)
+        raise UsageError(
+            f"the submission has {mib:.0f} MiB, and at most {limit:g} are allowed (submission_mib); leave out "
+            f"a member or train smaller ones. The largest files: {told}"
+        )
 
 
 def write_submission(target: Path, files: dict[str, bytes]) -> None:
@@ -82,29 +185,36 @@ def _is_zip(target: Path) -> bool:
 
 
 def _describe(config: Config, batch_size: int) -> dict[str, Any]:
-    """The content of config.json."""
+    """The content of config.json for a single network."""
+    common = {"schema": SCHEMA, "nomenclature": FLAIR_12.name}
+    return common | _describe_member(config) | {"batch_size": batch_size}
+
+
+def _describe_member(config: Config) -> dict[str, Any]:
+    """What config.json says of one network."""
     return {
-        "schema": SCHEMA,
-        "nomenclature": FLAIR_12.name,
         "model": model_options(config),
         "cloud_filter": config.cloud_filter,
         "cloud_rule": config.cloud_rule,
         "monthly_average": config.monthly_average,
         "superpatch_size": config.superpatch_size if config.satellite else NO_SATELLITE_WINDOW,
-        "batch_size": batch_size,
     }
 
 
 def _pack(settings: dict[str, Any]) -> dict[str, bytes]:
-    """All files but the weights: the folder flair_baseline/model, model.py and the descriptions."""
+    """All files of a single network but the weights."""
     name = "U-T&T" if settings["model"]["satellite"] else "U-Net"
-    description = f"description: {name} of the starting kit, encoder {settings['model']['encoder']}\n"
+    return _pack_code(MODEL, settings, f"{name} of the starting kit, encoder {settings['model']['encoder']}")
+
+
+def _pack_code(model_py: str, settings: dict[str, Any], description: str) -> dict[str, bytes]:
+    """The folder flair_baseline/model, model.py and the descriptions."""
     kit = Path(flair_baseline.__file__).parent
     modules = [kit / "__init__.py", *sorted(Path(model.__file__).parent.glob("*.py"))]
     return {path.relative_to(kit.parent).as_posix(): path.read_bytes() for path in modules} | {
-        "model.py": MODEL.encode(),
+        "model.py": model_py.encode(),
         "config.json": (json.dumps(settings, indent=2) + "\n").encode(),
-        "metadata.yaml": description.encode(),
+        "metadata.yaml": f"description: {description}\n".encode(),
     }
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from flair_baseline.model.folding import fold_batch_norm
+from flair_baseline.model.fusion import crop_centre
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.sentinel import pad_series, prepare_series
 from flair_baseline.model.utt import UTT, choose_labels
@@ -44,14 +45,13 @@ class Model:
         self.batch_size, self.superpatch_size = settings["batch_size"], settings["superpatch_size"]
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.manual_seed(settings.get("untrained_seed", 0))
-        self.network = UTT(**settings["model"])
         weights = submission_dir / "weights.safetensors"
         if weights.is_file() or "untrained_seed" not in settings:
-            self.network.load_state_dict(load_file(weights))
+            self.network = load_network(settings["model"], weights)
         else:
             print(NOTICE.format(weights=weights.name), file=sys.stderr, flush=True)
-        fold_batch_norm(self.network.eval())
-        self.network.to(device).to(memory_format=torch.channels_last)
+            self.network = fold_network(UTT(**settings["model"]))
+        self.network.to(device)
         self.autocast = self.bfloat16 and computes_in_bfloat16(device)
         if self.compiled:
             compile_unet(self.network)
@@ -59,27 +59,53 @@ class Model:
     @torch.inference_mode()
     def predict(self, batch: dict[str, Any]) -> Tensor:
         """Class indices uint8 (B, 512, 512) for a batch of the platform."""
-        inputs = {"aerial": batch["aerial"]}
-        if self.settings["model"]["satellite"]:
-            inputs |= self._prepare_satellite(batch)
-        if self.settings["model"]["metadata"]:
-            inputs["metadata"] = torch.stack([encode_metadata(one) for one in batch["metadata"]])
-        moved = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        moved = {name: one.to(self.device) for name, one in prepare_inputs(batch, self.settings).items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             logits, _ = self.network.classify_aerial(**moved)
         return choose_labels(logits, batch["aerial"].shape[-1])
 
-    def _prepare_satellite(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        stored = zip(batch["sentinel"], batch["sentinel_masks"], batch["sentinel_dates"], strict=True)
-        options = {key: self.settings[key] for key in ("cloud_filter", "cloud_rule", "monthly_average")}
-        options["official_days"] = self.settings["model"]["official_layers"]
-        prepared = [
-            prepare_series(data.numpy(), masks.numpy(), dates.numpy(), **options)
-            for data, masks, dates in stored
-        ]
-        series, days, mask = pad_series([series for series, _ in prepared], [days for _, days in prepared])
-        inputs = {"series": series, "days": days}
-        return inputs if mask is None else inputs | {"padding_mask": mask}
+
+def load_network(options: dict[str, Any], weights: Path) -> UTT:
+    """The trained network in a file of weights, on the CPU, ready to predict; `options` are those of UTT."""
+    network = UTT(**options)
+    network.load_state_dict(load_file(weights))
+    return fold_network(network)
+
+
+def fold_network(network: UTT) -> UTT:
+    """The same network in eval mode, faster: batch norm folded, feature maps channels last."""
+    fold_batch_norm(network.eval())
+    return network.to(memory_format=torch.channels_last)
+
+
+def prepare_inputs(batch: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A batch of the platform as tensors, the arguments of `UTT.forward`, prepared as in training.
+
+    `settings` are those of one network in config.json. If the batch has larger windows than this network
+    reads, their centre is cut out.
+    """
+    inputs = {"aerial": batch["aerial"]}
+    if settings["model"]["satellite"]:
+        inputs |= _prepare_satellite(batch, settings)
+    if settings["model"]["metadata"]:
+        inputs["metadata"] = torch.stack([encode_metadata(one) for one in batch["metadata"]])
+    return inputs
+
+
+def _prepare_satellite(batch: dict[str, Any], settings: dict[str, Any]) -> dict[str, Tensor]:
+    size = settings["superpatch_size"]
+    stored = [
+        [crop_centre(window, size).numpy() for window in batch[key]] for key in ("sentinel", "sentinel_masks")
+    ]
+    options = {key: settings[key] for key in ("cloud_filter", "cloud_rule", "monthly_average")}
+    options["official_days"] = settings["model"]["official_layers"]
+    prepared = [
+        prepare_series(data, masks, dates.numpy(), **options)
+        for data, masks, dates in zip(*stored, batch["sentinel_dates"], strict=True)
+    ]
+    series, days, mask = pad_series([series for series, _ in prepared], [days for _, days in prepared])
+    inputs = {"series": series, "days": days}
+    return inputs if mask is None else inputs | {"padding_mask": mask}
 
 
 def compile_unet(network: UTT) -> None:
