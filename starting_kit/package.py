@@ -1,9 +1,9 @@
 """Pack trained models into a submission: model.py, its code, config.json, metadata.yaml and the weights.
 
-Several models make an ensemble, which averages their probabilities. --tta adds views of each patch: flips are
-the patch as it is, flipped both ways and turned by half; d4 are all eight flips and turns. Each view costs the
-time of a whole prediction. --untrained packs a configuration instead of a trained model, to time a network
-before it is trained.
+Several models make an ensemble, which averages their probabilities. --tta adds views of each patch: flips
+are the patch as it is, flipped both ways and turned by half; d4 are all eight flips and turns. Each view
+costs the time of a whole prediction. --untrained packs a configuration instead of a trained model, to time a
+network before it is trained.
 """
 
 from __future__ import annotations

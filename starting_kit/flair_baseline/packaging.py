@@ -112,9 +112,7 @@ def pack_ensemble(
 def _find_impossible(members: Sequence[Member]) -> list[str]:
     """Sentences on weights that cannot be averaged, and on checkpoints that are given twice."""
     problems = []
-    weights = np.array(
-        [np.broadcast_to(member.weight, len(FLAIR_12.classes_with_other)) for member in members]
-    )
+    weights = _weights_by_class(members)
     if not np.isfinite(weights).all() or weights.min() < 0 or not weights.sum(axis=0).min() > 0:
         problems.append("weights: expected numbers from 0 on whose sum is above 0")
     paths = [member.checkpoint.resolve() for member in members]
@@ -125,12 +123,16 @@ def _find_impossible(members: Sequence[Member]) -> list[str]:
 
 def _share_weights(members: Sequence[Member]) -> list[Any]:
     """Weights whose sum over the members is 1, for each class if a member has weights by class."""
-    if any(isinstance(member.weight, tuple) for member in members):
-        classes = len(FLAIR_12.classes_with_other)
-        weights = np.array([np.broadcast_to(member.weight, classes) for member in members])
-    else:
-        weights = np.array([member.weight for member in members], np.float64)
+    weights = _weights_by_class(members)
+    if not any(isinstance(member.weight, tuple) for member in members):
+        weights = weights[:, 0]
     return list((weights / weights.sum(axis=0)).tolist())
+
+
+def _weights_by_class(members: Sequence[Member]) -> np.ndarray:
+    """float64 (members, 13)."""
+    classes = len(FLAIR_12.classes_with_other)
+    return np.array([np.broadcast_to(member.weight, classes) for member in members], np.float64)
 
 
 def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
@@ -155,8 +157,8 @@ def check_size(files: dict[str, bytes]) -> None:
         largest = sorted(files, key=lambda path: -len(files[path]))[:3]
         told = ", ".join(f"{path} {len(files[path]) / 2**20:.0f} MiB" for path in largest)
         raise UsageError(
-            f"the submission has {mib:.0f} MiB, and at most {limit:g} are allowed (submission_mib); leave out "
-            f"a member or train smaller ones. The largest files: {told}"
+            f"the submission has {mib:.0f} MiB, and at most {limit:g} are allowed (submission_mib); leave "
+            f"out a member or train smaller ones. The largest files: {told}"
         )
 
 

@@ -202,7 +202,7 @@ def test_impossible_ensembles_are_refused_with_all_reasons(runs: dict[str, Path]
     first, wide = runs["first"], runs["wide"]
     with pytest.raises(UsageError, match="numbers from 0 on whose sum is above 0"):
         pack_ensemble([Member(first, weight=0.0), Member(wide, weight=0.0)], 8)
-    with pytest.raises(UsageError, match="given twice: .*first; a higher weight"):
+    with pytest.raises(UsageError, match=r"given twice: .*first; a higher weight"):
         pack_ensemble([Member(first), Member(first)], 8)
     (tmp_path / "other.safetensors").write_bytes(b"PK")
     broken = [Member(first, weight=-1.0), Member(tmp_path / "absent"), Member(tmp_path / "other.safetensors")]

@@ -1,4 +1,4 @@
-"""An ensemble as a submission: the mean of the probabilities of several networks and of their views of a patch.
+"""An ensemble as a submission: it averages the probabilities of several networks and of their views.
 
 The probability of a class is the weighted mean of the softmax of all members and views. A view turns aerial
 patch and Sentinel-2 window together, and its probabilities are turned back. Members may differ in their
@@ -28,7 +28,7 @@ Inputs = dict[str, Any]  # of tensors
 
 @dataclass(frozen=True)
 class Member:
-    """A network, its settings of config.json, its views, and its weights by class, float32 (13 or 1, 1, 1)."""
+    """A network, its part of config.json, its views, and its weights by class: float32 (13 or 1, 1, 1)."""
 
     network: UTT
     settings: dict[str, Any]
@@ -80,7 +80,9 @@ class Model:
 
     def _predict_view(self, member: Member, inputs: Inputs, view: View) -> Tensor:
         """The weighted probabilities of one member for one view of the inputs, turned back."""
-        turned = {name: turn(tensor, view) if name in TURNED else tensor for name, tensor in inputs.items()}
+        turned: Inputs = {
+            name: turn(tensor, view) if name in TURNED else tensor for name, tensor in inputs.items()
+        }
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             logits, _ = member.network.classify_aerial(**turned)
         return turn_back(logits.float().softmax(1), view) * member.weight
