@@ -52,6 +52,9 @@ ROOMS = (
     "flair_baseline.official flair_baseline.packaging flair_baseline.plots flair_baseline.table_iv",
     "flair_baseline.maps.*",
     "flair_baseline.imports flair_baseline.submissions flair_baseline.evaluation",
+    "flair_baseline.planning.selection",
+    "flair_baseline.planning.probabilities",
+    "flair_baseline.planning.*",
     # The desk of organizers, and what measures the kit
     "flair_bundle.*",
     "common.*",

@@ -73,19 +73,19 @@ class Model:
             with _lent(member.network, self.device) if self.one_at_a_time else nullcontext():
                 for view in member.views:
                     with torch.inference_mode():
-                        probabilities = self._predict_view(member, prepared[key], view)
+                        probabilities = self.predict_view(member, prepared[key], view) * member.weight
                         total = probabilities if total is None else _add(total, probabilities)
         assert total is not None
         return total
 
-    def _predict_view(self, member: Member, inputs: Inputs, view: View) -> Tensor:
-        """The weighted probabilities of one member for one view of the inputs, turned back."""
+    def predict_view(self, member: Member, inputs: Inputs, view: View) -> Tensor:
+        """A member's probabilities float32 (B, 13, n, n) for a view of `prepare_inputs`, turned back."""
         turned: Inputs = {
             name: turn(tensor, view) if name in TURNED else tensor for name, tensor in inputs.items()
         }
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             logits, _ = member.network.classify_aerial(**turned)
-        return turn_back(logits.float().softmax(1), view) * member.weight
+        return turn_back(logits.float().softmax(1), view)
 
 
 def _load_member(settings: dict[str, Any], folder: Path, device: torch.device) -> Member:

@@ -1,0 +1,237 @@
+"""The parts of a plan: kept probabilities, confusion matrices of ensembles, the search, the device table."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from test_ensemble import CONFIGS, CPU, draw_run, load
+from test_packaging import make_batch
+
+from flair_baseline.packaging import Member, pack_ensemble
+from flair_baseline.planning import probabilities
+from flair_baseline.planning.comparison import compare
+from flair_baseline.planning.devices import compare_devices
+from flair_baseline.planning.probabilities import keep_probabilities, read_references
+from flair_baseline.planning.selection import State, held_out_gain, select, state_cost
+from flair_ingestion.dataset import Patch, index_patches, read_labels
+from flair_scoring import confusion_matrix, mean_iou
+from flair_scoring.base.errors import UsageError
+from programs import run_here
+
+CLASSES = 13
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("members")
+    return {name: draw_run(folder / name, CONFIGS[name]) for name in ("first", "unet")}
+
+
+@pytest.fixture(scope="module")
+def patches(flair_tree: Path) -> list[Patch]:
+    return index_patches(flair_tree, "val", labels=True)
+
+
+def test_kept_probabilities_are_those_of_the_packed_ensemble(
+    runs: dict[str, Path], patches: list[Patch], tmp_path: Path
+) -> None:
+    kept = keep_probabilities(runs["first"], patches, tmp_path / "kept", CPU, batch_size=4)
+    for views in ("none", "flips", "d4"):
+        model = load(
+            pack_ensemble([Member(runs["first"], views), Member(runs["unet"], weight=0.0)], 2),
+            tmp_path / views,
+        )
+        expected = model.average(make_batch(patches[1:3], 16)).numpy()  # at 128 x 128, every fourth pixel's
+        assert kept[views].shape == (len(patches), CLASSES, 128, 128)
+        np.testing.assert_allclose(kept[views][1:3] / 255, expected, atol=0.502 / 255)
+
+
+def test_references_are_sampled_at_the_same_pixels(patches: list[Patch]) -> None:
+    found = read_references(patches[:2]).reshape(2, 128, 128)
+    for index, patch in enumerate(patches[:2]):
+        values = read_labels(patch)
+        for row, column in ((0, 0), (5, 77), (127, 127)):
+            value = values[2 + 4 * row, 2 + 4 * column]
+            assert found[index, row, column] == (value - 1 if 1 <= value <= 12 else 12)
+
+
+def test_an_interrupted_prediction_goes_on(
+    runs: dict[str, Path], patches: list[Patch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = keep_probabilities(runs["first"], patches, tmp_path / "whole", CPU, batch_size=2)
+    predicted: list[int] = []
+    predict = probabilities._predict_views
+
+    def stop_at_the_second(model: object, batch: dict, device: object) -> dict:
+        predicted.append(len(batch["aerial"]))
+        if len(predicted) == 2:
+            raise KeyboardInterrupt
+        return predict(model, batch, device)
+
+    monkeypatch.setattr(probabilities, "_predict_views", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        keep_probabilities(runs["first"], patches, tmp_path / "again", CPU, batch_size=2)
+    again = keep_probabilities(runs["first"], patches, tmp_path / "again", CPU, batch_size=2)
+    assert sum(predicted) == len(patches) + 2  # only the interrupted request was made twice
+    for views, array in whole.items():
+        np.testing.assert_array_equal(again[views], array)
+    keep_probabilities(runs["first"], patches, tmp_path / "again", CPU, batch_size=2)
+    assert sum(predicted) == len(patches) + 2
+    other = keep_probabilities(runs["unet"], patches, tmp_path / "again", CPU, batch_size=2)
+    assert sum(predicted) == 2 * len(patches) + 2  # another model begins anew
+    assert not np.array_equal(other["none"], whole["none"])
+
+
+def draw_maps(rng: np.random.Generator, patches: int = 6) -> tuple[dict, np.ndarray, list[str]]:
+    """Probabilities of three members, references, and the domains of the patches."""
+    references = rng.integers(0, CLASSES, (patches, 128 * 128), np.uint8)
+    kept = {}
+    for name, views in itertools.product("abc", ("none", "d4")):
+        shares = rng.random((patches, CLASSES, 128 * 128))
+        np.put_along_axis(
+            shares, references[:, None].astype(int), rng.random((patches, 1, 128 * 128)) + 0.3, 1
+        )
+        kept[name, views] = (
+            (255 * shares / shares.sum(1, keepdims=True)).astype(np.uint8).reshape(patches, CLASSES, 128, 128)
+        )
+    return kept, references, [f"D{index % 3:03d}_2020" for index in range(patches)]
+
+
+def test_matrices_are_those_of_the_scoring_program() -> None:
+    kept, references, domains = draw_maps(np.random.default_rng(1))
+    by_class = tuple(float(number) for number in range(1, 14))
+    states: list[State] = [
+        {"a": ("none", (1.0,))},
+        {"a": ("d4", (1.0,)), "b": ("none", (2.0,))},
+        {"b": ("none", by_class), "c": ("d4", (0.5,))},
+    ]
+    found = compare(states, kept, references, domains, torch.device("cpu"))
+    for state, matrices in zip(states, found, strict=True):
+        total = sum(
+            kept[name, views].astype(np.float32) * np.array(weights, np.float32).reshape(-1, 1, 1)
+            for name, (views, weights) in state.items()
+        )
+        labels = total.argmax(axis=1).astype(np.uint8).reshape(len(domains), -1)
+        for index, domain in enumerate(sorted(set(domains))):
+            own = [number for number, one in enumerate(domains) if one == domain]
+            np.testing.assert_array_equal(matrices[index], confusion_matrix(references[own], labels[own]))
+
+
+def make_matrices(rng: np.random.Generator, quality: float, domains: int = 6) -> np.ndarray:
+    """Confusion matrices (domains, 13, 13) with about that share of right pixels."""
+    right = np.eye(CLASSES) * quality + (1 - quality) / CLASSES
+    return np.stack(
+        [
+            rng.multinomial(20_000, right.ravel() / right.sum()).reshape(CLASSES, CLASSES)
+            for _ in range(domains)
+        ]
+    )
+
+
+class Contest:
+    """Members whose ensembles have made-up quality: the sum of their gains, one of which is negative."""
+
+    gains: ClassVar = {"a": 0.5, "b": 0.1, "c": 0.08, "noise": -0.05}
+
+    def __call__(self, states: Sequence[State]) -> np.ndarray:
+        return np.stack([self.judge(state) for state in states])
+
+    def judge(self, state: State) -> np.ndarray:
+        quality = (
+            0.1 + sum(self.gains[name] for name in state) + 0.02 * sum(v == "d4" for v, _ in state.values())
+        )
+        return make_matrices(np.random.default_rng(0), min(quality, 0.95))
+
+
+COSTS = {
+    (name, views): cost * (1 if views == "none" else 8)
+    for name, cost in {"a": 1.0, "b": 0.5, "c": 0.25, "noise": 0.1}.items()
+    for views in ("none", "d4")
+}
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [(1.0, {"a"}), (1.3, {"a", "c"}), (1.6, {"a", "b"}), (2.0, {"a", "b", "c"}), (0.3, {"c"})],
+)
+def test_the_search_takes_what_gains_within_the_budget(budget: float, expected: set[str]) -> None:
+    singles, steps = select(COSTS, budget, Contest())
+    assert set(steps[-1].state) == expected
+    assert all(state_cost(step.state, COSTS) == step.cost <= budget for step in steps)
+    assert [one.miou for one in singles] == sorted((one.miou for one in singles), reverse=True)
+
+
+def test_views_are_bought_when_the_budget_allows() -> None:
+    _, steps = select({key: cost for key, cost in COSTS.items() if key[0] == "c"}, 2.0, Contest())
+    assert steps[-1].state == {"c": ("d4", (1.0,))}
+
+
+def test_nothing_fits() -> None:
+    assert select(COSTS, 0.05, Contest()) == ([], [])
+
+
+def test_a_step_that_gains_in_one_domain_only_is_not_taken() -> None:
+    """With that domain held out nothing speaks for the step; elsewhere it gains nothing."""
+    rng = np.random.default_rng(3)
+    current = make_matrices(rng, 0.6)
+    lucky = current.copy()
+    lucky[0] = 20_000 // CLASSES * np.eye(CLASSES, dtype=np.int64)
+    lucky[1:] = make_matrices(rng, 0.597)[1:]
+    assert mean_iou(lucky.sum(0)) > mean_iou(current.sum(0))
+    assert held_out_gain(current, lucky[None]) <= 0
+    better = make_matrices(rng, 0.65)
+    gain = held_out_gain(current, better[None])
+    assert gain == pytest.approx(mean_iou(better.sum(0)) - mean_iou(current.sum(0)))
+
+
+def test_with_two_domains_the_best_single_model_is_the_choice() -> None:
+    class Few(Contest):
+        def judge(self, state: State) -> np.ndarray:
+            return super().judge(state)[:2]
+
+    singles, steps = select(COSTS, 100, Few())
+    assert steps == singles[:1]
+    assert set(steps[0].state) == {"a"}
+
+
+def test_devices_are_compared(tmp_path: Path) -> None:
+    paths = []
+    for number, (name, device, ratio) in enumerate(
+        [("x", "H200", 1.0), ("x", "A100", 1.5), ("y", "H200", 0.4)]
+    ):
+        paths.append(tmp_path / f"{number}" / "timing.json")
+        paths[-1].parent.mkdir()
+        content = {"submission_sha256": name * 64, "device": {"name": device}, "ratio": ratio}
+        paths[-1].write_text(json.dumps(content))
+    lines = compare_devices(paths).splitlines()
+    assert lines[0].split("  ")[0] == "submission"
+    assert lines[1].split() == ["0", "1.500", "1.000", "1.50"]
+    assert lines[2].split() == ["2", "0.400"]
+    paths[0].write_text("{}")
+    with pytest.raises(UsageError, match=r"0/timing\.json: no timing\.json with"):
+        compare_devices(paths)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "expected models, --data DATA and -o OUTPUT"),
+        (["x", "--data", ".", "-o", "y.zip", "--margin", 1], "--margin 1.0: expected a share"),
+        (["x", "--data", ".", "-o", "y.zip", "--batch-size", 33], "gives 1 to 32 patches at once"),
+        (["x", "--data", ".", "-o", "y.zip", "--patches", 9001], "--patches 9001: expected 1 to 9000"),
+        (["x", "z", "--data", ".", "-o", "y.zip"], "x: no such checkpoint"),
+        (["x", "--data", ".", "-o", "y.tar.gz"], "a submission is a zip or a folder"),
+    ],
+)
+def test_mistakes_are_explained(arguments: list[object], sentence: str, tmp_path: Path) -> None:
+    done = run_here("plan", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert not list(tmp_path.iterdir())
