@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from flair_bundle.rules import read_rules
 from flair_ingestion.limits import MAX_ATTEMPTS, MAX_GREY_ZONE, MIN_GREY_ZONE, read_limits
 from flair_ingestion.reference import DRIFT_PATCHES
 from flair_ingestion.run import MAX_CHANGED_PIXELS, MAX_TIME_RATIO
@@ -51,36 +52,40 @@ def page_values(competition: dict[str, Any]) -> dict[str, str]:
     """Everything that a page may ask for, as text."""
     limits = read_limits()
     values = {name: f"{value:g}" for name, value in asdict(limits).items() if value is not None}
-    return values | {
-        "limit": _limit(limits.ratio, limits.seconds),
-        "time_ratio_limit": f"at most {limits.ratio:g}" if limits.ratio else "not limited",
-        "max_batch": str(max(BATCH_SIZES)),
-        "min_window": str(min(SUPERPATCH_SIZES)),
-        "max_window": str(max(SUPERPATCH_SIZES)),
-        "grey_zone": f"{MIN_GREY_ZONE:.0%}".replace("%", " %"),
-        "max_grey_zone": f"{MAX_GREY_ZONE:.0%}".replace("%", " %"),
-        "drift_patches": str(DRIFT_PATCHES),
-        "max_time_change": f"{MAX_TIME_RATIO - 1:.0%}".replace("%", " %"),
-        "max_changed_pixels": f"{MAX_CHANGED_PIXELS:.0%}".replace("%", " %"),
-        "max_attempts": str(MAX_ATTEMPTS),
-        "max_files": f"{MAX_FILES:,}",
-        "max_zip_ratio": str(MAX_RATIO),
-        "classes": str(FLAIR_12.num_classes),
-        "other": str(FLAIR_12.other),
-        "other_values": f"{FLAIR_12.other + 1} to {max(FLAIR_VALUES)}",
-        "side": str(len(FLAIR_12.classes_with_other)),
-        "class_table": _class_table(),
-        "dataset_table": _dataset_table(),
-        "baseline_table": _baseline_table(),
-        "phase_table": _phase_table(competition),
-        "package_table": _package_table(),
-        "image_base": base_image(),
-        "image": competition["docker_image"],
-        "alpha_percent": f"{ALPHA:.0%}".replace("%", " %"),
-        "min_domains": str(MIN_DOMAINS),
-        "kit_version": KIT_VERSION,
-        "contact": competition.get("contact_email", "the forum of this competition"),
-    }
+    return (
+        values
+        | read_rules()
+        | {
+            "limit": _limit(limits.ratio, limits.seconds),
+            "time_ratio_limit": f"at most {limits.ratio:g}" if limits.ratio else "not limited",
+            "max_batch": str(max(BATCH_SIZES)),
+            "min_window": str(min(SUPERPATCH_SIZES)),
+            "max_window": str(max(SUPERPATCH_SIZES)),
+            "grey_zone": f"{MIN_GREY_ZONE:.0%}".replace("%", " %"),
+            "max_grey_zone": f"{MAX_GREY_ZONE:.0%}".replace("%", " %"),
+            "drift_patches": str(DRIFT_PATCHES),
+            "max_time_change": f"{MAX_TIME_RATIO - 1:.0%}".replace("%", " %"),
+            "max_changed_pixels": f"{MAX_CHANGED_PIXELS:.0%}".replace("%", " %"),
+            "max_attempts": str(MAX_ATTEMPTS),
+            "max_files": f"{MAX_FILES:,}",
+            "max_zip_ratio": str(MAX_RATIO),
+            "classes": str(FLAIR_12.num_classes),
+            "other": str(FLAIR_12.other),
+            "other_values": f"{FLAIR_12.other + 1} to {max(FLAIR_VALUES)}",
+            "side": str(len(FLAIR_12.classes_with_other)),
+            "class_table": _class_table(),
+            "dataset_table": _dataset_table(),
+            "baseline_table": _baseline_table(),
+            "phase_table": _phase_table(competition),
+            "package_table": _package_table(),
+            "image_base": base_image(),
+            "image": competition["docker_image"],
+            "alpha_percent": f"{ALPHA:.0%}".replace("%", " %"),
+            "min_domains": str(MIN_DOMAINS),
+            "kit_version": KIT_VERSION,
+            "contact": competition.get("contact_email", "the forum of this competition"),
+        }
+    )
 
 
 def base_image() -> str:

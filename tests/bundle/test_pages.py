@@ -11,8 +11,9 @@ import pytest
 import yaml
 from bundle_files import KIT
 
-from flair_bundle import filling
+from flair_bundle import filling, rules
 from flair_ingestion.limits import read_limits
+from flair_scoring.base.errors import DataError, UsageError
 
 COMPETITION = yaml.safe_load((KIT / "bundle.yaml").read_text())
 
@@ -158,3 +159,46 @@ def test_versions_of_packages_are_those_that_the_image_gets(pages: dict[str, str
         versions = re.findall(rf"^{name}==(\S+)", pins, re.MULTILINE)
         assert versions
         assert all(version in found[name] for version in versions)
+
+
+@pytest.mark.parametrize(
+    ("choices", "allowed", "refused"),
+    [
+        ({}, "public and named", "FLAIR-INC and FLAIR-HUB count as such"),
+        ({"public_weights": "any"}, "public and named", "that others cannot download"),
+        ({"public_weights": "none"}, "from random ones", "also those of ImageNet"),
+        ({"pseudo_labels": "allowed"}, "your own model has made for them", "corrected by hand"),
+    ],
+)
+def test_rules_are_those_that_the_organizer_chooses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choices: dict[str, str], allowed: str, refused: str
+) -> None:
+    chosen = {"public_weights": "without_test_domains", "pseudo_labels": "forbidden"} | choices
+    (tmp_path / "rules.yaml").write_text("".join(f"{key}: {value}\n" for key, value in chosen.items()))
+    monkeypatch.setattr(filling, "read_rules", lambda: rules.read_rules(tmp_path / "rules.yaml"))
+    texts = filling.fill_pages(COMPETITION)
+    rows = [line.strip("|").split("|") for line in texts["rules.md"].splitlines() if line.startswith("|")]
+    assert {len(row) for row in rows} == {2}
+    assert any(allowed in row[0] for row in rows)
+    assert any(refused in row[1] for row in rows)
+    assert f"{rules.WORDS['pseudo_labels'][chosen['pseudo_labels']][2]}" in texts["faq.md"]
+
+
+def test_the_rules_of_the_kit_are_complete() -> None:
+    assert set(rules.read_rules()) == {
+        f"{key}_{part}" for key in rules.WORDS for part in ("allowed", "not_allowed", "answer")
+    }
+
+
+def test_unknown_rules_are_listed_together(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("public_weights: some\nensembles: allowed\n")
+    with pytest.raises(DataError) as caught:
+        rules.read_rules(path)
+    for part in ("unknown key ensembles", "public_weights: 'some'; choose one of any", "pseudo_labels: None"):
+        assert part in str(caught.value)
+    path.write_text("- any\n")
+    with pytest.raises(DataError, match="expected lines of key: choice"):
+        rules.read_rules(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        rules.read_rules(tmp_path / "absent.yaml")
