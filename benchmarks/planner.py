@@ -1,0 +1,196 @@
+"""Whether plan.py keeps its promises on the toy data set: better than any member, and within the limit.
+
+For each seed three models of different architecture are trained, and plan.py makes a submission of them under
+a limit that excludes the ensemble of all three. Then all are evaluated on the test domains, on which nothing
+was chosen. The best member is the one that is best there: a stricter opponent than the one that validation
+names. Exhaustive search tries every choice of members, views and weights within the budget on the validation
+patches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from common.record import KIT, append_record
+from flair_baseline.model.views import VIEWS
+from flair_baseline.planning.comparison import compare
+from flair_baseline.planning.probabilities import read_references
+from flair_baseline.planning.selection import WEIGHTS, Key, State, state_cost
+from flair_ingestion.dataset import index_patches, sample_patches
+from flair_scoring import mean_iou
+
+# Name -> changes of the configuration demo
+MEMBERS = {
+    "unet": [],
+    "fpn": ["decoder=fpn", "encoder=tu-convnext_atto"],
+    "segformer": ["decoder=segformer", "encoder=mit_b0"],
+}
+MARGIN = 0.1
+SHARE = 0.9  # of the time of all members together: what the budget is
+SAMPLE_SEED = 0  # of plan.py
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a seed gives: mIoU on the test domains, on the validation, and time ratios."""
+
+    planned: float
+    best_member: float
+    search: float
+    exhaustive: float
+    measured_to_predicted: float
+    within: bool
+
+
+def run(program: str, *arguments: object) -> None:
+    """Run a program of the starting kit to its end; its output goes to stderr."""
+    command = [sys.executable, f"starting_kit/{program}.py", *map(str, arguments)]
+    subprocess.run(command, check=True, cwd=KIT, stdout=sys.stderr)
+
+
+def train_members(data: Path, folder: Path, seed: int, epochs: int) -> dict[str, Path]:
+    """The runs of one seed; finished ones are kept."""
+    runs = {name: folder / name for name in MEMBERS}
+    for name, path in runs.items():
+        options = ["--data", data, "--config", "demo", "--output", path, "--resume"]
+        run("train", *options, f"seed={seed}", f"epochs={epochs}", *MEMBERS[name])
+    return runs
+
+
+def measure_singles(runs: Mapping[str, Path], data: Path, folder: Path) -> dict[Key, float]:
+    """Time ratios of all members and views, as a first plan under a wide limit measures them."""
+    run(
+        "plan",
+        *runs.values(),
+        "--data",
+        data,
+        "--limit-ratio",
+        1000,
+        "--work",
+        folder,
+        "-o",
+        folder / "wide.zip",
+    )
+    plan = json.loads((folder / "plan.json").read_text())
+    found = {}
+    for step in plan["singles"]:
+        ((name, (views, _)),) = step["state"].items()
+        found[name, views] = step["cost"]
+    return found
+
+
+def all_states(costs: Mapping[Key, float], budget: float) -> Iterator[State]:
+    """Every choice of members, views and weights within the budget."""
+    names = sorted({name for name, _ in costs})
+    for count in range(1, len(names) + 1):
+        for chosen in itertools.combinations(names, count):
+            for views in itertools.product(VIEWS, repeat=count):
+                for weights in itertools.product(WEIGHTS, repeat=count) if count > 1 else [(1.0,)]:
+                    columns = zip(chosen, views, weights, strict=True)
+                    state = {name: (view, (weight,)) for name, view, weight in columns}
+                    if max(weights) == 1.0 and state_cost(state, costs) <= budget:
+                        yield state
+
+
+def search_all(
+    costs: Mapping[Key, float], budget: float, data: Path, work: Path, names: Sequence[str]
+) -> float:
+    """The best validation mIoU of all states, from the predictions that plan.py has kept in `work`."""
+    patches = index_patches(data, "val", labels=True)
+    sample = sample_patches(patches, len(patches), SAMPLE_SEED)
+    kept = {
+        (name, views): np.load(work / "predictions" / str(number) / f"{views}.npy", mmap_mode="r")
+        for number, name in enumerate(names, 1)
+        for views in VIEWS
+    }
+    states = list(all_states(costs, budget))
+    domains = [patch.domain for patch in sample]
+    matrices = compare(states, kept, read_references(sample), domains, torch.device("cpu"))
+    return max(float(mean_iou(one.sum(axis=0))) for one in matrices)
+
+
+def evaluate(submission: Path, data: Path, output: Path) -> float:
+    """The mIoU of a submission on the test domains."""
+    run("evaluate", submission, "--data", data, "--output", output)
+    return float(json.loads((output / submission.stem / "scores.json").read_text())["miou"])
+
+
+def judge(seed: int, data: Path, folder: Path, epochs: int) -> Outcome:
+    """Train, plan, evaluate and search for one seed."""
+    runs = train_members(data, folder, seed, epochs)
+    work = folder / "plan"
+    costs = measure_singles(runs, data, work)
+    budget = SHARE * sum(costs[name, "none"] for name in runs)
+    limit = budget / (1 - MARGIN)
+    best = folder / "best.zip"
+    run("plan", *runs.values(), "--data", data, "--limit-ratio", limit, "--work", work, "-o", best)
+    plan = json.loads((work / "plan.json").read_text())
+    members = {}
+    for name, path in runs.items():
+        run("package", path, "-o", folder / f"{name}.zip")
+        members[name] = evaluate(folder / f"{name}.zip", data, folder / "results")
+    return Outcome(
+        planned=evaluate(best, data, folder / "results"),
+        best_member=max(members.values()),
+        search=plan["steps"][-1]["miou"],
+        exhaustive=search_all(costs, budget, data, work, list(runs)),
+        measured_to_predicted=plan["choice"]["measured_ratio"] / plan["choice"]["predicted_ratio"],
+        within=plan["choice"]["measured_ratio"] <= limit,
+    )
+
+
+def describe(outcomes: Sequence[Outcome]) -> list[str]:
+    """The figures of the record."""
+    gains = np.array([one.planned - one.best_member for one in outcomes])
+    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / math.sqrt(len(gains))
+    ratios = ", ".join(f"{one.measured_to_predicted:.3f}" for one in outcomes)
+    return [
+        f"planned {np.mean([one.planned for one in outcomes]):.4f}, best member on the test domains "
+        f"{np.mean([one.best_member for one in outcomes]):.4f}",
+        f"gain {gains.mean():+.4f}, 95 % interval {gains.mean() - half:+.4f} to {gains.mean() + half:+.4f} "
+        f"(each seed: {', '.join(f'{gain:+.4f}' for gain in gains)})",
+        f"below exhaustive search by at most {max(one.exhaustive - one.search for one in outcomes):.4f}",
+        f"measured / predicted time ratio {ratios}",
+        f"within the limit in {sum(one.within for one in outcomes)} of {len(outcomes)} runs",
+    ]
+
+
+def main() -> None:
+    """Draw the data, run the seeds, print, append one line to the record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="K", help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, help="keep data and runs there, to go on if interrupted")
+    args = parser.parse_args()
+    if args.seeds < 2:
+        parser.error(f"--seeds {args.seeds}: expected 2 or more")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (args.folder or Path(temporary)).resolve()
+        data = folder / "toy"
+        if not data.exists():
+            run("make_toy_dataset", data, "--size", "demo", "--seed", 2022)
+        outcomes = [
+            judge(2022 + seed, data, folder / f"seed_{2022 + seed}", args.epochs)
+            for seed in range(args.seeds)
+        ]
+    command = f"python benchmarks/planner.py --seeds {args.seeds} --epochs {args.epochs}"
+    append_record(command, describe(outcomes), ("torch", "numpy", "segmentation-models-pytorch"))
+
+
+if __name__ == "__main__":
+    main()
