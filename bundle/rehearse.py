@@ -43,6 +43,7 @@ from flair_scoring.base.errors import (  # noqa: E402
     DataError,
     SubmissionError,
     UsageError,
+    list_names,
     list_problems,
     run_command,
 )
@@ -179,6 +180,12 @@ def main() -> None:
     runs: list[Rehearsed] = []
     with work_folder(args.output) as work:
         phases, solutions = read_phases(args.bundle, work, args.phase)
+        elsewhere = [one.name for one in phases if "input_data" not in one.zips]
+        if elsewhere and not args.worker_data:
+            raise UsageError(
+                f"{args.bundle}: holds no input_data for {list_names(elsewhere)}; name the folder of the "
+                "worker's data that build.py wrote, with --worker-data .../worker_data"
+            )
         submissions = pack_submissions(args.submissions, work, solutions if args.solutions else ())
         if args.solutions or not submissions:
             submissions = solutions | submissions

@@ -165,6 +165,16 @@ def no_labels(folder: Path, bundle: Path) -> list[object]:
     return [folder / "bundle.zip"]
 
 
+def inputs_on_the_worker(folder: Path, bundle: Path) -> list[object]:
+    files = read_zip(bundle.read_bytes())
+    competition = yaml.safe_load(files["competition.yaml"])
+    for task in competition["tasks"]:
+        del task["input_data"]
+    files["competition.yaml"] = yaml.safe_dump(competition, sort_keys=False).encode()
+    (folder / "bundle.zip").write_bytes(pack(files))
+    return [folder / "bundle.zip"]
+
+
 def other_files(folder: Path, bundle: Path) -> list[object]:
     (folder / "mine").mkdir()
     (folder / "mine/thesis.tex").write_text("precious")
@@ -192,6 +202,7 @@ REFUSED = [
     (no_zip, "not a zip file"),
     (a_part_is_missing, "scoring_program.zip is not in the bundle"),
     (no_labels, "no reference_data to score against"),
+    (inputs_on_the_worker, "holds no input_data for Development, Final; name the folder"),
     (lambda folder, bundle: [bundle, "--phase", "Warm-up"], "its phases are Development, Final"),
     (lambda folder, bundle: [bundle, folder / "absent.zip"], "no such file or folder"),
     (other_files, "holds files of something else; choose another --output"),
