@@ -52,7 +52,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Result:
+class PartResult:
     """How a part ended, the seconds that it took, and the most telling line that it printed."""
 
     name: str
@@ -133,7 +133,7 @@ def list_parts(data: Path, output: Path) -> list[Part]:
     ]
 
 
-def run_parts(parts: Sequence[Part], gpu: bool, output: Path, seconds: float) -> list[Result]:
+def run_parts(parts: Sequence[Part], gpu: bool, output: Path, seconds: float) -> list[PartResult]:
     """Run one part after the other, within `seconds` altogether (longer without a GPU), and print results."""
     patience = 1 if gpu else PATIENCE
     end = time.monotonic() + seconds * patience
@@ -142,9 +142,9 @@ def run_parts(parts: Sequence[Part], gpu: bool, output: Path, seconds: float) ->
         arguments = part.gpu if gpu else part.cpu
         left = end - time.monotonic()
         if arguments is None:
-            result = Result(part.name, NOT_RUN, 0, "needs a GPU")
+            result = PartResult(part.name, NOT_RUN, 0, "needs a GPU")
         elif left <= 0:
-            result = Result(part.name, NOT_RUN, 0, "no time was left")
+            result = PartResult(part.name, NOT_RUN, 0, "no time was left")
         else:
             result = run_part(part, arguments, output, min(part.seconds * patience, left))
         print(describe(result), flush=True)
@@ -152,7 +152,7 @@ def run_parts(parts: Sequence[Part], gpu: bool, output: Path, seconds: float) ->
     return results
 
 
-def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float) -> Result:
+def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float) -> PartResult:
     """Run one part; when its time is over, end all its processes."""
     log = output / f"{part.name.replace(' ', '_')}.log"
     begin = time.monotonic()
@@ -175,7 +175,7 @@ def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return Result(part.name, state, time.monotonic() - begin, telling_line(log, part.telling))
+    return PartResult(part.name, state, time.monotonic() - begin, telling_line(log, part.telling))
 
 
 def environment(output: Path) -> dict[str, str]:
@@ -193,7 +193,7 @@ def telling_line(log: Path, telling: str) -> str:
     return [*said[-1:], *(line for line in said if telling in line)][-1] if said else ""
 
 
-def describe(result: Result) -> str:
+def describe(result: PartResult) -> str:
     """One line of the table."""
     return f"{result.name:<18} {result.state:<20} {result.seconds:6.1f} s  {result.said}"
 

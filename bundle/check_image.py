@@ -43,11 +43,14 @@ def package_problems() -> list[str]:
 
 
 def compiler_problem() -> str:
-    """Print the version of g++; say if it is absent."""
+    """Print the version of g++; say if it is absent or does not answer."""
     compiler = os.environ.get("CXX", "g++")
     if not shutil.which(compiler):
         return f"there is no {compiler}: install the package g++"
-    print(subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout.splitlines()[0])
+    asked = subprocess.run([compiler, "--version"], capture_output=True, text=True)
+    if asked.returncode or not asked.stdout.strip():
+        return f"{compiler} --version says nothing: install the package g++ again"
+    print(asked.stdout.splitlines()[0])
     return ""
 
 
@@ -79,7 +82,7 @@ def main() -> None:
     if sys.version_info < LOWEST_PYTHON:
         problems.append(f"the kit needs Python {'.'.join(map(str, LOWEST_PYTHON))} or newer")
     problems.append(compiler_problem())
-    if not any("torch " in problem for problem in problems):
+    if not any(problem.startswith("torch ") for problem in problems):
         import torch
 
         print(f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")

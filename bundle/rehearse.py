@@ -1,8 +1,9 @@
 """Rehearse a bundle: submissions through its programs, as the platform's worker runs them, before an upload.
 
-Prints for each phase and submission what the participant sees, what the leaderboard gets and which limits are
-near, with the seconds of each step. OUTPUT/<phase>/<submission>/ gets the results and the logs,
-OUTPUT/<phase>/leaderboard.html the ranking. Without a submission the bundle's own solutions are run.
+Prints for each phase and submission what the participant sees, what the leaderboard gets and which limits
+are near, with the seconds of each step. OUTPUT/<phase>/<submission>/ gets the results and the logs, and
+OUTPUT/<phase>/leaderboard.html the ranking; what an earlier rehearsal has left in OUTPUT is removed. Without
+a submission the bundle's own solutions are run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ require_linux()
 from flair_bundle.check import check_bundle  # noqa: E402
 from flair_bundle.platform.container import namespaces_work  # noqa: E402
 from flair_bundle.platform.engine import find_engine, image_problem  # noqa: E402
+from flair_bundle.platform.process import Step  # noqa: E402
 from flair_bundle.platform.worker import COPIES, Image, Worker  # noqa: E402
 from flair_bundle.rehearsal import (  # noqa: E402
     Rehearsed,
@@ -31,6 +33,8 @@ from flair_bundle.rehearsal import (  # noqa: E402
     pack_submissions,
     read_phases,
     rehearse,
+    remove_earlier,
+    require_apart,
     work_folder,
     write_record,
 )
@@ -39,12 +43,15 @@ from flair_scoring.base.errors import (  # noqa: E402
     DataError,
     SubmissionError,
     UsageError,
+    list_names,
     list_problems,
     run_command,
 )
 
 GPU = Path("/dev/nvidiactl")
-NOT_INGESTED = (1, 2, 125, 126, 127)  # exit codes of ingestion, then of engines that start no container
+# Exit codes of programs when the submission is not at fault, then of engines that start no container. What
+# Linux kills ends with a higher one
+NOT_RUN = (1, 2, 125, 126, 127)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -89,7 +96,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("runs/rehearsal"), help="default: %(default)s"
     )
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def choose_device(asked: str) -> str:
@@ -133,26 +140,32 @@ def rank(folder: Path) -> None:
         warn(f"{folder.name}: no submission was timed, so there is nothing to rank")
         return
     command = [sys.executable, str(KIT / "scoring_program/rank.py"), *results]
-    subprocess.run([*command, "--output", str(folder / "leaderboard.html")], check=False)
+    done = subprocess.run([*command, "--output", str(folder / "leaderboard.html")], check=False)
+    if done.returncode:
+        raise DataError(f"{folder}: rank.py could not rank the results there; its reason stands above")
 
 
 def fail_for(runs: list[Rehearsed], image: str | None) -> None:
     """Raise the error of the runs that ended without a score: 2 if machine or bundle are at fault, else 3."""
     failed = [one for one in runs if one.outcome.scores is None]
-    if not failed:
-        return
-    names = [f"{one.name} in {one.phase.name}" for one in failed]
-    broken = [
-        one for one in failed if one.outcome.ingestion and one.outcome.ingestion.returncode in NOT_INGESTED
-    ]
-    if not broken:
+    for one in failed:
+        for job, step in (("ingestion", one.outcome.ingestion), ("scoring", one.outcome.scoring)):
+            if step and (step.returncode in NOT_RUN or step.returncode > max(NOT_RUN)):
+                raise UsageError(describe_fault(one, job, step, image))
+    if failed:
+        names = [f"{one.name} in {one.phase.name}" for one in failed]
         raise SubmissionError(list_problems("submissions without a score; their logs say why", names))
-    log = broken[0].outcome.ingestion.stderr if broken[0].outcome.ingestion else ""
-    if lacking := re.search(r"No module named '([\w.]+)'", log):
-        where = f"image {image}" if image else "this Python"
-        raise UsageError(f"{where} lacks the package {lacking[1]}; bundle/packages.txt lists what it needs")
-    last = (log.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("error: ")
-    raise UsageError(f"ingestion could not run {broken[0].name}: {last}")
+
+
+def describe_fault(one: Rehearsed, job: str, step: Step, image: str | None) -> str:
+    """Why `job`, ingestion or scoring, could not run: a module is absent, or the last that it said."""
+    if lacking := re.search(r"No module named '([\w.]+)'", step.stderr):
+        if lacking[1].startswith("flair_"):
+            return f"the {job} program of the bundle lacks the module {lacking[1]}; build the bundle again"
+        where = f"the image {image}" if image else "this Python"
+        return f"{where} has no module {lacking[1]}; bundle/packages.txt lists the packages that it needs"
+    last = (step.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("error: ")
+    return f"{job} could not run for {one.name}, and ended with exit code {step.returncode}: {last}"
 
 
 def main() -> None:
@@ -160,15 +173,27 @@ def main() -> None:
     args = parse_arguments()
     device = choose_device(args.device)
     image = choose_image(args.image, args.gpu if device == "cuda" else None)
+    if args.worker_data and not args.worker_data.is_dir():
+        raise UsageError(f"--worker-data {args.worker_data}: no such folder; build.py calls it worker_data")
     require_sound(args.bundle)
+    require_apart(args.output, [args.bundle, *args.submissions, *filter(None, [args.worker_data])])
     runs: list[Rehearsed] = []
     with work_folder(args.output) as work:
-        write_record(args.output, args.bundle, runs)  # from now on the folder is known as a rehearsal's
         phases, solutions = read_phases(args.bundle, work, args.phase)
-        submissions = pack_submissions(args.submissions, work)
+        elsewhere = [one.name for one in phases if "input_data" not in one.zips]
+        if elsewhere and not args.worker_data:
+            raise UsageError(
+                f"{args.bundle}: holds no input_data for {list_names(elsewhere)}; name the folder of the "
+                "worker's data that build.py wrote, with --worker-data .../worker_data"
+            )
+        submissions = pack_submissions(args.submissions, work, solutions if args.solutions else ())
         if args.solutions or not submissions:
             submissions = solutions | submissions
+        if not submissions:
+            raise UsageError(f"{args.bundle}: holds no solutions to rehearse; name a submission")
         groups = group_phases(phases)
+        remove_earlier(args.output)
+        write_record(args.output, args.bundle, runs)  # from now on the folder is known as a rehearsal's
         for phase, *others in groups:
             for name, submission in submissions.items():
                 number, count = len(runs) + 1, len(groups) * len(submissions)
@@ -184,8 +209,8 @@ def main() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
     for phase, *others in groups:
         names = " and ".join(one.name for one in (phase, *others))
-        print(f"\n{names}: results in {args.output / phase.name}", flush=True)
-        rank(args.output / phase.name)
+        print(f"\n{names}: results in {args.output / phase.folder}", flush=True)
+        rank(args.output / phase.folder)
     fail_for(runs, args.image)
 
 

@@ -88,7 +88,10 @@ def explain_ranking(output: Path) -> None:
 
 def describe_failures(unscored: Mapping[str, End], count: int) -> FlairError:
     """An error about the submissions without a score, of `count`, with the highest of their exit codes."""
-    ends = ["not run" if end.code is None else f"exit code {end.code}" for end in unscored.values()]
+    ends = [
+        "not reached by this run" if end.code is None else f"exit code {end.code}"
+        for end in unscored.values()
+    ]
     listing = list_names([f"{name} ({end})" for name, end in zip(unscored, ends, strict=True)])
     reasons = [f"\n  {name}: {end.sentence}" for name, end in unscored.items() if end.code is not None]
     title = f"{len(unscored)} of {count} submissions have no score: {listing}"

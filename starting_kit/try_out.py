@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ if sys.platform == "win32":  # on a Mac, docker and podman run Linux, and show f
 from flair_baseline.imports import read_packages, read_versions  # noqa: E402
 from flair_bundle.platform.container import ENVIRONMENT, Container, namespaces_work  # noqa: E402
 from flair_bundle.platform.engine import Engine, engine_command, find_engine, image_problem  # noqa: E402
+from flair_bundle.platform.process import run_attached  # noqa: E402
 from flair_scoring.base.errors import UsageError, list_problems, run_command  # noqa: E402
 
 EVALUATE = KIT / "starting_kit" / "evaluate.py"
@@ -71,17 +71,27 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
 
 
 def find_mounts(submission: Path, data: Path, output: Path) -> dict[str, str]:
-    """The folders that the container sees, each under the path that it has outside.
+    """What the container sees, each under the path that it has outside; a folder comes before those in it.
 
-    Links at the top of the data set lead to folders elsewhere, which are seen, too. Raises UsageError for
-    paths that do not exist, together.
+    Links at the top of the data set lead to folders elsewhere, which are seen, too. Raises UsageError for all
+    paths that cannot be used, together.
     """
-    problems = [f"{path}: no such file or folder" for path in (submission, data) if not path.exists()]
+    problems = []
+    for path in (submission, data):
+        if not (path.is_file() or path.is_dir()):
+            problems.append(f"{path}: no such file or folder")
+    if output.exists() and not output.is_dir():
+        problems.append(f"{output}: is a file; expected a folder for the results")
+    if output == output.parent:
+        problems.append(f"{output}: holds the whole machine; choose another --output")
     if problems:
-        raise UsageError(list_problems("expected a submission, and the folder of the data set", problems))
+        raise UsageError(list_problems("expected a submission, a data set, and an output", problems))
     output.mkdir(parents=True, exist_ok=True)
     links = [entry for entry in data.iterdir() if entry.is_symlink()] if data.is_dir() else []
-    return {str(path): str(path) for path in (KIT, submission, data, *map(Path.resolve, links), output)}
+    paths = sorted(
+        (KIT, submission, data, *map(Path.resolve, links), output), key=lambda path: len(path.parts)
+    )
+    return {str(path): str(path) for path in paths}
 
 
 def find_image(name: str, packages: list[str]) -> Engine:
@@ -135,16 +145,11 @@ def _version_of_torch() -> str:
         return "absent"
 
 
-def run_imitated(submission: Path, command: list[str], mounts: dict[str, str], *read_only: str) -> int:
+def run_imitated(command: list[str], mounts: dict[str, str], *read_only: str) -> int:
     """The exit code of `command` in an imitation of the platform's container."""
-    isolated = namespaces_work()
-    with tempfile.TemporaryDirectory() as root, tempfile.TemporaryDirectory() as staged:
-        if isolated and submission.is_file():  # the imitation mounts folders only
-            shutil.copy(submission, staged)
-            mounts = {str(submission.parent): staged, **mounts}
-            del mounts[str(submission)]
-        container = Container(command, mounts, str(KIT), root, isolated, read_only)
-        return subprocess.run(container.launcher(), env=ENVIRONMENT, check=False).returncode
+    with tempfile.TemporaryDirectory() as root:
+        container = Container(command, mounts, str(KIT), root, namespaces_work(), read_only)
+        return run_attached(container.launcher(), ENVIRONMENT)
 
 
 def run_in_image(
@@ -154,11 +159,7 @@ def run_in_image(
     container = Container(command, mounts, str(KIT), "/", True, read_only)
     gpu = args.gpu if GPU.exists() else None
     line, removal = engine_command(engine, args.image, container, gpu, network=False)
-    try:
-        code = subprocess.run(line, check=False).returncode
-    except BaseException:
-        subprocess.run(removal, capture_output=True, check=False)
-        raise
+    code = run_attached(line, None, lambda: subprocess.run(removal, capture_output=True, check=False))
     if code in _ENGINE_FAILED:
         raise UsageError(
             f"--image {args.image}: {engine.program} could not start the container (exit code {code}); "
@@ -187,7 +188,7 @@ def main() -> None:
     else:
         listing = "".join(f"\n  {sentence}" for sentence in describe_differences(packages))
         print(f"note: no --image, so this is an imitation of the platform:{listing}", file=sys.stderr)
-        code = run_imitated(submission, command, mounts, *read_only)
+        code = run_imitated(command, mounts, *read_only)
     sys.exit(code)
 
 

@@ -61,7 +61,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Result:
+class IngestionResult:
     """What is to be written into OUTPUT: the content of timing.json, and the predictions.
 
     If the submission failed or was too slow, there are no predictions, and `error` says why.
@@ -72,7 +72,9 @@ class Result:
     error: FlairError | None = None
 
 
-def run_ingestion(plan: Plan, patches: Sequence[Patch], conditions: Conditions, spool: Spool) -> Result:
+def run_ingestion(
+    plan: Plan, patches: Sequence[Patch], conditions: Conditions, spool: Spool
+) -> IngestionResult:
     """Let a submission predict the patches, and hold its time against the limits.
 
     Nothing is written yet. The predictions of the result are read from `spool`, which keeps the labels of all
@@ -93,8 +95,8 @@ def run_ingestion(plan: Plan, patches: Sequence[Patch], conditions: Conditions, 
         _check_machine(record, plan, patches, conditions)
         _require_same_work(record, spool)
     except (SubmissionError, PredictionError, TimeLimitError) as error:
-        return Result(describe(record, error), None, error)
-    return Result(describe(record, None), spool.files(record.counted_index))
+        return IngestionResult(describe(record, error), None, error)
+    return IngestionResult(describe(record, None), spool.files(record.counted_index))
 
 
 def _set_limits(record: Record, plan: Plan, patches: Sequence[Patch], conditions: Conditions) -> None:

@@ -41,7 +41,8 @@ _RECORD_BYTES = 1 << 16
 _PROGRAMS = (INGEST.parent, SCORE.parent, KIT / "reference_submission")
 # Exit codes
 _ABOUT_THE_SUBMISSION = (0, 3, 4)
-_ABOUT_ALL = (2, 130, 143)  # the next submission would meet the same problem, or the user wants to stop
+_STOPPED = (129, 130, 143)  # by the end of the terminal, Ctrl-C, SIGTERM
+_ABOUT_ALL = (2, *_STOPPED)  # the next submission would meet the same problem, or the user wants to stop
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,9 @@ def describe_result(output: Path, code: int) -> str:
     """The score, or the reason why there is none, as a sentence."""
     if code == 0:
         return f"mIoU {read_json(output / 'scores.json', _RECORD_BYTES)['miou']:.4f}"
-    if code > 128 and code not in _ABOUT_ALL:
+    if code in _STOPPED:
+        return f"stopped by {signal.Signals(code - 128).name}"
+    if code > 128:
         return f"killed by {signal.Signals(code - 128).name}; perhaps the machine ran out of memory"
     timing = read_timing(output) if code in _ABOUT_THE_SUBMISSION else {"verdict": "within_limit"}
     return "the reason stands above" if timing["verdict"] == "within_limit" else str(timing["reason"])

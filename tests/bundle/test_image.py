@@ -127,6 +127,32 @@ def test_the_check_of_the_image_ends_with_all_that_is_missing(
     )
 
 
+@pytest.mark.usefixtures("image")
+def test_torch_is_tried_although_a_package_with_its_name_in_its_own_is_absent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = ["segmentation-models-pytorch is not installed"]
+    monkeypatch.setattr(check_image, "package_problems", lambda: list(absent))
+    monkeypatch.setattr(check_image, "compiler_problem", lambda: "")
+    monkeypatch.setattr(check_image, "compile_problem", lambda device: f"torch.compile fails on {device}")
+    with pytest.raises(SystemExit):
+        check_image.main()
+    assert "\n  segmentation-models-pytorch is not installed\n  torch.compile fails on cpu\n" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("code", ["exit 1", ":"])
+def test_a_compiler_that_does_not_answer_is_a_problem(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cxx").write_text(f"#!/bin/sh\n{code}\n")
+    (tmp_path / "cxx").chmod(0o755)
+    monkeypatch.setenv("CXX", str(tmp_path / "cxx"))
+    told = check_image.compiler_problem()
+    assert told == f"{tmp_path}/cxx --version says nothing: install the package g++ again"
+
+
 @pytest.mark.long
 def test_the_check_of_the_image_compiles() -> None:
     assert check_image.compile_problem("cpu") == ""

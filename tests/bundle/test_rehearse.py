@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,14 @@ import pytest
 import yaml
 from bundle_files import KIT, pack, read_zip
 
+import rehearse as command
+from flair_bundle import rehearsal
 from flair_bundle.platform.container import Container
 from flair_bundle.platform.engine import Engine, engine_command, find_engine
+from flair_bundle.platform.process import Step
+from flair_bundle.platform.worker import Outcome, read_command
+from flair_ingestion.limits import read_limits
+from flair_scoring.base.errors import SubmissionError, UsageError
 
 REHEARSE = KIT / "bundle" / "rehearse.py"
 # Labels that follow from the image alone, so that every run predicts the same
@@ -156,10 +165,36 @@ def no_labels(folder: Path, bundle: Path) -> list[object]:
     return [folder / "bundle.zip"]
 
 
+def inputs_on_the_worker(folder: Path, bundle: Path) -> list[object]:
+    files = read_zip(bundle.read_bytes())
+    competition = yaml.safe_load(files["competition.yaml"])
+    for task in competition["tasks"]:
+        del task["input_data"]
+    files["competition.yaml"] = yaml.safe_dump(competition, sort_keys=False).encode()
+    (folder / "bundle.zip").write_bytes(pack(files))
+    return [folder / "bundle.zip"]
+
+
 def other_files(folder: Path, bundle: Path) -> list[object]:
     (folder / "mine").mkdir()
     (folder / "mine/thesis.tex").write_text("precious")
     return [bundle, "-o", folder / "mine"]
+
+
+def damaged_data(folder: Path, bundle: Path) -> list[object]:
+    """Both zips open; a file in the inner one has changed."""
+    files = read_zip(bundle.read_bytes())
+    data = bytearray(files["input_data_development.zip"])
+    data[len(data) // 3] ^= 255
+    (folder / "bundle.zip").write_bytes(pack(files | {"input_data_development.zip": bytes(data)}))
+    return [folder / "bundle.zip"]
+
+
+def submission_in_output(folder: Path, bundle: Path) -> list[object]:
+    (folder / "out").mkdir()
+    (folder / "out/rehearsal.json").touch()
+    (folder / "out/mine.zip").write_bytes(pack({"model.py": MODEL}))
+    return [bundle, folder / "out/mine.zip"]
 
 
 REFUSED = [
@@ -167,9 +202,15 @@ REFUSED = [
     (no_zip, "not a zip file"),
     (a_part_is_missing, "scoring_program.zip is not in the bundle"),
     (no_labels, "no reference_data to score against"),
+    (inputs_on_the_worker, "holds no input_data for Development, Final; name the folder"),
     (lambda folder, bundle: [bundle, "--phase", "Warm-up"], "its phases are Development, Final"),
     (lambda folder, bundle: [bundle, folder / "absent.zip"], "no such file or folder"),
     (other_files, "holds files of something else; choose another --output"),
+    (damaged_data, "input_data_development.zip: not a readable zip file (Bad CRC-32"),
+    (lambda folder, bundle: [bundle, "--worker-data", folder / "absent"], "absent: no such folder"),
+    (submission_in_output, "mine.zip lies in it"),
+    # options may stand before the submissions
+    (lambda folder, bundle: [bundle, "--phase", "0", folder / "a.zip", folder / "b.zip"], "(2 problems)"),
 ]
 
 
@@ -184,6 +225,8 @@ def test_what_cannot_be_rehearsed(arrange: Any, sentence: str, bundle: Path, tmp
     assert not (tmp_path / "out/.work").exists()
     if output == []:
         assert (tmp_path / "mine/thesis.tex").read_text() == "precious"
+    if arrange is submission_in_output:
+        assert (tmp_path / "out/mine.zip").is_file()
 
 
 # An engine that knows every image, and runs a command with the paths outside in place of the mounts
@@ -251,10 +294,10 @@ def put_engine(folder: Path, content: str) -> str:
     ("engine", "sentence"),
     [
         (NO_DAEMON, "Is the docker daemon running?"),
-        (ENGINE.format(before=LACKS_YAML), "image me/kit:1 lacks the package yaml"),
+        (ENGINE.format(before=LACKS_YAML), "the image me/kit:1 has no module yaml"),
         (
             ENGINE.format(before=STARTS_NOTHING),
-            "ingestion could not run mine: Error: cannot start the container: no space left",
+            "ingestion could not run for mine, and ended with exit code 125: Error: cannot start",
         ),
     ],
 )
@@ -323,25 +366,218 @@ class Model:
 """
 
 
-def test_an_interrupted_rehearsal_leaves_nothing_running(bundle: Path, tmp_path: Path) -> None:
+def without_privileges() -> None:
+    """In a child: drop what mount namespaces need, so that paths take the place of mounts."""
+    libc = ctypes.CDLL(None)
+    capability = 0
+    while libc.prctl(24, capability, 0, 0, 0) == 0:
+        capability += 1
+
+
+# The signal, the exit code, the last that is told; with mounts, or with paths in their place
+@pytest.mark.parametrize(
+    ("number", "code", "last", "isolated"),
+    [
+        (signal.SIGINT, 130, "interrupted", True),  # Ctrl-C, which all processes of a terminal get
+        (signal.SIGKILL, -9, "sleeps", False),
+        pytest.param(signal.SIGINT, 130, "interrupted", False, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, 129, "sleeps", True, marks=pytest.mark.long),  # its terminal is closed
+        pytest.param(signal.SIGHUP, 129, "sleeps", False, marks=pytest.mark.long),
+        pytest.param(signal.SIGKILL, -9, "sleeps", True, marks=pytest.mark.long),
+    ],
+)
+def test_an_interrupted_rehearsal_leaves_nothing_running(
+    bundle: Path, tmp_path: Path, number: int, code: int, last: str, isolated: bool
+) -> None:
     (tmp_path / "sleeps.zip").write_bytes(pack({"model.py": SLEEPS}))
     arguments = [bundle, tmp_path / "sleeps.zip", "--phase", "0", "-o", tmp_path / "out"]
     command = [sys.executable, str(REHEARSE), *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=None if isolated else without_privileges,
+    ) as process:
         assert process.stderr
-        for line in process.stderr:
-            if "loading" in line or "ingestion" in line or "reference" in line or "patches" in line:
-                break
-        time.sleep(1)
-        process.send_signal(signal.SIGTERM)
-        process.stderr.read()
-    assert process.returncode == 143
-    assert not (tmp_path / "out/.work").exists()
-    work = str(tmp_path / "out/.work").encode()
-    left = []
+        assert any(line.startswith("== 1 of 1") for line in process.stderr)
+        work = str(tmp_path / "out/.work")
+        started = "ingest.py" if isolated else "runner.py"  # the latter's paths are inside a container
+        wait_until(lambda: any(started in line for line in running_with(work)))
+        time.sleep(0.5)
+        if number == signal.SIGKILL:
+            process.kill()
+        else:
+            os.killpg(process.pid, number)
+        told = process.stderr.read()  # its end: no process has the pipe any more
+    assert process.returncode == code
+    assert "Traceback" not in told
+    assert (told.splitlines() or ["== 1 of 1: Development, sleeps"])[-1].endswith(last)
+    wait_until(lambda: running_with(work) == [])
+    if number != signal.SIGKILL:
+        assert not (tmp_path / "out/.work").exists()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def running_with(text: str) -> list[str]:
+    """The command lines of processes in which a text occurs."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            left += [path] if work in path.read_bytes() else []
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-    assert left == []
+        found += [line] if text in line else []
+    return found
+
+
+def test_what_an_earlier_rehearsal_has_left_stays_until_the_next_one_runs(tmp_path: Path) -> None:
+    """Also where the output is a link to a folder."""
+    (tmp_path / "disk").mkdir()
+    output = tmp_path / "out"
+    output.symlink_to(tmp_path / "disk")
+    (output / "rehearsal.json").touch()
+    (output / "Final").mkdir()
+    with pytest.raises(UsageError), rehearsal.work_folder(output) as work:
+        rehearsal.pack_submissions([tmp_path / "absent.zip"], work, ())
+    assert (output / "Final").is_dir()
+    with rehearsal.work_folder(output) as work:
+        rehearsal.remove_earlier(output)
+        assert list(output.iterdir()) == [work]
+
+
+def test_an_output_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError), rehearsal.work_folder(tmp_path / "out"):
+        raise UsageError("no such submission")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
+    ],
+)
+def test_a_full_disk_is_told_as_one(error: OSError, tmp_path: Path) -> None:
+    sentence = "out: no room is left for the rehearsal"
+    with pytest.raises(UsageError, match=sentence), rehearsal.work_folder(tmp_path / "out"):
+        raise error
+
+
+def test_an_output_that_holds_or_is_held_by_what_is_rehearsed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    inputs = [tmp_path / "out/bundle.zip", tmp_path / "link/mine", tmp_path, tmp_path / "outside.zip"]
+    with pytest.raises(UsageError, match=r"\(3 problems\)") as told:
+        rehearsal.require_apart(tmp_path / "out", inputs)
+    assert f"{tmp_path}/out/mine lies in it" in str(told.value)
+    assert f"{tmp_path} holds it" in str(told.value)
+
+
+def test_a_folder_with_files_from_before_1980_is_a_submission(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/model.py").write_bytes(MODEL)
+    os.utime(tmp_path / "old/model.py", (0, 0))
+    packed = rehearsal.pack_submissions([tmp_path / "old"], tmp_path, ())
+    assert read_zip(packed["old"].read_bytes()) == {"model.py": MODEL}
+
+
+def changed(at: int, value: int) -> bytes:
+    content = bytearray(pack({"model.py": MODEL}))
+    content[at] = value
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (changed(60, 0), "the worker cannot unpack it (Bad CRC-32 for file 'model.py'); zip it again"),
+        (changed(6, 1).replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"), "is encrypted"),
+        (pack({"a": b"", "a/b": b""}), "the worker cannot unpack it (Not a directory)"),
+        (b"text", "mine.zip: is no zip"),
+        (None, "mine.zip: is no zip"),
+    ],
+)
+def test_submissions_that_no_worker_unpacks(content: bytes | None, sentence: str, tmp_path: Path) -> None:
+    if content is None:
+        os.mkfifo(tmp_path / "mine.zip")
+    else:
+        (tmp_path / "mine.zip").write_bytes(content)
+    with pytest.raises(UsageError) as told:
+        rehearsal.pack_submissions([tmp_path / "mine.zip"], tmp_path, ())
+    assert sentence in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.zip"]
+
+
+def test_a_submission_with_the_name_of_a_solution(tmp_path: Path) -> None:
+    (tmp_path / "solution_trivial.zip").write_bytes(pack({"model.py": MODEL}))
+    with pytest.raises(UsageError, match="another submission has the name solution_trivial; rename one"):
+        rehearsal.pack_submissions([tmp_path / "solution_trivial.zip"], tmp_path, ["solution_trivial"])
+
+
+@pytest.mark.parametrize("text", ["command: [python3", "command: 5", "- a list", "\udc80"])
+def test_a_metadata_file_from_which_no_command_can_be_read(text: str, tmp_path: Path) -> None:
+    """Ingestion refuses such a submission, with a reason."""
+    (tmp_path / "metadata.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    assert read_command(tmp_path) is None
+
+
+def test_every_phase_and_task_has_a_folder_of_its_own_inside_the_output(bundle: Path, tmp_path: Path) -> None:
+    files = read_zip(bundle.read_bytes())
+    competition = yaml.safe_load(files["competition.yaml"])
+    names = ["../Warm-up 1/2", "..", "Übung", "Übung", "rehearsal.json", ".work", "x" * 256]
+    competition["phases"] = [competition["phases"][0] | {"name": name} for name in names]
+    competition["phases"][2]["tasks"] = [0, 1]
+    files["competition.yaml"] = yaml.safe_dump(competition).encode()
+    (tmp_path / "bundle.zip").write_bytes(pack(files))
+    phases, _ = rehearsal.read_phases(tmp_path / "bundle.zip", tmp_path, None)
+    folders = [phase.folder for phase in phases]
+    assert folders[:5] == ["__Warm-up 1_2", "_", "Übung, task 0", "Übung, task 1", "Übung"]
+    assert folders[5:7] == ["rehearsal.json (2)", "_work"]
+    assert len(folders[7]) < 100
+
+
+NOTHING = Step(0, "", "", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ingestion", "scoring", "error", "sentence"),
+    [
+        (
+            Step(1, "", "ModuleNotFoundError: No module named 'flair_scoring.metrics'\n", 1.0),
+            Step(3, "", "", 1.0),
+            UsageError,
+            "the ingestion program of the bundle lacks the module flair_scoring.metrics; build",
+        ),
+        (
+            NOTHING,
+            Step(1, "", "ModuleNotFoundError: No module named 'imagecodecs'\n", 1.0),
+            UsageError,
+            "this Python has no module imagecodecs",
+        ),
+        (
+            NOTHING,
+            Step(2, "", "note\nerror: no masks\n", 1.0),
+            UsageError,
+            "scoring could not run for mine, and ended with exit code 2: no masks",
+        ),
+        (Step(137, "", "", 1.0), Step(3, "", "", 1.0), UsageError, "exit code 137: it printed nothing"),
+        (Step(4, "", "", 1.0), Step(4, "", "", 1.0), SubmissionError, "mine in Final"),
+        (None, None, SubmissionError, "mine in Final"),
+    ],
+)
+def test_the_end_of_a_rehearsal_tells_who_is_at_fault(
+    ingestion: Step | None, scoring: Step | None, error: type[Exception], sentence: str, tmp_path: Path
+) -> None:
+    outcome = Outcome("Failed", None, ingestion, scoring, None, None, None, None)
+    phase = rehearsal.Phase("Final", "Final", {}, {}, read_limits(), [])
+    with pytest.raises(error) as told:
+        command.fail_for([rehearsal.Rehearsed(phase, "mine", 1.0, outcome, tmp_path)], None)
+    assert sentence in str(told.value)

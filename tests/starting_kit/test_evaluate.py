@@ -325,3 +325,16 @@ def test_a_submission_that_the_limit_stops_does_not_stop_the_others(here: Path) 
     assert json.loads((here / "results/a/timing.json").read_text())["verdict"] == "over_limit"
     assert (here / "results/b/scores.json").is_file()
     assert not (here / "results/a/predictions").exists()
+
+
+@pytest.mark.parametrize(("code", "name"), [(129, "SIGHUP"), (130, "SIGINT"), (143, "SIGTERM")])
+def test_a_program_that_somebody_has_stopped_is_told_as_such(code: int, name: str, tmp_path: Path) -> None:
+    """It said nothing itself, and the next submission does not follow."""
+    assert evaluation.describe_result(tmp_path, code) == f"stopped by {name}"
+    assert code in evaluation._ABOUT_ALL
+
+
+def test_what_this_run_did_not_reach_may_have_a_score_of_another_run() -> None:
+    ends = {"a": evaluation.End(None, ""), "b": evaluation.End(143, "stopped by SIGTERM")}
+    told = str(evaluate.describe_failures(ends, 3))
+    assert "have no score: a (not reached by this run), b (exit code 143)\n  b: stopped by SIGTERM" in told

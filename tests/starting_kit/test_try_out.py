@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import try_out
 from flair_baseline.imports import read_packages, read_versions
 from flair_bundle.platform import engine as engine_module
+from flair_bundle.platform.container import namespaces_work
 from programs import KIT, run_here
 
 PACKAGES = read_packages(KIT / "bundle/packages.txt")
@@ -157,6 +159,44 @@ def test_paths_that_do_not_exist_are_told_together(tmp_path: Path) -> None:
     assert f"{tmp_path}/a.zip: no such" in done.stderr
     assert f"{tmp_path}/b: no such" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_or_a_submission_that_is_neither_file_nor_folder(
+    paths: dict[str, Path], tmp_path: Path
+) -> None:
+    paths["out"].touch()
+    done = try_it(paths)
+    assert done.returncode == 2
+    assert f"{paths['out']}: is a file; expected a folder for the results" in done.stderr
+    os.mkfifo(tmp_path / "pipe")
+    done = run_here("try_out", tmp_path / "pipe", "--data", paths["data"], "-o", "/")
+    assert done.returncode == 2
+    assert f"{tmp_path}/pipe: no such file or folder" in done.stderr
+    assert "/: holds the whole machine; choose another --output" in done.stderr
+
+
+def test_outer_folders_are_mounted_before_those_in_them(paths: dict[str, Path]) -> None:
+    """Otherwise the data would lie in the output, and could be written."""
+    inner = paths["out"] / "data"
+    inner.mkdir(parents=True)
+    mounts = list(try_out.find_mounts(paths["first.zip"], inner, paths["out"]))
+    assert mounts.index(str(paths["out"])) < mounts.index(str(inner))
+
+
+@pytest.mark.skipif(not namespaces_work(), reason="needs a mount namespace")
+def test_a_submission_beside_the_interpreter_stays_as_it_is(tmp_path: Path) -> None:
+    """A home often holds both: only the submission is mounted, not another folder in place of its own."""
+    home = tmp_path / "home"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin/python").symlink_to(sys.executable)
+    submission = home / "first.zip"
+    submission.write_bytes(b"zip")
+    os.utime(submission, (10, 10))
+    code = "import sys; from pathlib import Path; sys.exit(Path(sys.argv[1]).read_bytes() != b'zip')"
+    mounts = {str(path): str(path) for path in (KIT, home, submission)}
+    command = [str(home / "bin/python"), "-c", code, str(submission)]
+    assert try_out.run_imitated(command, mounts, *mounts) == 0
+    assert submission.stat().st_mtime == 10
 
 
 def test_without_an_image_the_differences_are_told(

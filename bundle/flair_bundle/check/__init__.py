@@ -26,7 +26,7 @@ from flair_bundle.check.competition import (
 )
 from flair_bundle.check.findings import Findings, by_index
 from flair_bundle.check.leaderboard import check_leaderboards
-from flair_bundle.check.parts import open_part
+from flair_bundle.check.parts import check_damage, open_part
 from flair_bundle.check.secrets import check_secrets
 from flair_bundle.check.tasks import FILES_OF_TASK, check_task, read_limits_of
 from flair_bundle.schema import COMPETITION, COMPETITION_REQUIRED, TASK, check_fact_sheet, check_mapping
@@ -104,6 +104,7 @@ def _check_competition(
     check_solutions(archive, competition.get("solutions", []), tasks, found)
     check_leaderboards(competition.get("leaderboards"), limits, found)
     check_secrets(archive, competition, found)
+    check_damage(archive, found)
 
 
 def _check_size(size: int, found: Findings) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flair_bundle.check.findings import Findings, missing
 from flair_bundle.schema import is_uuid
-from flair_scoring.base.bounded_zip import read_entry
+from flair_scoring.base.bounded_zip import ZipError, read_entry, read_pieces
 
 _MAX_BYTES = 2 << 30  # of a file that is read whole: the largest is a submission
 
@@ -35,6 +35,19 @@ class Part:
 def read(archive: zipfile.ZipFile, name: str) -> bytes:
     """Content of a file of the archive; raises ZipError."""
     return read_entry(archive, name, _MAX_BYTES)
+
+
+def check_damage(archive: zipfile.ZipFile, found: Findings) -> None:
+    """Read the whole bundle, with all that its zips hold, since damage in them shows only in a job."""
+    for info in archive.infolist():
+        part = open_part(archive, "", info.filename, Findings()) if info.filename.endswith(".zip") else None
+        entries = [(part.archive, entry) for entry in part.files.values()] if part else [(archive, info)]
+        try:
+            for zip_file, entry in entries:
+                for _ in read_pieces(zip_file, entry):
+                    pass
+        except ZipError as error:
+            found.problems.append(f"{info.filename}: {error}; build the bundle again")
 
 
 def open_part(archive: zipfile.ZipFile, where: str, value: Any, found: Findings) -> Part | None:

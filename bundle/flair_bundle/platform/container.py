@@ -3,7 +3,8 @@
 `python container.py JSON` becomes the container that the JSON describes. Its process is root without any
 capability. It has a process tree, a /tmp and a /dev/shm of 64 MB of its own, a bare environment, the mounts,
 and no other folder of the kit. Where mount namespaces are not allowed, the command gets the paths outside in
-place of the mounts, and only the capabilities are dropped.
+place of the mounts, and only the capabilities are dropped. The container ends with the process that has
+started it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 KIT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "http_proxy": "", "https_proxy": ""}  # as the worker sets it
 SHARED_MEMORY = "64m"
+NOT_STARTED = 125  # as with docker and podman
 _NEW_MOUNTS, _NEW_IPC, _NEW_PROCESSES = 0x00020000, 0x08000000, 0x20000000
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _DETACH = 2
@@ -53,7 +56,8 @@ class Container:
     def launcher(self) -> list[str]:
         """The command line, for a process with ENVIRONMENT, that becomes the container.
 
-        Its exit code is the command's, or 128 and the number of the signal that ended the command.
+        Its exit code is the command's, 128 and the number of the signal that ended the command, or
+        NOT_STARTED.
         """
         return [sys.executable, "-B", __file__, json.dumps(asdict(self))]
 
@@ -68,7 +72,15 @@ def namespaces_work() -> bool:
 
 def main() -> None:
     """Become the container that the argument describes."""
-    container = Container(**json.loads(sys.argv[1]))
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    try:
+        _become(Container(**json.loads(sys.argv[1])))
+    except OSError as error:
+        print(f"error: the imitation of the container cannot start ({error})", file=sys.stderr)
+        sys.exit(NOT_STARTED)
+
+
+def _become(container: Container) -> NoReturn:
     command, workdir = container.command, container.workdir
     if container.isolated:
         _enter_namespaces()
@@ -136,7 +148,8 @@ def _kit_folders() -> list[Path]:
 def _bind(outside: str, inside: Path) -> None:
     if Path(outside).is_file():
         inside.parent.mkdir(parents=True, exist_ok=True)
-        inside.touch()
+        if not inside.exists():  # touch would change the time of a file that a folder around it has brought
+            inside.touch()
     else:
         inside.mkdir(parents=True, exist_ok=True)
     _mount(outside, inside, _BIND | _RECURSIVE)

@@ -16,7 +16,7 @@ _ANSWER_SECONDS = 60
 
 @dataclass(frozen=True)
 class Engine:
-    """A container engine that answers. `problem` says why none does; `program` is then empty."""
+    """docker or podman. Where neither answers, `program` is empty, and `problem` says why."""
 
     program: str
     problem: str = ""

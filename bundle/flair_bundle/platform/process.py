@@ -1,4 +1,4 @@
-"""Run a program whose output is kept, and shown while it runs if wanted."""
+"""Run a program, and end it with this process. Its output is kept, or goes where this process's goes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+_PATIENCE = 5  # seconds that a program has to clean up once it is asked to end
 _MAX_BYTES = 16 << 20  # of each stream that are kept; the rest is dropped
 
 
@@ -30,7 +31,7 @@ def run_step(
     timeout: float | None = None,
     stop: Callable[[], object] | None = None,
 ) -> Step:
-    """Run `command` to its end; an exception here, such as Ctrl-C, kills it first and then calls `stop`.
+    """Run `command` to its end; an exception here, such as Ctrl-C, ends it first and then calls `stop`.
 
     `show`: what the program writes to stderr also appears on this process's stderr. `timeout` is in seconds;
     raises subprocess.TimeoutExpired beyond it.
@@ -38,7 +39,12 @@ def run_step(
     begin = time.monotonic()
     streams: list[bytearray] = [bytearray(), bytearray()]
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches this process only, which ends the program
     ) as process:
         readers = [
             threading.Thread(target=_collect, args=(source, kept, shown), daemon=True)
@@ -52,9 +58,7 @@ def run_step(
                 reader.start()
             process.wait(timeout)
         except BaseException:
-            process.kill()
-            if stop:
-                stop()
+            _end(process, stop)
             raise
         finally:
             for reader in readers:
@@ -62,6 +66,30 @@ def run_step(
     stdout, stderr = (kept.decode(errors="replace") for kept in streams)
     code = process.returncode
     return Step(code if code >= 0 else 128 - code, stdout, stderr, time.monotonic() - begin)
+
+
+def run_attached(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None,
+    stop: Callable[[], object] | None = None,
+) -> int:
+    """The exit code of `command`, which writes where this process does. Otherwise as run_step."""
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            _end(process, stop)
+            raise
+
+
+def _end(process: subprocess.Popen[bytes], stop: Callable[[], object] | None) -> None:
+    process.terminate()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    if stop:
+        stop()
 
 
 def _collect(source: IO[bytes] | None, kept: bytearray, show: bool) -> None:

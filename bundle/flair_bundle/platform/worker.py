@@ -104,10 +104,10 @@ class Worker:
     def _predict(self, task: Mapping[str, Path], submission: Path) -> tuple[Step | None, Step, Path | None]:
         """Run the first job. Returns the submission's own program, ingestion, and the output if kept."""
         job = self.folder / "prediction"
-        output, ingested = _make(job / "output"), _unpack(submission, job / "ingested_program")
+        output, ingested = _make(job / "output"), unpack(submission, job / "ingested_program")
         shared = {"/app/output": output, **self._data()}
         if "input_data" in task:
-            shared["/app/input_data"] = _unpack(task["input_data"], job / "input_data")
+            shared["/app/input_data"] = unpack(task["input_data"], job / "input_data")
         own, record = None, dict[str, Any](exitCode=None, elapsedTime=None)
         command = read_command(ingested)
         if self.copies == BEFORE_INGESTION and not _has_metadata(ingested):
@@ -115,7 +115,7 @@ class Worker:
         if command:
             own = self._run(job / "own", command, {"/app/program": ingested, **shared}, _PREDICTION)
             record = {"exitCode": own.returncode, "elapsedTime": own.seconds}
-        program = _unpack(task["ingestion_program"], job / "program")
+        program = unpack(task["ingestion_program"], job / "program")
         mounts = {"/app/program": program, "/app/ingested_program": ingested, **shared}
         ingestion = self._run(job / "ingestion", read_command(program) or "", mounts, _PREDICTION)
         if (output / "metadata").exists():  # the worker: "output directory already contains a metadata file"
@@ -129,18 +129,18 @@ class Worker:
         """Run the second job. Returns scoring and the folder of its output."""
         job = self.folder / "scoring"
         mounts = {
-            "/app/program": _unpack(task["scoring_program"], job / "program"),
+            "/app/program": unpack(task["scoring_program"], job / "program"),
             "/app/input": _make(job / "input"),
             "/app/shared": _make(job / "shared"),
             "/app/output": _make(job / "output"),
             **self._data(),
         }
         if "reference_data" in task:
-            _unpack(task["reference_data"], job / "input/ref")
+            unpack(task["reference_data"], job / "input/ref")
         # The worker copies through a zip, which holds the files that links lead to in place of the links
         shutil.copytree(predicted, job / "input/res")
         if self.copies == AT_SCORING:
-            files = _unpack(submission, job / "submission")
+            files = unpack(submission, job / "submission")
             if not _has_metadata(files) or (files / "metadata").exists():
                 shutil.copytree(files, job / "input/res", dirs_exist_ok=True)
         command = read_command(mounts["/app/program"]) or ""
@@ -173,8 +173,12 @@ def read_command(folder: Path) -> str | None:
     """The command in the metadata file of a program or a submission."""
     for name in _METADATA:
         if (folder / name).is_file():
-            content = yaml.safe_load((folder / name).read_bytes())
-            return content.get("command") if isinstance(content, dict) else None
+            try:
+                content = yaml.safe_load((folder / name).read_bytes())
+            except (yaml.YAMLError, UnicodeDecodeError):  # the worker goes on without a command
+                return None
+            command = content.get("command") if isinstance(content, dict) else None
+            return command if isinstance(command, str) else None
     return None
 
 
@@ -187,7 +191,8 @@ def _make(folder: Path) -> Path:
     return folder
 
 
-def _unpack(path: Path, folder: Path) -> Path:
+def unpack(path: Path, folder: Path) -> Path:
+    """Unpack a zip into a folder, as the worker does; the folder."""
     with zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
     return _make(folder)

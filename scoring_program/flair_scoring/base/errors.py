@@ -76,15 +76,17 @@ def _cut(problem: str) -> str:
 def run_command(main: Callable[[], None]) -> NoReturn:
     """Run a command's `main`. A FlairError ends it with one message on stderr and the error's exit code.
 
-    Ctrl-C exits with 130 and SIGTERM with 143, after `finally` blocks have cleaned up. An OSError or
-    MemoryError that no code has handled exits with 2. Any other exception is our bug: it keeps its traceback
-    and exits with 1.
+    Ctrl-C exits with 130, SIGTERM with 143 and the end of the terminal with 129, after `finally` blocks have
+    cleaned up. An OSError or MemoryError that no code has handled exits with 2. Any other exception is our
+    bug: it keeps its traceback and exits with 1.
     """
 
     def terminate(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
     signal.signal(signal.SIGTERM, terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else it is nohup's
+        signal.signal(signal.SIGHUP, terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no error
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
