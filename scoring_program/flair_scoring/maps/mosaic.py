@@ -83,7 +83,7 @@ def find_touching(places: Mapping[str, Place]) -> dict[str, Place]:
                     if beside in waiting:
                         found.append((beside, waiting.pop(beside)))
         groups.append(group)
-    largest = set(max(groups, key=len))
+    largest = next(set(group) for group in groups if len(group) == max(map(len, groups)))
     return {id: place for id, place in places.items() if id in largest}
 
 
