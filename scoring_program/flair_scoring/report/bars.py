@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from flair_scoring.report.html import Markup
+from flair_scoring.report.html import Markup, table
 
+_LONG = 16  # rows of a table that stands alone
 _SCALE = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
 
@@ -39,6 +40,27 @@ def signed_bar(value: float, reach: float) -> Markup:
     left, kind = (0.5, "gain") if value >= 0 else (0.5 - width, "loss")
     filled = f'<b class="{kind}" style="left:{left:.2%};width:{width:.2%}"></b>'
     return Markup(f'<td class="track"><div class="signed">{filled}</div></td>')
+
+
+def table_of_bars(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table with a column of bars, or two with one half of the rows each if there are many."""
+    half = -(-len(rows) // 2) if len(rows) > _LONG else len(rows)
+    return [table(head, part, "chart") for part in (rows[:half], rows[half:]) if part]
+
+
+def beside(*groups: Sequence[str]) -> Markup:
+    """Tables beside each other where the screen is wide enough.
+
+    Each group is what `table_of_bars` returns. If one of them has two tables, these stand beside each other,
+    and the other groups take the whole width.
+    """
+    split = any(len(group) > 1 for group in groups)
+    cells = [
+        f'<div class="whole">{one}</div>' if split and len(group) == 1 else f"<div>{one}</div>"
+        for group in groups
+        for one in group
+    ]
+    return Markup(f'<div class="pair">{"".join(cells)}</div>')
 
 
 def empty_bar() -> Markup:

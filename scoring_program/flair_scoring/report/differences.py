@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from flair_scoring.base.errors import list_names
 from flair_scoring.ranking.comparison import Comparison, Figures
 from flair_scoring.ranking.permutation import ALPHA
-from flair_scoring.report.bars import empty_bar, scale_head, signed_bar
-from flair_scoring.report.html import heading, paragraph, table
+from flair_scoring.report.bars import beside, empty_bar, scale_head, signed_bar, table_of_bars
+from flair_scoring.report.html import heading, paragraph
 
-_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # where the scale of differences may end
+_STEPS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # where the scale of differences may end
 
 
 def describe_difference(comparison: Comparison) -> str:
@@ -47,12 +47,12 @@ def render_differences(comparison: Comparison | None) -> Iterator[str]:
     tables = [_table("class", "IoU", comparison.classes)]
     if comparison.domains:
         tables.append(_table("domain", "mIoU", comparison.domains))
-    yield f'<div class="pair">{"".join(f"<div>{one}</div>" for one in tables)}</div>'
+    yield beside(*tables)
     gain, loss = '<i class="swatch gain"></i>', '<i class="swatch loss"></i>'
     yield f'<p class="soft">{gain}this result is better, {loss}the other one is better.</p>'
 
 
-def _table(kind: str, figure: str, figures: Sequence[Figures]) -> str:
+def _table(kind: str, figure: str, figures: Sequence[Figures]) -> list[str]:
     """Rows sorted by their difference, the largest gain first; those without one come last."""
     known = sorted(
         (row for row in figures if not math.isnan(row.difference)), key=lambda row: -row.difference
@@ -67,7 +67,7 @@ def _table(kind: str, figure: str, figures: Sequence[Figures]) -> str:
     ]
     rows += [[row.name, empty_bar(), "-", *_own_and_other(row)] for row in unknown]
     head = [kind, scale_head(ticks), "difference", figure, "other"]
-    return table(head, rows, "chart")
+    return table_of_bars(head, rows)
 
 
 def _own_and_other(row: Figures) -> list[str]:

@@ -15,7 +15,7 @@ from flair_scoring.base.provenance import KIT_VERSION, stamp
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.ranking.comparison import Comparison
-from flair_scoring.report.bars import empty_bar, scale_head, share_bar
+from flair_scoring.report.bars import beside, empty_bar, scale_head, share_bar, table_of_bars
 from flair_scoring.report.differences import describe_difference, render_differences
 from flair_scoring.report.html import bullets, folded, heat, paragraph, render_page, table
 from flair_scoring.report.published import Published, read_published
@@ -174,7 +174,10 @@ def _domain_section(evaluation: Evaluation) -> list[str]:
     ]
     head = ["domain", scale_head(), "mIoU", "patches"]
     mark = _explain_mark("The line in a bar is the mIoU of all domains together.")
-    return ["<h2>Domains</h2>", table(head, rows, "chart"), mark] if rows else []
+    if not rows:
+        return []
+    tables = table_of_bars(head, rows)
+    return ["<h2>Domains</h2>", beside(tables) if len(tables) > 1 else tables[0], mark]
 
 
 def _figures(evaluation: Evaluation) -> Iterator[str]:

@@ -79,5 +79,5 @@ def _encode_labels(labels: np.ndarray, colours: list[str]) -> bytes:
     image = Image.fromarray(np.minimum(labels, len(colours)).astype(np.uint8), "L")
     image.putpalette(b"".join(bytes.fromhex(colour.removeprefix("#")) for colour in [*colours, _WHITE]))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
