@@ -50,7 +50,7 @@ class Markup(str):
 
 
 def render_page(title: str, *parts: str, script: str = "", style: str = "") -> str:
-    """A whole page: `title` as its heading, `parts`, which are HTML, a script and more style if given."""
+    """A whole page: `title` as its heading, `parts`, which are HTML, a script, and CSS of this page alone."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -70,7 +70,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -
     """A table, which scrolls sideways if the screen is too narrow.
 
     The first cell of each row is its heading. Cells are escaped, except those of type Markup: each of them is
-    a whole <td>, or <th> in the head.
+    a whole <th> in `head` and a whole <td> in `rows`.
     """
     titles = "".join(cell if isinstance(cell, Markup) else f"<th>{_escape(cell)}</th>" for cell in head)
     lines = [f'<div class="wide"><table{_class(style)}>', f"<thead><tr>{titles}</tr></thead>", "<tbody>"]
@@ -116,7 +116,7 @@ def preformatted(text: str) -> str:
     return f"<pre>{_escape(text)}</pre>"
 
 
-def folded(title: str, *parts: str) -> str:
+def folded_section(title: str, *parts: str) -> str:
     """A section that is closed until the reader opens it; a printed page shows it."""
     content = "\n".join(parts)
     return f"<details><summary><h2>{_escape(title)}</h2></summary>\n{content}\n</details>"

@@ -17,7 +17,7 @@ from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.ranking.comparison import Comparison
 from flair_scoring.report.bars import beside, empty_bar, scale_head, share_bar, table_of_bars
 from flair_scoring.report.differences import describe_difference, render_differences
-from flair_scoring.report.html import bullets, folded, heat, paragraph, render_page, table
+from flair_scoring.report.html import bullets, folded_section, heat, paragraph, render_page, table
 from flair_scoring.report.published import Published, read_published
 from flair_scoring.report.result_style import RESULT_STYLE
 from flair_scoring.report.run_time import render_latencies, render_time
@@ -65,7 +65,7 @@ def render_report(
         *render_latencies(timing),
         "<h2>What was checked</h2>",
         *map(paragraph, _checks(evaluation)),
-        folded("How it was computed", provenance_table(timing, evaluation.nomenclature.name)),
+        folded_section("How it was computed", provenance_table(timing, evaluation.nomenclature.name)),
         style=RESULT_STYLE,
     )
 
