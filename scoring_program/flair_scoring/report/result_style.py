@@ -18,7 +18,7 @@ h3 + p, h3 + p.soft { margin-top: 0; } p.soft:has(+ .score) { margin-bottom: 0; 
 .gauge i { position: absolute; top: -.25rem; bottom: -.25rem; border-left: 2px solid var(--loss);
   box-shadow: 0 0 0 1px var(--back); }
 .wide th:first-child { position: sticky; left: 0; z-index: 1; background: var(--back); }
-.chart { width: 100%; } .chart .track, .chart .scale { width: 45%; min-width: 7.5rem; padding: 0 1rem; }
+.chart { width: 100%; } .chart .track, .chart .scale { width: 45%; min-width: 7.5rem; padding: .25rem 1rem; }
 .track > div { position: relative; height: .95rem; background-repeat: no-repeat;
   background-image: linear-gradient(var(--line), var(--line)), linear-gradient(var(--line), var(--line)),
   linear-gradient(var(--line), var(--line)); background-size: 1px 100%; background-position: 0, 50%, 100%; }
@@ -31,7 +31,10 @@ h3 + p, h3 + p.soft { margin-top: 0; } p.soft:has(+ .score) { margin-bottom: 0; 
 .swatch { display: inline-block; width: .8rem; height: .8rem; margin: 0 .35rem 0 0; vertical-align: -.08em; }
 .swatch ~ .swatch { margin-left: .3rem; }
 .gain { background: rgb(var(--heat)); } .loss { background: var(--loss); }
-.ticks { position: relative; height: 1.3em; font-weight: 400; } .ticks span { position: absolute; }
+.ticks { position: relative; height: 1.25rem; line-height: 1.25rem; font-weight: 400; }
+.ticks span { position: absolute; white-space: nowrap; }
+.chart td, .chart tbody th { vertical-align: middle; } .chart thead th { vertical-align: bottom; }
+.heat thead th:first-child { padding-left: .6rem; }
 .ticks .middle { transform: translateX(-50%); } .ticks .end { transform: translateX(-100%); }
 .mark { display: inline-block; height: 1em; border-left: 2px solid var(--text); margin: 0 .5em 0 .1em;
   vertical-align: -.1em; }
@@ -53,7 +56,7 @@ h3 + p, h3 + p.soft { margin-top: 0; } p.soft:has(+ .score) { margin-bottom: 0; 
 .histogram { max-width: 44rem; } .histogram p { margin: 0; font-size: .85rem; }
 .histogram .title { text-align: center; }
 .histogram .ticks { font-size: .85rem; font-variant-numeric: tabular-nums; color: var(--soft); }
-details { margin-top: 2.2rem; } summary { cursor: pointer; } summary h2 { display: inline; }
+details { margin-top: 2.2rem; } summary { cursor: pointer; } summary h2 { display: inline; color: var(--text); }
 details > :nth-child(2) { margin-top: .8rem; }
 .facts th { vertical-align: top; } .facts th:first-child { white-space: normal; overflow-wrap: anywhere; }
 pre { font: .85rem/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
@@ -62,7 +65,7 @@ pre { font: .85rem/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-
   .row { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   th, td { padding-left: .4rem; padding-right: .4rem; }
   .wide th:first-child { white-space: normal; max-width: 7.5rem; }
-  .chart .track, .chart .scale { padding: 0 .6rem; min-width: 7rem; }
+  .chart .track, .chart .scale { padding: .25rem .6rem; min-width: 7rem; }
   .summary .second { line-height: 2.6rem; } }
 @media (min-width: 40.01rem) { .row ~ .row figcaption { display: none; } }
 @media print {
