@@ -125,6 +125,8 @@ def make_pages(folder: Path) -> dict[str, str]:
         "no time, no domains, a class less": render_report(
             without_vineyard(replace(make_evaluation(4, 0.3), domains=("",) * 4, areas=("",) * 4)), {}
         ),
+        "long numbers": render_report(few, TIMING | {"latencies_ms": [12345.6, 12345.9], "requests": 2}),
+        "six decades": render_report(few, TIMING | {"latencies_ms": [0.01, 0.01, 2000.0], "requests": 3}),
         "failed": render_failure(PredictionError(reason), TIMING | {"verdict": "failed"}, platform=True),
         "late": render_failure(
             TimeLimitError("over the time limit"), TIMING | {"verdict": "over_limit", "ratio": 3.1}, True
@@ -140,13 +142,14 @@ def test_nothing_is_cut_or_overlaps(tmp_path: Path) -> None:
 def test_what_is_cut_or_overlaps_would_be_seen(tmp_path: Path) -> None:
     labels = scale([(0.5, "a long label"), (0.51, "another one")])
     cut = "<p style='overflow:hidden;white-space:nowrap'>" + "cut " * 300 + "</p>"
+    lines = "<style>.ticks span { width: 1px; white-space: normal }</style>"
     slid = table(["", *"abcdefghij"], [["x", *["y" * 20] * 10]])
     slid += "<style>.wide th:first-child { position: static }</style>"
     pages = {
         "overlap": render_page("", labels, style=RESULT_STYLE),
         "cut": render_page("", cut, style=RESULT_STYLE),
         "wide": render_page("", "<h2 style='width:2000px'>wide</h2>", style=RESULT_STYLE),
-        "lines": render_page("", "<style>.ticks span { width: 1px; white-space: normal }</style>", labels),
+        "lines": render_page("", labels, lines, style=RESULT_STYLE),
         "slid": render_page("", slid, style=RESULT_STYLE),
     }
     found = look(pages, tmp_path, [390])

@@ -56,7 +56,8 @@ h3 + p, h3 + p.soft { margin-top: 0; } p.soft:has(+ .score) { margin-bottom: 0; 
 .histogram { max-width: 44rem; } .histogram p { margin: 0; font-size: .85rem; }
 .histogram .title { text-align: center; }
 .histogram .ticks { font-size: .85rem; font-variant-numeric: tabular-nums; color: var(--soft); }
-details { margin-top: 2.2rem; } summary { cursor: pointer; } summary h2 { display: inline; color: var(--text); }
+details { margin-top: 2.2rem; } summary { cursor: pointer; }
+summary h2 { display: inline; color: var(--text); }
 details > :nth-child(2) { margin-top: .8rem; }
 .facts th { vertical-align: top; } .facts th:first-child { white-space: normal; overflow-wrap: anywhere; }
 pre { font: .85rem/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;

@@ -11,6 +11,7 @@ from flair_scoring.report.bars import scale
 from flair_scoring.report.html import Markup, paragraph
 
 _MOST_BINS, _MOST_STEPS = 40, 5
+_LETTER = 0.025  # width of a digit as a share of the axis, on a screen of 390 pixels
 _SKEWED = 8  # times the median: a slower request than that makes the axis logarithmic
 _WIDEST = 1e6  # of a logarithmic axis; what is faster lies in its first bar
 _NEAR = 2  # times the slowest request: a limit below that is drawn in the chart
@@ -107,7 +108,7 @@ def draw_histogram(latencies: Sequence[float], limit: float | None) -> Markup:
         counts[min(int(bins * place(value)), bins - 1)] += 1
     bars = "".join(f'<b style="height:{count / max(counts):.1%}" title="{count}"></b>' for count in counts)
     line = f'<i style="left:{place(limit):.2%}" title="limit"></i>' if limit and limit in shown else ""
-    labels = scale([(place(tick), f"{tick:,g}") for tick in ticks])
+    labels = scale(_thin_out([(place(tick), f"{tick:,g}") for tick in ticks]))
     most = f"{max(counts):,} request{'s' if max(counts) != 1 else ''} in the highest bar"
     axis = "milliseconds" + (", logarithmic" if logarithmic else "")
     axis += "; dashed: the limit" if line else ""
@@ -127,13 +128,30 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten; for a range below 30 also their double and fivefold."""
-    factors = (1, 2, 5) if high / low < 30 else (1,)
+    """1, 2 and 5 times powers of ten; of a range of 30 or more only powers of ten between its ends."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    numbers = [round(factor * 10.0**power, 12) for power in powers for factor in factors]
+    numbers = [float(f"{factor}e{power}") for power in powers for factor in (1, 2, 5)]
     first = max(number for number in numbers if number <= low)
     last = min(number for number in numbers if number >= high)
-    return [number for number in numbers if first <= number <= last]
+    inner = numbers if high / low < 30 else [float(f"1e{power}") for power in powers]
+    return [first, *(number for number in inner if first < number < last), last]
+
+
+def _thin_out(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """The ticks without those whose labels would touch on a narrow screen; both ends stay."""
+    *inner, last = ticks
+    kept = [inner[0]]
+    for tick in inner[1:]:
+        others = (
+            (kept[-1], 1.0 if len(kept) == 1 else 0.5),
+            (last, 1.0),
+        )  # labels of ends lie within the axis
+        if all(
+            abs(tick[0] - other[0]) > (len(tick[1]) / 2 + len(other[1]) * part + 1) * _LETTER
+            for other, part in others
+        ):
+            kept.append(tick)
+    return [*kept, last]
 
 
 def round_seconds(value: float) -> str:
