@@ -95,7 +95,10 @@ def test_the_baseline_is_shown_beside_each_class(evaluation: Evaluation) -> None
 def read_histogram(page: str) -> tuple[list[int], list[tuple[float, float]]]:
     """The numbers of requests in the bars, and the ticks: place from 0 to 1, and milliseconds."""
     chart = page[page.index('<div class="bins">') : page.index("milliseconds")]
-    counts = [int(count) for count in re.findall(r'<b style="height:[\d.]+%" title="(\d+)"></b>', chart)]
+    counts = [
+        int(count)
+        for count in re.findall(r'<b style="height:max\([\d.]+%, [02]px\)" title="(\d+)"></b>', chart)
+    ]
     ticks = re.findall(r'<span class="\w+" style="left:([\d.]+)%">([^<]+)</span>', chart)
     return counts, [(float(place) / 100, float(label.replace(",", ""))) for place, label in ticks]
 

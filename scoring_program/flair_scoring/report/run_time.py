@@ -106,7 +106,13 @@ def draw_histogram(latencies: Sequence[float], limit: float | None) -> Markup:
     counts = [0] * bins
     for value in latencies:
         counts[min(int(bins * place(value)), bins - 1)] += 1
-    bars = "".join(f'<b style="height:{count / max(counts):.1%}" title="{count}"></b>' for count in counts)
+    heights = [
+        f"max({count / max(counts):.1%}, {2 if count else 0}px)" for count in counts
+    ]  # one is seen too
+    bars = "".join(
+        f'<b style="height:{height}" title="{count}"></b>'
+        for height, count in zip(heights, counts, strict=True)
+    )
     line = f'<i style="left:{place(limit):.2%}" title="limit"></i>' if limit and limit in shown else ""
     labels = scale(_thin_out([(place(tick), f"{tick:,g}") for tick in ticks]))
     most = f"{max(counts):,} request{'s' if max(counts) != 1 else ''} in the highest bar"
@@ -142,10 +148,8 @@ def _thin_out(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
     *inner, last = ticks
     kept = [inner[0]]
     for tick in inner[1:]:
-        others = (
-            (kept[-1], 1.0 if len(kept) == 1 else 0.5),
-            (last, 1.0),
-        )  # labels of ends lie within the axis
+        # Labels of the ends lie within the axis with their whole width, the others with half of it
+        others = ((kept[-1], 1.0 if len(kept) == 1 else 0.5), (last, 1.0))
         if all(
             abs(tick[0] - other[0]) > (len(tick[1]) / 2 + len(other[1]) * part + 1) * _LETTER
             for other, part in others
