@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from flair_baseline.evaluation import End, Task, evaluate_all, require_outputs
+from flair_baseline.evaluation import End, Task, evaluate_all, require_comparable, require_outputs
 from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.submissions import find_submissions
 from flair_ingestion.dataset import describe_gaps, index_patches, require_data
@@ -38,6 +38,17 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--reference-cache", type=Path, metavar="DIR", help="keep the reference's time here, for later runs"
     )
+    parser.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="leave out the pictures of the best, median and worst patches and of an area",
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OTHER",
+        help="tell the differences from another result on the same patches: its folder",
+    )
     parser.add_argument("--split", choices=["val", "test"], default="test")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("runs/results"), help="default: %(default)s"
@@ -56,12 +67,14 @@ def main() -> None:
     for gap in describe_gaps(args.data, {args.split: patches}):
         print(f"note: {gap}", file=sys.stderr)
     require_outputs(submissions, args.data, args.output)
+    if args.compare:
+        require_comparable(args.compare, submissions, args.output, {patch.domain for patch in patches})
     with (
         advice_if_interrupted(advise(submissions, args.submissions)),
         tempfile.TemporaryDirectory() as folder,  # the reference is timed once for all submissions
     ):
         cache = args.reference_cache or Path(folder)
-        task = Task(args.data, args.split, args.output, cache, options)
+        task = Task(args.data, args.split, args.output, cache, options, not args.no_pictures, args.compare)
         ends = evaluate_all(submissions, args.submissions, task)
     if len(submissions) > 1:
         explain_ranking(args.output)

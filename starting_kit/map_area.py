@@ -16,9 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from flair_baseline.maps.georeference import read_place
 from flair_baseline.maps.geotiff import NO_DATA, encode_image, encode_labels
-from flair_baseline.maps.mosaic import Grid, fill, find_covered, lay_out
 from flair_baseline.maps.picture import draw_image, draw_labels
 from flair_ingestion.dataset import (
     SPLITS,
@@ -39,6 +37,8 @@ from flair_scoring.base.errors import (
 )
 from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.base.settings import similar_key
+from flair_scoring.maps.georeference import read_place
+from flair_scoring.maps.mosaic import Grid, fill, find_covered, lay_out
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.pairing import PREDICTION, find_rasters, list_files
 from flair_scoring.raster import RasterError, read_raster
@@ -159,7 +159,7 @@ def main() -> None:
     patches = find_area(args.data, area)
     if args.labels and not all(patch.labels for patch in patches):
         raise UsageError(f"{args.data}: there are no labels of {area}; unpack the archive with the labels")
-    grid = lay_out(read_all(patches, read_place), area)
+    grid = lay_out(read_all(patches, lambda patch: read_place(patch.image)), area)
     if args.images:
         arrays = read_all(patches, lambda patch: read_image(patch)[:3].transpose(1, 2, 0))
         pixels, covered = fill(grid, arrays, empty=0), find_covered(grid, arrays) > 0

@@ -22,6 +22,7 @@ ROOMS = (
     "flair_scoring.nomenclature flair_scoring.raster flair_scoring.pairing flair_scoring.parallel",
     "flair_scoring.confusion flair_scoring.metrics flair_scoring.counting flair_scoring.value_mistakes",
     "flair_scoring.evaluation flair_scoring",
+    "flair_scoring.maps.*",
     "flair_scoring.outputs.*",
     "flair_scoring.ranking.*",
     "flair_scoring.report.*",

@@ -110,12 +110,16 @@ def jackknife_interval(matrices: np.ndarray, level: float = 0.95) -> tuple[float
     replicates = np.array([mean_iou(total - matrix) for matrix in matrices])
     if np.isnan(replicates).any():
         return None
+    centre, reach = mean_iou(total), jackknife_reach(replicates, level)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def jackknife_reach(replicates: np.ndarray, level: float = 0.95) -> float:
+    """Half the width of the jackknife's interval, from the D figures that each leave out one of D domains."""
     from scipy.special import stdtrit  # slow to import, and only needed here
 
-    error = np.sqrt((domains - 1) * replicates.var())
-    reach = float(error * stdtrit(domains - 1, (1 + level) / 2))
-    centre = mean_iou(total)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    error = np.sqrt((len(replicates) - 1) * replicates.var())
+    return float(error * stdtrit(len(replicates) - 1, (1 + level) / 2))
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

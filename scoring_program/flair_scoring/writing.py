@@ -18,6 +18,7 @@ from flair_scoring.outputs.matrices import NAME as MATRICES
 from flair_scoring.outputs.matrices import encode_matrices
 from flair_scoring.outputs.scores import NAME as SCORES
 from flair_scoring.outputs.scores import make_scores, write_scores
+from flair_scoring.ranking.comparison import Comparison
 from flair_scoring.report.result import render_report
 
 PAGE = "detailed_results.html"
@@ -54,14 +55,15 @@ def write_results(
     output: IngestionOutput,
     per_domain: bool,
     pictures: Sequence[str] = (),
+    comparison: Comparison | None = None,
 ) -> None:
     """Write all files, scores.json last.
 
     With `per_domain` confusion.npz holds a matrix for each domain in place of one for each patch. `pictures`
-    is HTML, which the report shows.
+    is HTML, which the report shows, like the `comparison` with another result.
     """
     write_file(folder / MATRICES, encode_matrices(evaluation, per_domain))
-    write_file(folder / PAGE, render_report(evaluation, output.timing, pictures))
+    write_file(folder / PAGE, render_report(evaluation, output.timing, pictures, comparison))
     if output.timing_file:
         write_file(folder / TIMING, output.timing_file.read_bytes())
     write_scores(folder, make_scores(evaluation, output.timing))

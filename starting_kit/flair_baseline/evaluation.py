@@ -20,17 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flair_baseline.imports import warn_of_imports
-from flair_ingestion.dataset import labels_folder
+from flair_ingestion.dataset import find_roots, labels_folder
 from flair_ingestion.predictions import check_output
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.bounded_json import read_json
-from flair_scoring.base.errors import FlairError, SubmissionError, UsageError, list_problems
+from flair_scoring.base.errors import FlairError, SubmissionError, UsageError, list_names, list_problems
 from flair_scoring.base.files import write_file
 from flair_scoring.base.locks import lock
 from flair_scoring.base.processes import end_with_parent
 from flair_scoring.base.provenance import stamp
 from flair_scoring.base.terminal import one_line
 from flair_scoring.outputs.ingestion_output import read_timing
+from flair_scoring.ranking.comparison import read_other
 
 KIT = Path(__file__).resolve().parents[2]
 INGEST = KIT / "ingestion_program" / "ingest.py"
@@ -58,7 +59,8 @@ class Task:
     """What all submissions of a run are evaluated on.
 
     `output` is the folder of the results folders, `cache` the folder that keeps the reference's time, and
-    `options` are those for ingest.py.
+    `options` are those for ingest.py. `pictures` says whether pages show pictures of patches; `compare` is
+    the result from which pages tell the differences, if any.
     """
 
     data: Path
@@ -66,6 +68,8 @@ class Task:
     output: Path
     cache: Path
     options: Sequence[str]
+    pictures: bool = True
+    compare: Path | None = None
 
 
 def require_outputs(submissions: Mapping[str, Path], data: Path, output: Path) -> None:
@@ -78,6 +82,22 @@ def require_outputs(submissions: Mapping[str, Path], data: Path, output: Path) -
             problems.append(str(error))
     if problems:
         raise UsageError(list_problems(f"{output}: cannot take the results", problems))
+
+
+def require_comparable(compare: Path, submissions: Collection[str], output: Path, domains: set[str]) -> None:
+    """Raises UsageError or DataError if a result cannot be compared with those of a run, before it runs.
+
+    `compare` is the result's folder, `output` that of the results folders of the run, which are called as the
+    `submissions`, and `domains` are those of the run's patches.
+    """
+    folder = compare if compare.is_dir() else compare.parent
+    if folder.resolve() in {(output / name).resolve() for name in submissions}:
+        raise UsageError(f"{compare}: this run replaces it; choose another --output, or another --compare")
+    if others := sorted(read_other(compare).domains.keys() - domains):
+        raise UsageError(
+            f"{compare}: was scored on domains that this split does not have: {list_names(others, 5)}; "
+            "compare results of one split"
+        )
 
 
 def evaluate_all(submissions: Mapping[str, Path], named: Collection[Path], task: Task) -> dict[str, End]:
@@ -114,6 +134,9 @@ def _evaluate_or_keep(submission: Path, again: bool, output: Path, task: Task, t
     end = None if again else read_end(output, conditions)
     if end:
         print(f"{title}: kept, {end.sentence}", file=sys.stderr)
+        if end.code == 0 and task.compare:  # the kept page tells no differences, or other ones
+            code = score_output(output, task)
+            return End(code, describe_result(output, code))
         return end
     print(title, file=sys.stderr)
     warn_of_imports(submission, PACKAGES)
@@ -129,10 +152,18 @@ def evaluate_submission(submission: Path, output: Path, task: Task) -> int:
     paths = [str(task.data), str(submission), str(output)]
     options = ["--split", task.split, "--reference-cache", str(task.cache), *task.options]
     code = run_program([str(INGEST), *paths, *options])
-    if code:
-        return code
+    return code or score_output(output, task)
+
+
+def score_output(output: Path, task: Task) -> int:
+    """Run score.py on what ingest.py has left in `output`; returns its exit code."""
     references = labels_folder(task.data, task.split)
     command = [str(SCORE), str(output), str(references), "--ids", str(output / "ids.txt")]
+    if task.pictures:
+        (images,) = find_roots(task.data, "aerial", task.split)
+        command += ["--pictures", str(images)]
+    if task.compare:
+        command += ["--compare", str(task.compare)]
     return run_program([*command, "--output", str(output)])
 
 

@@ -55,8 +55,22 @@ def test_at_home_every_reason_is_shown(error: Exception) -> None:
 
 def test_all_problems_of_a_list_have_their_line() -> None:
     error = PredictionError("no score, the predictions are refused:\npredictions are missing\n  - PRED_1.tif")
-    text = Outline(render_failure(error, {}, platform=False)).text
-    assert "  - PRED_1.tif" in text
+    page = render_failure(error, {}, platform=False)
+    assert "<pre>predictions are missing\n  - PRED_1.tif</pre>" in page
+    assert "no score, the predictions are refused:" in Outline(page).text
+
+
+def test_a_run_over_the_limit_has_its_bar() -> None:
+    error = TimeLimitError("over the time limit")
+    page = render_failure(error, SLOW | {"limit_ratio": 2.5}, platform=True)
+    assert any(line.startswith("Over the limit of 2.5 times.") for line in Outline(page).text)
+    assert 'style="left:calc(80.0% - 2px)"' in page  # the limit, on a bar of 3.125 times
+    assert "Time" not in Outline(render_failure(error, {}, platform=True)).text
+
+
+def test_the_table_of_the_run_is_folded() -> None:
+    page = render_failure(PredictionError("no Model"), FAILED, platform=True)
+    assert "81.25" in page[page.index("<details>") : page.index("</details>")]
 
 
 def test_a_reason_of_strangers_is_shown_and_not_run_and_ends() -> None:

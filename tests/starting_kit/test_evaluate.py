@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import re
@@ -12,13 +13,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from entries import copy_submission
 from ingest_command import environment, leftovers
 
 import evaluate
 from flair_baseline import evaluation
-from flair_scoring.base.errors import DataError, run_command
+from flair_scoring import Evaluation
+from flair_scoring.base.errors import DataError, UsageError, run_command
+from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.outputs.matrices import encode_matrices
 from programs import wait_until
 
 KIT = Path(__file__).resolve().parents[2]
@@ -338,3 +343,51 @@ def test_what_this_run_did_not_reach_may_have_a_score_of_another_run() -> None:
     ends = {"a": evaluation.End(None, ""), "b": evaluation.End(143, "stopped by SIGTERM")}
     told = str(evaluate.describe_failures(ends, 3))
     assert "have no score: a (not reached by this run), b (exit code 143)\n  b: stopped by SIGTERM" in told
+
+
+def test_pages_show_pictures_and_a_kept_result_can_be_compared(here: Path) -> None:
+    add(here, "honest_constant", "a")
+    add(here, "raises_in_init", "b")
+    finish(start(here), 3)
+    page, timing = (here / "results/a" / name for name in ("detailed_results.html", "timing.json"))
+    assert "<h2>Pictures</h2>" in page.read_text()
+    before = timing.read_bytes()
+    shutil.copytree(here / "results/a", here / "earlier")
+    told = finish(start(here, "submissions", "--no-pictures", "--compare", "earlier"), 3)
+    assert "== 1 of 2: a: kept, mIoU 0." in told
+    assert timing.read_bytes() == before  # scored again, and not timed again
+    assert "<h2>Pictures</h2>" not in page.read_text()
+    assert "Difference from earlier" in page.read_text()
+    conditions = json.loads((here / "results/a/evaluation.json").read_text())["conditions"]
+    kept = evaluation.read_end(here / "results/a", conditions)
+    assert kept
+    assert kept.sentence in told
+
+
+def test_what_cannot_be_compared_is_refused_before_the_run(tmp_path: Path) -> None:
+    def write(folder: Path, domain: str) -> Path:
+        folder.mkdir(parents=True)
+        matrices = np.zeros((1, 13, 13), np.uint32)
+        matrices[0, 0, 0] = 512 * 512
+        found = Evaluation(FLAIR_12, ("000001",), (domain,), ("Z1_UU",), matrices)
+        (folder / "confusion.npz").write_bytes(encode_matrices(found))
+        return folder
+
+    own = write(tmp_path / "results/a", "D015_2020")
+    other = write(tmp_path / "other", "D004_2021")
+    (tmp_path / "empty").mkdir()
+    check = functools.partial(
+        evaluation.require_comparable,
+        submissions=["a"],
+        output=tmp_path / "results",
+        domains={"D015_2020", "D022_2021"},
+    )
+    with pytest.raises(UsageError, match=r"results/a: this run replaces it; choose another --output"):
+        check(own)
+    with pytest.raises(UsageError, match="this run replaces it"):
+        check(own / "confusion.npz")
+    with pytest.raises(UsageError, match=r"other: was scored on domains .* D004_2021; compare results"):
+        check(other)
+    with pytest.raises(UsageError, match=r"empty: holds no confusion\.npz"):
+        check(tmp_path / "empty")
+    check(write(tmp_path / "earlier", "D015_2020"))

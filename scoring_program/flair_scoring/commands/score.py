@@ -29,8 +29,9 @@ from flair_scoring.outputs.ingestion_output import (
 )
 from flair_scoring.outputs.matrices import merge
 from flair_scoring.pairing import read_ids
+from flair_scoring.ranking.comparison import Comparison, compare, read_other
 from flair_scoring.report.failure import render_failure
-from flair_scoring.report.pictures import render_patches
+from flair_scoring.report.pictures.section import render_pictures
 from flair_scoring.report.result import render_text
 from flair_scoring.writing import PAGE, prepare_output, remove_results, write_results
 
@@ -66,13 +67,24 @@ def parse_arguments() -> argparse.Namespace:
         help="add up several outputs: their folders, or the confusion.npz in them",
     )
     parser.add_argument(
-        "--pictures", type=Path, metavar="DATA", help="show the best and worst patches; DATA has their images"
+        "--pictures",
+        type=Path,
+        metavar="DATA",
+        help="show the best, median and worst patches, and an area; DATA has their images",
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OTHER",
+        help="tell the differences from another result on the same references: its folder",
     )
     args = parser.parse_args()
     if args.pictures and (args.platform or args.merge or not args.output):
         parser.error(
             "--pictures needs PRED, REF and --output, and --platform refuses it: participants see it"
         )
+    if args.compare and args.platform:
+        parser.error("--compare stands without --platform: a page for participants shows one result")
     if args.merge and (args.predictions or args.ids or args.platform):
         parser.error("--merge stands alone: no PRED, REF, --ids or --platform beside it")
     if not args.merge and not args.references:
@@ -111,17 +123,22 @@ def score_predictions(args: argparse.Namespace) -> tuple[Evaluation, IngestionOu
     return evaluation, output
 
 
-def evaluate_and_write(args: argparse.Namespace) -> Evaluation:
-    """The evaluation that the command line asks for. With --output its files are written."""
+def evaluate_and_write(args: argparse.Namespace) -> tuple[Evaluation, Comparison | None]:
+    """The evaluation that the command line asks for, and the comparison if there is one.
+
+    With --output the files are written.
+    """
     if args.pictures:
         require_folder(args.pictures, "the images IMG_*.tif")
+    other = read_other(args.compare) if args.compare else None  # before hours of work, not after them
     evaluation, output = read_shards(args) if args.merge else score_predictions(args)
     for note in evaluation.notes:
         print(f"note: {one_line(note)}", file=sys.stderr)
+    comparison = compare(evaluation, other) if other else None
     if args.output:
-        pictures = render_patches(evaluation, args.pictures) if args.pictures else []
-        write_results(args.output, evaluation, output, args.platform, pictures)
-    return evaluation
+        pictures = render_pictures(evaluation, args.pictures) if args.pictures else []
+        write_results(args.output, evaluation, output, args.platform, pictures, comparison)
+    return evaluation, comparison
 
 
 def explain_failure(args: argparse.Namespace, error: Exception) -> None:
@@ -150,15 +167,19 @@ def main() -> None:
         read = {(path if path.is_dir() else path.parent).resolve() for path in args.merge}
         if args.output.resolve() in read:
             raise UsageError(f"{args.output}: holds a file that --merge reads; choose another --output")
+    if args.compare and args.output:
+        folder = args.compare if args.compare.is_dir() else args.compare.parent
+        if args.output.resolve() == folder.resolve():
+            raise UsageError(f"{args.output}: holds the result of --compare; choose another --output")
     if args.output:
         prepare_output(args.output, args.predictions)
     try:
-        evaluation = evaluate_and_write(args)
+        evaluation, comparison = evaluate_and_write(args)
     except Exception as error:  # also our own bugs: the page may be all that a participant sees
         if args.output:
             explain_failure(args, error)
         raise
-    print(render_text(evaluation))
+    print(render_text(evaluation, comparison))
 
 
 def run() -> None:

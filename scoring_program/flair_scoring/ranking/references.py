@@ -42,6 +42,11 @@ def require_same_references(results: Sequence[Result]) -> None:
     raise DataError(list_problems(title, problems))
 
 
+def list_changed_domains(one: Result, other: Result) -> list[str]:
+    """The domains in which two results were scored on other references, by `require_same_references`."""
+    return _list_changes(_reference_ground(one), _reference_ground(other))
+
+
 def without_checksums(results: Sequence[Result]) -> list[str]:
     """Names of the results that have matrices of domains, but no checksums of their references."""
     return [result.name for result in results if result.domains and not result.checksums]

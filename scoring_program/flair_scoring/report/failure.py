@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import Any
 
 from flair_scoring.base.errors import FlairError, PredictionError, TimeLimitError
-from flair_scoring.report.html import paragraph, render_page
+from flair_scoring.report.html import folded_section, paragraph, preformatted, render_page
 from flair_scoring.report.result import provenance_table
+from flair_scoring.report.result_style import RESULT_STYLE
+from flair_scoring.report.run_time import render_time
 
 _LONGEST = 4000  # characters of a reason, which may contain an exception of the submission
 
@@ -32,7 +35,8 @@ def render_failure(error: Exception, timing: dict[str, Any], platform: bool) -> 
     With `platform`, participants read the page. So it does not show errors of the organizer's data and
     programs.
     """
-    refused = isinstance(error, TimeLimitError | PredictionError)
+    late = isinstance(error, TimeLimitError)
+    refused = late or isinstance(error, PredictionError)
     reason = str(error) if isinstance(error, FlairError) else f"{type(error).__name__}: {error}"
     verdict, advice = _judge(error, timing, platform)
     return render_page(
@@ -40,12 +44,22 @@ def render_failure(error: Exception, timing: dict[str, Any], platform: bool) -> 
         paragraph("Verdict", "soft"),
         paragraph(verdict, "score"),
         "<h2>Reason</h2>",
-        *map(paragraph, _shorten(reason if refused or not platform else _NOT_TOLD).splitlines()),
+        *_tell_reason(_shorten(reason if refused or not platform else _NOT_TOLD)),
+        *([f'<div class="summary">{render_time(timing)}</div>'] if late and timing else []),
         "<h2>What to do</h2>",
         paragraph(advice),
-        "<h2>About the run</h2>",
-        provenance_table({name: value for name, value in timing.items() if name != "reason"}),
+        folded_section(
+            "About the run",
+            provenance_table({name: value for name, value in timing.items() if name != "reason"}),
+        ),
+        style=RESULT_STYLE,
     )
+
+
+def _tell_reason(reason: str) -> list[str]:
+    """The first line as a sentence, what follows it as a block: a list of problems, or the end of a log."""
+    first, _, rest = reason.strip().partition("\n")
+    return [paragraph(first, "lead"), *([preformatted(dedent(rest).strip("\n"))] if rest.strip() else [])]
 
 
 def _judge(error: Exception, timing: dict[str, Any], platform: bool) -> tuple[str, str]:

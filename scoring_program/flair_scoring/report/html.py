@@ -49,12 +49,12 @@ class Markup(str):
     """A string that is HTML already, so it is not escaped again."""
 
 
-def render_page(title: str, *parts: str, script: str = "") -> str:
-    """A whole page: `title` as its heading, `parts`, which are HTML, and a script if there is one."""
+def render_page(title: str, *parts: str, script: str = "", style: str = "") -> str:
+    """A whole page: `title` as its heading, `parts`, which are HTML, a script, and CSS of this page alone."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escape(title)}</title>\n<style>{_STYLE}</style>\n<body>\n<h1>{_escape(title)}</h1>\n"
+        f"<title>{_escape(title)}</title>\n<style>{_STYLE}{style}</style>\n<body>\n<h1>{_escape(title)}</h1>\n"
         + "\n".join(parts)
         + (f"\n<script>{script}</script>" if script else "")
         + "\n</body>\n</html>\n"
@@ -70,9 +70,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -
     """A table, which scrolls sideways if the screen is too narrow.
 
     The first cell of each row is its heading. Cells are escaped, except those of type Markup: each of them is
-    a whole <td>.
+    a whole <th> in `head` and a whole <td> in `rows`.
     """
-    titles = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
+    titles = "".join(cell if isinstance(cell, Markup) else f"<th>{_escape(cell)}</th>" for cell in head)
     lines = [f'<div class="wide"><table{_class(style)}>', f"<thead><tr>{titles}</tr></thead>", "<tbody>"]
     for first, *cells in rows:
         filled = "".join(cell if isinstance(cell, Markup) else f"<td>{_escape(cell)}</td>" for cell in cells)
@@ -99,6 +99,27 @@ def picture(content: bytes, kind: str, caption: str) -> Markup:
         f'<figure><img alt="{_escape(caption)}" src="data:{kind};base64,{data}">'
         f"<figcaption>{_escape(caption)}</figcaption></figure>"
     )
+
+
+def heading(text: str) -> str:
+    """The title of a section, escaped."""
+    return f"<h2>{_escape(text)}</h2>"
+
+
+def bullets(items: Iterable[str]) -> str:
+    """A list of sentences, escaped."""
+    return f"<ul>{''.join(f'<li>{_escape(item)}</li>' for item in items)}</ul>"
+
+
+def preformatted(text: str) -> str:
+    """Lines of a log or of a message, escaped, in letters of one width; long lines are wrapped."""
+    return f"<pre>{_escape(text)}</pre>"
+
+
+def folded_section(title: str, *parts: str) -> str:
+    """A section that is closed until the reader opens it; a printed page shows it."""
+    content = "\n".join(parts)
+    return f"<details><summary><h2>{_escape(title)}</h2></summary>\n{content}\n</details>"
 
 
 def _class(name: str) -> str:

@@ -11,54 +11,88 @@ import numpy as np
 import PIL
 
 from flair_scoring import metrics
-from flair_scoring.base.provenance import stamp
+from flair_scoring.base.provenance import KIT_VERSION, stamp
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.report.charts import histogram, interval_plot
-from flair_scoring.report.html import bar, heat, paragraph, render_page, table
+from flair_scoring.ranking.comparison import Comparison
+from flair_scoring.report.bars import beside, empty_bar, scale_head, share_bar, table_of_bars
+from flair_scoring.report.differences import describe_difference, render_differences
+from flair_scoring.report.html import bullets, folded_section, heat, paragraph, render_page, table
 from flair_scoring.report.published import Published, read_published
+from flair_scoring.report.result_style import RESULT_STYLE
+from flair_scoring.report.run_time import render_latencies, render_time
 
 _METRICS = {"IoU": metrics.iou, "precision": metrics.precision, "recall": metrics.recall, "F1": metrics.f1}
 _SHARE = "in reference"
 _LONGEST = 500  # characters of a value of timing.json; the submission's process reports its own versions
 
 
-def render_text(evaluation: Evaluation) -> str:
+def render_text(evaluation: Evaluation, comparison: Comparison | None = None) -> str:
     """The table of the classes and the other figures; the last line is the mIoU."""
     rows = [["", *_METRICS, _SHARE], *_class_rows(evaluation)]
     lines = [f"{name:<24}" + "".join(f"{cell:>13}" for cell in cells) for name, *cells in rows]
-    lines += ["", *_figures(evaluation), f"mIoU: {evaluation.miou:.4f}"]
-    return "\n".join(lines)
+    lines += ["", *_figures(evaluation)]
+    lines += [f"difference: {describe_difference(comparison)}"] if comparison else []
+    return "\n".join([*lines, f"mIoU: {evaluation.miou:.4f}"])
 
 
-def render_report(evaluation: Evaluation, timing: dict[str, Any], pictures: Sequence[str] = ()) -> str:
-    """The page: score, classes, confusion matrix, domains, pictures, latencies, checks and versions.
+def render_report(
+    evaluation: Evaluation,
+    timing: dict[str, Any],
+    pictures: Sequence[str] = (),
+    comparison: Comparison | None = None,
+) -> str:
+    """The page: score, difference from another result, classes, pictures, domains, confusions, latencies.
 
     `pictures` is HTML. It shows labels, so a page with pictures is only for people who have the labels.
     """
     return render_page(
         "FLAIR #2: result",
-        paragraph("mIoU", "soft"),
-        paragraph(f"{evaluation.miou:.4f}", "score"),
-        *map(paragraph, _figures(evaluation)),
-        paragraph(_describe_timing(timing)),
+        paragraph(_describe_origin(evaluation), "soft"),
+        _summary(evaluation, timing),
+        *render_differences(comparison),
         "<h2>Classes</h2>",
         *_class_section(evaluation),
+        *pictures,
+        *_domain_section(evaluation),
         "<h2>Confusion matrix</h2>",
         paragraph(
             "Rows are reference classes, columns are predicted classes. A cell is per cent of its row.",
             "soft",
         ),
         _confusion_table(evaluation),
-        *map(paragraph, _describe_confusion(evaluation)),
-        *_domain_section(evaluation),
-        *pictures,
-        *_latency_section(timing),
+        bullets(_describe_confusion(evaluation)),
+        *render_latencies(timing),
         "<h2>What was checked</h2>",
         *map(paragraph, _checks(evaluation)),
-        "<h2>How it was computed</h2>",
-        provenance_table(timing, evaluation.nomenclature.name),
+        folded_section("How it was computed", provenance_table(timing, evaluation.nomenclature.name)),
+        style=RESULT_STYLE,
     )
+
+
+def _describe_origin(evaluation: Evaluation) -> str:
+    domains = len(set(evaluation.domains) - {""})
+    patches = f"{len(evaluation.ids):,} patches" + (f" in {domains} domains" if domains else "")
+    return f"{patches}, {evaluation.nomenclature.name}, scored by kit {KIT_VERSION}"
+
+
+def _summary(evaluation: Evaluation, timing: dict[str, Any]) -> str:
+    """The figures that a reader looks for first: the score with its interval, the time, the accuracy."""
+    score = [paragraph("mIoU", "soft"), paragraph(f"{evaluation.miou:.4f}", "score")]
+    if evaluation.interval:
+        low, high = evaluation.interval
+        domains = len(evaluation.domain_matrices)
+        reach = f"95 % interval for new domains: {low:.3f} to {high:.3f} (jackknife over {domains} domains)"
+        score.append(paragraph(reach, "soft"))
+    matrix = evaluation.matrix
+    without_other = metrics.mean_iou_without_other(matrix)
+    accuracy = [
+        paragraph("Overall accuracy", "soft"),
+        paragraph(f"{metrics.overall_accuracy(matrix):.4f}", "second"),
+        paragraph(f"mIoU without the reference pixels of other: {without_other:.4f} (not the score)", "soft"),
+    ]
+    cells = [f"<div>{''.join(score)}</div>", render_time(timing), f"<div>{''.join(accuracy)}</div>"]
+    return f'<div class="summary">{"".join(cells)}</div>'
 
 
 def _class_rows(evaluation: Evaluation) -> Iterator[list[str]]:
@@ -72,15 +106,24 @@ def _class_rows(evaluation: Evaluation) -> Iterator[list[str]]:
 
 
 def _class_section(evaluation: Evaluation) -> Iterator[str]:
-    values, colours = np.nan_to_num(evaluation.iou), evaluation.nomenclature.colours
+    colours = evaluation.nomenclature.colours
     baseline = _baseline() if evaluation.nomenclature.name == FLAIR_12.name else None
-    marks: Sequence[float | None] = baseline.classes if baseline else [None] * len(values)
-    bars = [bar(*cells) for cells in zip(values, colours, marks, strict=True)]
-    rows = zip(_class_rows(evaluation), [*bars, ""], strict=True)
-    yield table(["class", "", *_METRICS, _SHARE], [[name, cell, *cells] for (name, *cells), cell in rows])
+    marks: Sequence[float | None] = baseline.classes if baseline else [None] * len(colours)
+    bars = [
+        empty_bar() if np.isnan(value) else share_bar(value, colour, mark)
+        for value, colour, mark in zip(evaluation.iou, colours, marks, strict=True)
+    ]
+    rows = zip(_class_rows(evaluation), [*bars, empty_bar()], strict=True)
+    head = ["class", scale_head(), *_METRICS, _SHARE]
+    yield table(head, [[name, cell, *cells] for (name, *cells), cell in rows], "chart")
     if baseline:
         known = f"{baseline.name}, on the test set of FLAIR #2, mIoU {baseline.miou:.4f} ({baseline.source})"
-        yield paragraph(f"Bars: IoU. Vertical lines: {known}.", "soft")
+        yield _explain_mark(f"Bars show the IoU. The line in a bar is {known}.")
+
+
+def _explain_mark(sentence: str) -> str:
+    """A sentence about bars, after the sign of the line in them."""
+    return paragraph(sentence, "soft").replace(">", '><i class="mark"></i>', 1)
 
 
 def _baseline() -> Published:
@@ -120,24 +163,21 @@ def _domain_section(evaluation: Evaluation) -> list[str]:
         return []
     ranked = sorted(scores.items(), key=lambda item: -np.nan_to_num(item[1]))
     rows = [
-        (f"{domain} ({evaluation.domains.count(domain)} patches)", score, score, score)
+        [
+            domain,
+            share_bar(score, mark=evaluation.miou),
+            f"{score:.4f}",
+            f"{evaluation.domains.count(domain):,}",
+        ]
         for domain, score in ranked
         if not np.isnan(score)
     ]
-    return ["<h2>Domains</h2>", interval_plot(rows, "mIoU of the domain")] if rows else []
-
-
-def _latency_section(timing: dict[str, Any]) -> list[str]:
-    latencies, requests = timing.get("latencies_ms"), timing.get("requests")
-    if not latencies or not requests:
+    head = ["domain", scale_head(), "mIoU", "patches"]
+    mark = _explain_mark("The line in a bar is the mIoU of all domains together.")
+    if not rows:
         return []
-    limits = [timing.get("limit_seconds")]
-    if timing.get("limit_ratio") and timing.get("reference_seconds"):
-        limits.append(timing["limit_ratio"] * timing["reference_seconds"])
-    seconds = min((limit for limit in limits if limit), default=None)
-    limit = 1000 * seconds / requests if seconds else None
-    note = "One value per request. The limit is that of the whole run, divided by the number of requests."
-    return ["<h2>Latency</h2>", histogram(latencies, limit, "milliseconds"), paragraph(note, "soft")]
+    tables = table_of_bars(head, rows)
+    return ["<h2>Domains</h2>", beside(tables) if len(tables) > 1 else tables[0], mark]
 
 
 def _figures(evaluation: Evaluation) -> Iterator[str]:
@@ -152,23 +192,10 @@ def _figures(evaluation: Evaluation) -> Iterator[str]:
     yield f"mIoU without the reference pixels of other: {without_other:.4f} (not the score)"
 
 
-def _describe_timing(timing: dict[str, Any]) -> str:
-    figures = [
-        ("time / baseline's time", timing.get("ratio"), timing.get("limit_ratio")),
-        ("seconds of inference", timing.get("inference_seconds"), timing.get("limit_seconds")),
-    ]
-    lines = [
-        f"{name}: {value:.3f}" + (f" (limit {limit})" if limit else "")
-        for name, value, limit in figures
-        if value is not None
-    ]
-    return "; ".join(["within the time limit", *lines]) if timing else "inference was not timed"
-
-
 def _checks(evaluation: Evaluation) -> Iterator[str]:
     yield (
-        f"{len(evaluation.ids)} references and exactly one prediction for each: one band, uint8, 512 x 512 "
-        f"pixels, values 0 to {evaluation.nomenclature.other}. All {evaluation.matrix.sum()} pixels count."
+        f"{len(evaluation.ids):,} references and exactly one prediction for each: one band, uint8, 512 x 512 "
+        f"pixels, values 0 to {evaluation.nomenclature.other}. All {evaluation.matrix.sum():,} pixels count."
     )
     classes = zip(evaluation.nomenclature.classes, evaluation.iou, strict=True)
     if absent := [name for name, value in classes if np.isnan(value)]:
@@ -187,12 +214,16 @@ def provenance_table(timing: dict[str, Any], nomenclature: str = FLAIR_12.name) 
     for name, value in timing.items():
         facts = value.items() if isinstance(value, dict) else [("", value)]
         own |= {f"inference: {name} {fact}".strip(): text for fact, text in facts if name not in own}
-    rows = [(name[:_LONGEST], str(value)[:_LONGEST]) for name, value in own.items() if _is_single(value)]
+    rows = [(name[:_LONGEST], _show(value)[:_LONGEST]) for name, value in own.items() if _is_single(value)]
     return table(["", ""], rows, "facts")
 
 
 def _is_single(value: Any) -> bool:
     return isinstance(value, str | int | float)
+
+
+def _show(value: str | int | float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _format(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Maps: the patches of an area put together to one georeferenced raster and one picture.
+"""Maps as files: a GeoTIFF of an area, and a picture of it.
 
 It imports nothing else of flair_baseline. starting_kit/ may import it.
 """

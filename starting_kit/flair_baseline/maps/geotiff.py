@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from flair_baseline.maps.georeference import LAMBERT_93
-from flair_baseline.maps.mosaic import Grid
+from flair_scoring.maps.georeference import LAMBERT_93
+from flair_scoring.maps.mosaic import Grid
 from flair_scoring.nomenclature import Nomenclature
 
 NO_DATA = 255  # in a map of labels, where no patch lies

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch as Swatch
 
 from flair_baseline.maps.geotiff import NO_DATA
-from flair_baseline.maps.mosaic import Grid
+from flair_scoring.maps.mosaic import Grid
 from flair_scoring.nomenclature import Nomenclature
 
 LONGEST = 2000  # pixels of the picture's map, along its longer side

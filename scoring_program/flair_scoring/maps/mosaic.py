@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flair_baseline.maps.georeference import Place
 from flair_scoring.base.errors import DataError, list_problems
+from flair_scoring.maps.georeference import Place
 from flair_scoring.raster import PATCH_SIZE
 
 MOST_PIXELS, LONGEST_SIDE = 2**30, 2**16  # of a map: 43 km2 and 13 km at 0.2 m; an area has 1 km2 on average
@@ -59,16 +59,45 @@ def lay_out(places: Mapping[str, Place], area: str) -> Grid:
     return Grid(west, north, first.pixel, height, width, corners, misfit)
 
 
-def fill(grid: Grid, patches: Mapping[str, np.ndarray], empty: int) -> np.ndarray:
-    """The patches, uint8 (512, 512) or (512, 512, bands), in one raster; `empty` where no patch lies.
+def find_touching(places: Mapping[str, Place]) -> dict[str, Place]:
+    """The largest group of patches that touch, side to side, by id; the first one of several as large.
 
-    Where patches overlap, the one with the higher id lies on top.
+    `places` are those of one area, id -> place, at least one. A patch that touches no other one is a group of
+    its own.
     """
-    bands = next(iter(patches.values())).shape[2:]
+    first = next(iter(places.values()))
+    at: dict[tuple[int, int], str] = {}
+    for id, place in places.items():
+        east, south = (place.west - first.west) / first.pixel, (first.north - place.north) / first.pixel
+        at[round(east), round(south)] = id
+    groups: list[list[str]] = []
+    waiting = dict(at)
+    while waiting:
+        corner = next(iter(waiting))
+        found, group = [(corner, waiting.pop(corner))], []
+        while found:
+            (east, south), id = found.pop()
+            group.append(id)
+            for step in (-PATCH_SIZE, PATCH_SIZE):
+                for beside in ((east + step, south), (east, south + step)):
+                    if beside in waiting:
+                        found.append((beside, waiting.pop(beside)))
+        groups.append(group)
+    largest = next(set(group) for group in groups if len(group) == max(map(len, groups)))
+    return {id: place for id, place in places.items() if id in largest}
+
+
+def fill(grid: Grid, patches: Mapping[str, np.ndarray], empty: int) -> np.ndarray:
+    """The patches, uint8 (side, side) or (side, side, bands), in one raster; `empty` where no patch lies.
+
+    `side` is 512 pixels, or fewer in a grid of larger pixels. Where patches overlap, the one with the higher
+    id lies on top.
+    """
+    side, _, *bands = next(iter(patches.values())).shape
     raster = np.full((grid.height, grid.width, *bands), empty, np.uint8)
     for id in sorted(patches):
         row, column = grid.corners[id]
-        raster[row : row + PATCH_SIZE, column : column + PATCH_SIZE] = patches[id]
+        raster[row : row + side, column : column + side] = patches[id]
     return raster
 
 
