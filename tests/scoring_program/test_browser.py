@@ -106,9 +106,12 @@ def test_asks_the_network_for_nothing_and_runs_nothing(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ["leaderboard"], indirect=True)
 def test_a_click_on_a_heading_sorts(page: Path) -> None:
-    names = "[...document.querySelectorAll('.sortable tbody tr')].map(row => row.cells[1].textContent)"
-    click = "document.querySelectorAll('.sortable thead th')[2].click()"
-    last = ["reference"]  # it has no mIoU
-    assert ask(page, names) == [HOSTILE, "plain", *last]
-    assert ask(page, f"({click}, {names})") == [HOSTILE, "plain", *last]  # highest mIoU first
-    assert ask(page, f"({click}, {click}, {names})") == ["plain", HOSTILE, *last]
+    names = "[...document.querySelectorAll('.board tbody tr')].map(row => row.cells[1].textContent)"
+    click = "document.querySelectorAll('.board thead th')[{}].click()"
+    name, miou = click.format(1), click.format(2)
+    assert ask(page, names) == [HOSTILE, "plain"]
+    assert ask(page, f"({miou}, {names})") == [HOSTILE, "plain"]  # highest mIoU first
+    assert ask(page, f"({miou}, {miou}, {names})") == ["plain", HOSTILE]
+    assert ask(page, f"({miou}, {miou}, {name}, {name}, {names})") == ["plain", HOSTILE]  # Z to A
+    foot = "document.querySelector('.board tfoot').textContent"
+    assert ask(page, f"({miou}, {miou}, {foot})").startswith("reference")
