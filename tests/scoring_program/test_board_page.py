@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,11 @@ def test_the_first_sentence_names_the_leader_and_its_group() -> None:
     assert lead(render_board_page(make_board([second, third]))) == (
         f"{second.name} and {third.name} share the best mIoU, {second.scores['miou']:.4f}. "
         "The tests find no difference between any of the ranked results and the best."
+    )
+    lasting = [replace(first, name=f"n{index}") for index in range(4)]
+    assert lead(render_board_page(make_board([*lasting, second]))) == (
+        f"4 results share the best mIoU, {best}. "
+        "The tests leave them alone in the leader's group, tinted in the table."
     )
     untested = make_results(2, domains=4)
     assert lead(render_board_page(make_board(untested))) == (

@@ -70,19 +70,20 @@ def time_plot(points: Sequence[Point], limit: float | None, x_title: str, y_titl
         share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
         return bottom - edge - (bottom - top - 2 * edge) * share
 
-    parts = [_text(_NUMBERS, top - 12, y_title, "start", "soft")]
+    parts = [_text(_NUMBERS - 8, top - 12, y_title, "end", "soft")]
     for tick in _log_ticks(low, high):
         parts.append(_line(x_of(tick), top, x_of(tick), bottom, "grid"))
         parts.append(_text(x_of(tick), bottom + 18, f"{tick:g}", "middle"))
     parts.append(_text((_NUMBERS + right) / 2, bottom + 40, x_title, "middle", "soft"))
-    for tick in y_ticks:
+    for tick, number in zip(y_ticks, _same_digits(y_ticks), strict=True):
         parts.append(_line(_NUMBERS, y_of(tick), right, y_of(tick), "grid"))
-        parts.append(_text(_NUMBERS - 8, y_of(tick) + 4, f"{tick:g}", "end"))
+        parts.append(_text(_NUMBERS - 8, y_of(tick) + 4, number, "end"))
     taken: list[Box] = []
     if limit:
         x = x_of(limit)
         parts.append(_line(x, top, x, bottom, "limit"))
-        parts.append(_text(x, top - 12, f"limit {limit:g}", "middle" if x < right - 50 else "end", "limit"))
+        anchor = "start" if x < _NUMBERS + 50 else "end" if x > right - 50 else "middle"
+        parts.append(_text(x, top - 12, f"limit {limit:g}", anchor, "limit"))
         taken.append(Box(x - 2, top, x + 2, bottom))
     front = sorted((point.x, point.y) for point in points if point.on_front)
     path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in front)
@@ -93,7 +94,6 @@ def time_plot(points: Sequence[Point], limit: float | None, x_title: str, y_titl
     for point, (x, y) in zip(points, places, strict=True):
         hint = f"{point.rank}. {point.name}: {y_title} {point.y:.4f}, {x_title} {point.x:.3f}"
         parts.append(_dot(x, y, hint, "" if point.on_front else "soft"))
-        taken.append(Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS))
     # Names on the front come first, then the others, each group the best first
     order = sorted(range(len(points)), key=lambda index: (not points[index].on_front, -points[index].y))
     texts = [(_shorten(points[index].name, _LABEL), f"#{points[index].rank}") for index in order]
@@ -161,10 +161,20 @@ def _time_range(values: Sequence[float]) -> tuple[float, float]:
     return low / widen, high * widen
 
 
+def _same_digits(ticks: Sequence[float]) -> list[str]:
+    """The ticks as texts, all with as many digits after the point as one of them needs."""
+    texts = [f"{tick:g}" for tick in ticks]
+    if any("e" in text for text in texts):
+        return texts
+    digits = max(len(text.partition(".")[2]) for text in texts)
+    return [f"{tick:.{digits}f}" for tick in ticks]
+
+
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times a power of ten from `low` to `high`; fewer of them on a long axis."""
+    """Round numbers from `low` to `high`: several of each power of ten on a short axis, one on a long one."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    leading = (1, 2, 5) if high / low < 1000 else (1,)
+    decades = math.log10(high / low)
+    leading = (1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 3 else (1,)
     ticks = [float(f"{digit}e{power}") for power in powers for digit in leading]
     return [tick for tick in ticks if low <= tick <= high]
 

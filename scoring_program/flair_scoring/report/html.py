@@ -21,7 +21,7 @@ p { max-width: 44rem; margin: .6rem 0; } .soft { color: var(--soft); }
 summary { cursor: pointer; color: var(--soft); } details { margin: .6rem 0; }
 .wide { overflow-x: auto; overflow-y: hidden; }
 /* The right edge fades out while there is more to see by scrolling sideways. */
-@keyframes more { from { mask-image: linear-gradient(to left, transparent, #000 2.5rem); }
+@keyframes more { from, 98% { mask-image: linear-gradient(to left, transparent, #000 2.5rem); }
   to { mask-image: linear-gradient(to left, #000, #000 2.5rem); } }
 @supports (animation-timeline: scroll()) { @media screen { .wide { animation: more linear both;
   animation-timeline: scroll(self inline); } } }

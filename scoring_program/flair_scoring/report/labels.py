@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 _FONT, _LINE = 13, 16  # size of the letters, height of a line
 _SPACE = 3  # at the left and at the right of a text; less than the gap to its point
-_STEP = 8  # length of a box on a line
+_CLOSER = 4  # by which a label may come closer to the point of another, if the two points are neighbours
+_STEP = 4  # length of a box on a line
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def cover_line(x1: float, y1: float, x2: float, y2: float) -> list[Box]:
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]],
+    points: list[tuple[float, float]],
     texts: Sequence[Sequence[str]],
     taken: Sequence[Box],
     frame: Box,
@@ -70,29 +71,39 @@ def place_labels(
     """A label beside each point, the first of its texts that has room; None if none has.
 
     The points are served in their order. No label lies on a box of `taken` or on an earlier label, and all
-    lie within `frame`. `gap` is the distance from a point to its label.
+    lie within `frame`. `gap`, at least 5, is the distance from a point to its label; the labels of points far
+    from it keep that distance too.
     """
     boxes = list(taken)
     labels: list[Label | None] = []
-    for (x, y), choices in zip(points, texts, strict=True):
+    for index, ((x, y), choices) in enumerate(zip(points, texts, strict=True)):
         labels.append(None)
+        others = boxes + [
+            _surround(point, gap if math.dist(point, (x, y)) > 2 * gap else gap - _CLOSER)
+            for point in points[:index] + points[index + 1 :]
+        ]
         for box, label in (place for text in choices for place in _places(text, x, y, gap)):
-            if frame.holds(box) and not any(map(box.overlaps, boxes)):
+            if frame.holds(box) and not any(map(box.overlaps, others)):
                 boxes.append(box)
                 labels[-1] = label
                 break
     return labels
 
 
+def _surround(point: tuple[float, float], margin: float) -> Box:
+    x, y = point
+    return Box(x - margin, y - margin, x + margin, y + margin)
+
+
 def _places(text: str, x: float, y: float, gap: float) -> list[tuple[Box, Label]]:
     """The eight places of a text around the point (x, y), the best one first."""
-    width, beside, above = estimate_width(text), gap - 4, gap + 5
+    width, above, aside = estimate_width(text), gap + 5, gap - 4
     found = []
     for anchor, dx, dy in (
         *(("start", gap, 0.0), ("end", -gap, 0.0)),
         *(("middle", 0.0, -above), ("middle", 0.0, above)),
-        *(("start", -beside, -above), ("start", -beside, above)),
-        *(("end", beside, -above), ("end", beside, above)),
+        *(("start", aside, -above), ("start", aside, above)),
+        *(("end", -aside, -above), ("end", -aside, above)),
     ):
         left = x + dx - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
         box = Box(left - _SPACE, y + dy - _LINE / 2, left + width + _SPACE, y + dy + _LINE / 2)

@@ -109,8 +109,9 @@ def _lead(standings: Sequence[Standing]) -> str:
     if size == len(standings):
         sentence += " The tests find no difference between any of the ranked results and the best."
     elif others > 0:
+        rest = "one other" if others == 1 else f"{others} others"
         sentence += (
-            f" The tests find no difference between {them} and {_count(others, 'other', 'others')}: "
+            f" The tests find no difference between {them} and {rest}: "
             f"these {size} are the leader's group, tinted in the table."
         )
     elif size:

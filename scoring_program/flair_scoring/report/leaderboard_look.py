@@ -30,12 +30,15 @@ body { max-width: 80rem; }
   max-width: 20rem; }
 .entries tbody th { font-weight: 600; }
 .heat td { min-width: 2.6rem; vertical-align: middle; } .heat tbody th { vertical-align: middle; }
+.heat thead th.down { padding-left: 1.2rem; }
+.heat th:first-child, .names th:first-child { padding-left: 0; }
 .pairs thead th { writing-mode: initial; transform: none; text-align: center; }
 .pairs td.same { background: none; }
 @media (max-width: 40rem) {
   .board .plot { width: 8rem; min-width: 8rem; } .plot .minor { display: none; }
   .lead { font-size: 1.1rem; }
   .board .rank { width: 2.9rem; min-width: 2.9rem; padding-left: 0; } .board .name { left: 2.9rem; }
+  .board .name, .heat tbody th, .names:not(.entries) tbody th { box-shadow: 1px 0 var(--line); }
   .board .name, .heat tbody th, .names tbody th { min-width: 7.5rem; max-width: 8.5rem; }
   .entries, .entries tbody, .entries tr, .entries th, .entries td { display: block; max-width: none; }
   .entries thead { display: none; } .entries tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
@@ -69,6 +72,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       table.classList.toggle("sorted", column > 0 || falling);
     };
     head.tabIndex = 0;
+    head.title = "sort by this column";
     head.addEventListener("click", sort);
     head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
   });
