@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from outline import Outline
 from sample_boards import LONG, make_results, sample_boards
-from test_browser import BROWSER, browse
+from test_browser import BROWSER, ask, browse
 
 from flair_scoring.base.provenance import KIT_VERSION
 from flair_scoring.ranking.standings import make_board
@@ -106,6 +106,17 @@ def test_the_audit_sees_what_is_broken(tmp_path: Path) -> None:
     }
     found = audit(broken, 390, tmp_path)
     assert all(any(kind in one for one in problems) for kind, problems in found.items()), found
+
+
+@needs_browser
+def test_names_sort_by_the_alphabet_and_numbers_in_them_by_size(tmp_path: Path) -> None:
+    names = ("entry 10", "alpha", "7 of 9", "entry 9")
+    results = [replace(one, name=name) for one, name in zip(make_results(4), names, strict=True)]
+    page = tmp_path / "page.html"
+    page.write_text(render_board_page(make_board(results)))
+    read = "[...document.querySelectorAll('.board tbody tr')].map(row => row.cells[1].textContent)"
+    click = "document.querySelectorAll('.board thead th')[1].click()"
+    assert ask(page, f"({click}, {read})") == ["7 of 9", "alpha", "entry 9", "entry 10"]
 
 
 @pytest.mark.parametrize("name", ["entry", LONG])
