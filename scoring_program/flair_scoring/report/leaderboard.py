@@ -138,7 +138,10 @@ def _difference_section(scored: Sequence[Result]) -> list[str]:
     if p_values is None:
         return []
     rows = [
-        [f"{row + 1}. {result.name}", *(_p_cell(p, row == column) for column, p in enumerate(line))]
+        [
+            f"{row + 1}.\N{NO-BREAK SPACE}{result.name}",
+            *(_p_cell(p, row == column) for column, p in enumerate(line)),
+        ]
         for row, (result, line) in enumerate(zip(shown, p_values, strict=True))
     ]
     heads = ["", *(f"{number}." for number in range(1, len(shown) + 1))]
