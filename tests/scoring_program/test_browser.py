@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def requested(page: Path) -> set[str]:
     return {url.split("/")[2] for url in urls if "google" not in url.split("/")[2]}
 
 
-def ask(page: Path, expression: str, width: int = 1280) -> str:
+def ask(page: Path, expression: str, width: int = 1280) -> Any:
     """The value of a JavaScript expression in the page, once it has loaded."""
     probe = f"<script>document.title = 'ANSWER ' + JSON.stringify({expression});</script>"
     changed = page.with_name("probe.html")
@@ -106,9 +107,12 @@ def test_asks_the_network_for_nothing_and_runs_nothing(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ["leaderboard"], indirect=True)
 def test_a_click_on_a_heading_sorts(page: Path) -> None:
-    names = "[...document.querySelectorAll('.sortable tbody tr')].map(row => row.cells[1].textContent)"
-    click = "document.querySelectorAll('.sortable thead th')[2].click()"
-    last = ["reference"]  # it has no mIoU
-    assert ask(page, names) == [HOSTILE, "plain", *last]
-    assert ask(page, f"({click}, {names})") == [HOSTILE, "plain", *last]  # highest mIoU first
-    assert ask(page, f"({click}, {click}, {names})") == ["plain", HOSTILE, *last]
+    names = "[...document.querySelectorAll('.board tbody tr')].map(row => row.cells[1].textContent)"
+    click = "document.querySelectorAll('.board thead th')[{}].click()"
+    name, miou = click.format(1), click.format(2)
+    foot = "document.querySelector('.board tfoot').textContent"
+    steps = [names, f"({miou}, {names})", f"({miou}, {names})", f"({name}, {name}, {names})", foot]
+    *orders, last = ask(page, f"[{', '.join(steps)}]")
+    highest_first = [HOSTILE, "plain"]
+    assert orders == [highest_first, highest_first, highest_first[::-1], highest_first[::-1]]  # Z to A
+    assert last.startswith("reference")  # stays below, in whatever order

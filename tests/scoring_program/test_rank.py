@@ -88,6 +88,7 @@ class Outline(HTMLParser):
         super().__init__()
         self.text: list[str] = []
         self.tags: list[str] = []
+        self.html = page
         self.feed(page)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -109,16 +110,39 @@ def test_orders_by_miou_then_time_and_lists_failures_last(tmp_path: Path) -> Non
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
+    within = ["within", "the", "limit"]
     assert lines[1:6] == [
-        ["1", "first", "0.6400", "0.6200", "to", "0.6600", "2.200", "30.00", "within_limit"],
-        ["2", "second", "0.6100", "0.5900", "to", "0.6300", "1.400", "30.00", "within_limit"],
-        ["3", "untimed", "0.6100", "0.5900", "to", "0.6300", "not", "timed"],
+        ["1", "first", "0.6400", "0.6200", "to", "0.6600", "2.200", "30.00", *within],
+        ["2", "second", "0.6100", "0.5900", "to", "0.6300", "1.400", "30.00", *within],
+        ["2", "untimed", "0.6100", "0.5900", "to", "0.6300", "not", "timed"],
         ["reference", "1.000", "21.00", "the", "unit", "of", "time"],
-        ["slow", "3.100", "30.00", "over_limit:", "3.10", "x,", "limit", "2.5"],
+        ["slow", "3.100", "30.00", "over", "the", "limit:", "3.10", "x,", "limit", "2.5"],
     ]
     assert "No tests of differences: there is no confusion.npz with domains beside" in done.stdout
     page = (tmp_path / "board.html").read_text()
     assert page.index("first") < page.index("second") < page.index("untimed") < page.index("slow")
+
+
+def test_equal_scores_share_a_rank_everywhere(tmp_path: Path) -> None:
+    mious = {"c": 0.61, "top": 0.64, "b": 0.61, "last": 0.5, "a": 0.61, "low": 0.5}
+    folders = [result(tmp_path / name, miou, ratio=1.0) for name, miou in mious.items()]
+    done = rank(*folders, output=tmp_path / "board.html")
+    expected = [("1", "top"), ("2", "a"), ("2", "b"), ("2", "c"), ("5", "last"), ("5", "low")]
+    assert [tuple(line.split()[:2]) for line in done.stdout.splitlines()[1:7]] == expected
+    with (tmp_path / "board.csv").open() as file:
+        assert [(row["rank"], row["name"]) for row in csv.DictReader(file)] == expected
+    records = json.loads((tmp_path / "board.json").read_text())["results"]
+    assert [(f"{record['rank']}", record["name"]) for record in records] == expected
+    page = (tmp_path / "board.html").read_text()
+    cells = re.findall(r'<td class="rank">(\d+)</td>\s*<th[^>]*>([^<]*)</th>', page)
+    assert cells == expected
+
+
+def test_equal_scores_with_matrices_share_a_rank(tmp_path: Path) -> None:
+    same = evaluate_made_up(0.8 + scatter(8, 0))
+    folders = [write(tmp_path / "first", evaluate_made_up(0.9 + scatter(8, 0)))]
+    folders += [write(tmp_path / name, same) for name in ("one", "other")]
+    assert [one.rank for one in rank_results(read_results(folders))] == [1, 2, 2]
 
 
 def test_groups_are_told_apart_and_ties_stay_together(tmp_path: Path) -> None:
@@ -229,11 +253,13 @@ def test_the_page_has_charts_and_marks_winners(tmp_path: Path) -> None:
         (folder / "timing.json").write_text(json.dumps(stamp() | timing))
     rank(*folders, output=tmp_path / "board.html")
     page = Outline((tmp_path / "board.html").read_text())
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 5 + 1 + 1  # an interval in each row, their axis, mIoU and time
     assert page.tags.count("circle") == 10
     assert page.tags.count("script") == 1
     assert "limit 2.5" in page.text
-    assert page.tags.count("b") == 12  # the last one is the best in every class
+    classes = page.html[page.html.index("<h2>Classes") : page.html.index("<h2>Differences")]
+    assert classes.count("<b>") == 12  # the last one is the best in every class
+    assert re.findall(r"<tr><th>(\d)</th><td[^>]*><b>", classes) == ["4"]
 
 
 def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
@@ -516,7 +542,7 @@ def test_times_of_another_device_program_or_reference_are_marked_and_not_compare
     done = rank(*folders, output=tmp_path / "board.html")
     assert done.returncode == 0, done.stderr
     marked = [line.split("0.")[0] for line in done.stdout.splitlines() if re.search(r"\d\*", line)]
-    assert [line.strip() for line in marked] == ["1  old clock", "4  slow card", "5  other unit"]
+    assert [line.strip() for line in marked] == ["1  old clock", "3  slow card", "5  other unit"]
     (note,) = [line for line in done.stdout.splitlines() if line.startswith("*")]
     assert "slow card (device V100 instead of H200)" in note
     assert "old clock (version of the ingestion program cccccccccccc instead of aaaaaaaaaaaa)" in note
@@ -632,7 +658,7 @@ def test_ties_are_broken_on_the_basis_of_those_that_are_ranked(tmp_path: Path) -
     done = rank(*folders, *map(Path, ["--exclude", "excluded", "--because", "x"]), output=tmp_path / "b.html")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split("0.6")[0].split() for line in lines[1:3]] == [["1", "y", "fast"], ["2", "x", "slow"]]
+    assert [line.split("0.6")[0].split() for line in lines[1:3]] == [["1", "y", "fast"], ["1", "x", "slow"]]
     assert lines[3].split()[:3] == ["reference", "1.000", "3.00"]  # of the same device
     assert sum("3.000*" in line for line in lines) == 3
 

@@ -306,7 +306,7 @@ def test_the_organizers_recipe_scores_outputs_again(patches: Patches, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert "miou" in read_scores(tmp_path / "runs/rescored/subset")
     assert "ids.txt" not in done.stderr
-    assert "failed: predict returned floats" in (tmp_path / "runs/leaderboard.html").read_text()
+    assert "predict returned floats" in (tmp_path / "runs/leaderboard.html").read_text()
 
 
 def test_what_the_machine_refuses_is_told_without_a_traceback(patches: Patches, tmp_path: Path) -> None:

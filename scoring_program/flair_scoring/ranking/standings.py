@@ -19,6 +19,7 @@ from flair_scoring.ranking.time_basis import Basis, most_common_basis, time_basi
 class Standing:
     """A scored result in the ranking.
 
+    Results with exactly the same mIoU have the same `rank`, and the next rank counts them all: 1, 2, 2, 4.
     `p_leader` is its p-value from `leader_group_p_values`, for all results together. Group 1 is the leader's
     group, with p_leader >= ALPHA. Each later group is found in the same way among the results that are left;
     it describes the list and is no test. `p_above` is the p-value of the difference from the next better
@@ -90,7 +91,7 @@ def rank_results(results: Sequence[Result]) -> list[Standing]:
         results: What `read_results` returns, in any order.
 
     Returns:
-        One standing for each result that has a score and is not left out, best first.
+        One standing for each result that has a score and is not left out, in the order of `sort_results`.
 
     Raises:
         DataError: The results were scored on several versions of the references.
@@ -104,8 +105,9 @@ def rank_results(results: Sequence[Result]) -> list[Standing]:
     """
     scored = [result for result in sort_results(results) if result.scores and not result.left_out]
     require_same_references([result for result in scored if result.domains])
+    ranks = _share_ranks([result.scores["miou"] for result in scored])
     if not _testable(scored):
-        return [Standing(rank, result) for rank, result in enumerate(scored, 1)]
+        return [Standing(rank, result) for rank, result in zip(ranks, scored, strict=True)]
     matrices = np.stack([list(result.domains.values()) for result in scored])
     groups: list[int] = []
     to_leader: list[float] = []
@@ -114,8 +116,7 @@ def rank_results(results: Sequence[Result]) -> list[Standing]:
         to_leader = to_leader or p_values.tolist()
         groups += [max(groups, default=0) + 1] * int((p_values >= ALPHA).sum())
     above = [None, *(permutation_test(*pair) for pair in pairwise(matrices))]
-    columns = zip(scored, groups, to_leader, above, strict=True)
-    return [Standing(rank, *values) for rank, values in enumerate(columns, 1)]
+    return [Standing(*values) for values in zip(ranks, scored, groups, to_leader, above, strict=True)]
 
 
 def pairwise_p_values(results: Sequence[Result]) -> np.ndarray | None:
@@ -164,6 +165,11 @@ def count_domains(results: Sequence[Result]) -> int:
 def without_domains(results: Sequence[Result]) -> list[str]:
     """Names of the results without matrices of domains, which no test can compare."""
     return [result.name for result in results if not result.domains]
+
+
+def _share_ranks(scores: Sequence[float]) -> list[int]:
+    """The rank of each score, the highest first in `scores`: one more than the number of higher scores."""
+    return [scores.index(score) + 1 for score in scores]
 
 
 def _testable(results: Sequence[Result]) -> bool:

@@ -1,4 +1,4 @@
-"""Charts as SVG inside a page: intervals, points, a histogram.
+"""Charts as SVG inside a page: intervals, mIoU against time, a histogram.
 
 They are written by hand and not drawn by a plotting library, for two reasons. They take their colours from
 the page, so they follow its light and dark theme. And scoring needs no further library on the platform.
@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from flair_scoring.report.html import Markup
+from flair_scoring.report.labels import Box, cover_line, place_labels
 
 _WIDTH, _RIGHT, _ROW = 880, 20, 22
 _NAMES, _NUMBERS = 230, 70  # width at the left for names, for the numbers of an axis
-_NAME = 30  # characters
+_NAME, _LABEL = 30, 26  # characters of a name at the left, beside a point
+_RADIUS = 5
+_DECADES = 6  # of a time axis; a time that is smaller is drawn at its left end
 _LEAST_SPAN = 1e-9  # of an axis, since its numbers are rounded to 12 digits after the point
 
 
@@ -33,40 +38,72 @@ def interval_plot(rows: Sequence[tuple[str, float, float, float]], title: str) -
     return _figure(parts, bottom + 45)
 
 
-def scatter_plot(
-    points: Sequence[tuple[str, float, float, bool]],
-    limit: float | None,
-    x_title: str,
-    y_title: str,
-) -> Markup:
-    """Points (name, x, y, emphasised), a line through the emphasised ones, a vertical line at `limit`."""
-    xs = [x for _, x, _, _ in points] + ([limit] if limit else [])
-    x_ticks, y_ticks = _ticks(0.0, max(xs)), _ticks(min(p[2] for p in points), max(p[2] for p in points))
-    height, top = 320, 20
+@dataclass(frozen=True)
+class Point:
+    """A result in `time_plot`: its name, its rank as a short name, its time x and its mIoU y.
+
+    `on_front` tells that no other result has at least its mIoU in at most its time.
+    """
+
+    name: str
+    rank: int
+    x: float
+    y: float
+    on_front: bool
+
+
+def time_plot(points: Sequence[Point], limit: float | None, x_title: str, y_title: str) -> Markup:
+    """Dots for the points, a line through those on the front, a vertical line at `limit`; x is logarithmic.
+
+    A point whose name has no room beside it shows its rank; a point without room for that shows nothing.
+    Each point tells its name and numbers to a pointer that rests on it.
+    """
+    top, bottom, edge, right = 30, 420, 18, _WIDTH - _RIGHT
+    low, high = _time_range([point.x for point in points] + ([limit] if limit else []))
+    y_ticks = _ticks(min(point.y for point in points), max(point.y for point in points))
 
     def x_of(value: float) -> float:
-        return _x(value, x_ticks, _NUMBERS)
+        share = math.log(max(value, low) / low) / math.log(high / low)
+        return _NUMBERS + edge + (right - _NUMBERS - 2 * edge) * share
 
     def y_of(value: float) -> float:
-        return top + (height - top) * (1 - (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]))
+        share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return bottom - edge - (bottom - top - 2 * edge) * share
 
-    parts = _x_axis(x_ticks, _NUMBERS, height, x_title)
-    parts.append(_text(_NUMBERS, top - 8, y_title, "start"))
-    for tick in y_ticks:
-        parts.append(_line(_NUMBERS, y_of(tick), _WIDTH - _RIGHT, y_of(tick), "grid"))
-        parts.append(_text(_NUMBERS - 8, y_of(tick) + 4, f"{tick:g}", "end"))
+    parts = [_text(_NUMBERS - 8, top - 12, y_title, "end", "soft")]
+    for tick in _log_ticks(low, high):
+        parts.append(_line(x_of(tick), top, x_of(tick), bottom, "grid"))
+        parts.append(_text(x_of(tick), bottom + 18, f"{tick:g}", "middle"))
+    parts.append(_text((_NUMBERS + right) / 2, bottom + 40, x_title, "middle", "soft"))
+    for tick, number in zip(y_ticks, _same_digits(y_ticks), strict=True):
+        parts.append(_line(_NUMBERS, y_of(tick), right, y_of(tick), "grid"))
+        parts.append(_text(_NUMBERS - 8, y_of(tick) + 4, number, "end"))
+    taken: list[Box] = []
     if limit:
-        parts.append(_line(x_of(limit), top, x_of(limit), height, "limit"))
-        parts.append(_text(x_of(limit) - 5, height - 8, f"limit {limit:g}", "end"))
-    front = sorted((x, y) for _, x, y, emphasised in points if emphasised)
+        x = x_of(limit)
+        parts.append(_line(x, top, x, bottom, "limit"))
+        anchor = "start" if x < _NUMBERS + 50 else "end" if x > right - 50 else "middle"
+        parts.append(_text(x, top - 12, f"limit {limit:g}", anchor, "limit"))
+        taken.append(Box(x - 2, top, x + 2, bottom))
+    front = sorted((point.x, point.y) for point in points if point.on_front)
     path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in front)
+    for (x1, y1), (x2, y2) in pairwise((x_of(x), y_of(y)) for x, y in front):
+        taken += cover_line(x1, y1, x2, y2)
     parts.append(f'<polyline class="front" points="{path}"/>')
-    for name, x, y, emphasised in points:
-        parts.append(_dot(x_of(x), y_of(y), f"{name}: {y:.4f}, {x:.3f}", "" if emphasised else "soft"))
-        if emphasised:
-            anchor = "start" if x_of(x) < _WIDTH / 2 else "end"
-            parts.append(_text(x_of(x), y_of(y) - 9, _shorten(name), anchor))
-    return _figure(parts, height + 45)
+    places = [(x_of(point.x), y_of(point.y)) for point in points]
+    for point, (x, y) in zip(points, places, strict=True):
+        hint = f"{point.rank}. {point.name}: {y_title} {point.y:.4f}, {x_title} {point.x:.3f}"
+        parts.append(_dot(x, y, hint, "" if point.on_front else "soft"))
+    # Names on the front come first, then the others, each group the best first
+    order = sorted(range(len(points)), key=lambda index: (not points[index].on_front, -points[index].y))
+    texts = [(_shorten(points[index].name, _LABEL), f"#{points[index].rank}") for index in order]
+    frame = Box(_NUMBERS, top, right, bottom)
+    labels = place_labels([places[index] for index in order], texts, taken, frame, _RADIUS + 4)
+    for index, label in zip(order, labels, strict=True):
+        if label:
+            style = "" if points[index].on_front else "soft"
+            parts.append(_text(label.x, label.y, label.text, label.anchor, style))
+    return _figure(parts, bottom + 48)
 
 
 def histogram(values: Sequence[float], limit: float | None, x_title: str) -> Markup:
@@ -116,8 +153,34 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
 
 
-def _shorten(name: str) -> str:
-    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+def _time_range(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis of times: at least a factor of 4 apart, so that it has two ticks or more."""
+    high = max(*values, _LEAST_SPAN)
+    low = max(min(values), high / 10**_DECADES)
+    widen = max(1.0, math.sqrt(4 * low / high))
+    return low / widen, high * widen
+
+
+def _same_digits(ticks: Sequence[float]) -> list[str]:
+    """The ticks as texts, all with as many digits after the point as one of them needs."""
+    texts = [f"{tick:g}" for tick in ticks]
+    if any("e" in text for text in texts):
+        return texts
+    digits = max(len(text.partition(".")[2]) for text in texts)
+    return [f"{tick:.{digits}f}" for tick in ticks]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to `high`: several of each power of ten on a short axis, one on a long one."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    decades = math.log10(high / low)
+    leading = (1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 3 else (1,)
+    ticks = [float(f"{digit}e{power}") for power in powers for digit in leading]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def _shorten(name: str, most: int = _NAME) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
@@ -125,8 +188,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
 
 
 def _dot(x: float, y: float, hint: str, style: str = "") -> str:
-    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{escape(hint)}</title></circle>'
+    place = f'cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}"'
+    return f'<circle class="{style}" {place}><title>{escape(hint)}</title></circle>'
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> str:
+    named = f' class="{style}"' if style else ""
+    return f'<text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -7,21 +7,34 @@ import html
 from collections.abc import Iterable, Sequence
 
 _STYLE = """
-:root { color-scheme: light dark; --text: #1c2430; --soft: #5c6675; --line: #d9dee5; --back: #ffffff;
-  --heat: 31 98 184; }
+:root { color-scheme: light dark; --text: #1c2430; --soft: #5c6675; --line: #dde2e9; --back: #ffffff;
+  --band: #edf3fb; --heat: 31 98 184; --limit: #c2410c; }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #e8ebef; --soft: #a0a9b6; --line: #363e49; --back: #14181d; --heat: 92 156 235; } }
+  :root { --text: #e8ebef; --soft: #a0a9b6; --line: #343c47; --back: #14181d;
+    --band: #1b2838; --heat: 92 156 235; --limit: #f08a5d; } }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif;
-  color: var(--text); background: var(--back); }
-h1 { font-size: 1.4rem; margin: 0 0 1rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
-p { max-width: 44rem; } .soft { color: var(--soft); }
+  color: var(--text); background: var(--back); overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 1rem; }
+h2 { font-size: 1.15rem; line-height: 1.3; margin: 2.6rem 0 .6rem; }
+p { max-width: 44rem; margin: .6rem 0; } .soft { color: var(--soft); }
 .score { font-size: 3rem; line-height: 1.1; font-weight: 650; font-variant-numeric: tabular-nums; margin: 0; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .28rem .6rem; text-align: right; white-space: nowrap; }
+summary { cursor: pointer; color: var(--soft); } details { margin: .6rem 0; }
+.wide { overflow-x: auto; overflow-y: hidden; }
+/* The right edge fades out while there is more to see by scrolling sideways. */
+@keyframes more { from, 98% { mask-image: linear-gradient(to left, transparent, #000 2.5rem); }
+  to { mask-image: linear-gradient(to left, #000, #000 2.5rem); } }
+@supports (animation-timeline: scroll()) { @media screen { .wide { animation: more linear both;
+  animation-timeline: scroll(self inline); } } }
+table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; font-size: .875rem;
+  line-height: 1.25rem; }
+th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
 th, td { border-bottom: 1px solid var(--line); }
-th { font-weight: 600; color: var(--soft); } tbody th { color: var(--text); font-weight: 500; }
-th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; color: var(--soft); vertical-align: bottom; }
+tbody th { color: var(--text); font-weight: 500; vertical-align: baseline; }
+td { vertical-align: baseline; }
+th:first-child, td:first-child, th.text, td.text { text-align: left; }
+th:first-child { position: sticky; left: 0; z-index: 1; background: var(--back); }
+.long { white-space: normal; min-width: 14rem; max-width: 44rem; overflow-wrap: anywhere; }
 .bar { min-width: 8rem; } .bar div div { height: .8rem; border: 1px solid var(--line); }
 .bar div { position: relative; box-sizing: border-box; }
 .bar i { position: absolute; top: -.2rem; height: 1.2rem; border-left: 2px solid var(--text); }
@@ -31,17 +44,31 @@ figcaption { font-size: .85rem; color: var(--soft); }
 .legend span { display: inline-block; margin-right: .9rem; white-space: nowrap; }
 .legend i { display: inline-block; width: .8rem; height: .8rem; border: 1px solid var(--line); }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.heat td { text-align: center; padding: .28rem .35rem; }
-.heat td { background: rgb(var(--heat) / calc(var(--share) * .75)); }
-.heat thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; border: 0; }
-.heat td b { font-weight: 700; text-decoration: underline; } td.text { text-align: left; }
-.sortable thead th { cursor: pointer; } [aria-sort=descending]::after { content: " ▾"; }
-[aria-sort=ascending]::after { content: " ▴"; }
-svg { display: block; width: 100%; min-width: 40rem; max-width: 60rem; font-size: 13px; fill: var(--text); }
-svg line, svg polyline { stroke: var(--line); fill: none; } svg .mark { stroke-width: 2; }
-svg .mark, svg .front { stroke: rgb(var(--heat)); } svg .limit { stroke: #c2410c; stroke-dasharray: 4 3; }
-svg circle, svg rect { fill: rgb(var(--heat)); } svg circle.soft { fill: var(--soft); }
+.heat td { text-align: center; padding: .25rem .35rem; }
+.heat td { background: rgb(var(--heat) / calc(var(--share) * .55)); }
+.heat thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; border: 0;
+  padding: .35rem .35rem .35rem .2rem; }
+.heat td b { font-weight: 750; }
 .heat thead th:first-child { writing-mode: initial; transform: none; vertical-align: bottom; }
+svg { display: block; width: 100%; min-width: 44rem; max-width: 60rem; font-size: 13px; fill: var(--text); }
+svg line, svg polyline { stroke: var(--line); fill: none; } svg .mark { stroke-width: 2; }
+svg .mark, svg .front { stroke: rgb(var(--heat)); }
+svg line.limit { stroke: var(--limit); stroke-dasharray: 4 3; } svg text.limit { fill: var(--limit); }
+svg circle, svg rect { fill: rgb(var(--heat)); } svg circle.soft { fill: var(--soft); }
+svg text { paint-order: stroke; stroke: var(--back); stroke-width: 3px; stroke-linejoin: round; }
+svg text.soft { fill: var(--soft); }
+@media (max-width: 40rem) { h1 { font-size: 1.3rem; } tbody th:first-child { white-space: normal;
+  min-width: 6.5rem; max-width: 9rem; overflow-wrap: anywhere; } }
+@page { margin: 12mm; }
+@media print {
+  :root { color-scheme: light; --text: #000000; --soft: #4a5360; --line: #c9d0d9; --back: #ffffff;
+    --band: #edf3fb; --heat: 31 98 184; --limit: #c2410c; }
+  html { font-size: 11px; } body { font-size: 11px; padding: 0; max-width: none; }
+  * { print-color-adjust: exact; } p { orphans: 3; widows: 3; }
+  .wide { overflow: visible; } th:first-child { position: static; } svg { min-width: 0; }
+  h1, h2, summary { break-after: avoid; } tr, figure, svg { break-inside: avoid; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+  tbody th, .long { white-space: normal; overflow-wrap: anywhere; } }
 """
 
 
@@ -78,6 +105,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -
         filled = "".join(cell if isinstance(cell, Markup) else f"<td>{_escape(cell)}</td>" for cell in cells)
         lines.append(f"<tr><th>{_escape(first)}</th>{filled}</tr>")
     return "\n".join([*lines, "</tbody></table></div>"])
+
+
+def cell(text: str, style: str = "text", tag: str = "td") -> Markup:
+    """A cell of `text`, escaped. Of the styles, "text" is left-aligned; "long" also wraps its lines."""
+    return Markup(f"<{tag}{_class(style)}>{_escape(text)}</{tag}>")
+
+
+def folded(summary: str, *parts: str) -> str:
+    """`parts`, which are HTML, behind a line that opens them; a printed page shows them opened."""
+    return f"<details><summary>{_escape(summary)}</summary>\n" + "\n".join(parts) + "\n</details>"
 
 
 def bar(share: float, colour: str = "rgb(var(--heat))", mark: float | None = None) -> Markup:

@@ -1,113 +1,184 @@
-"""The page of a leaderboard: table, intervals, differences, time, classes, published results."""
+"""The page of a leaderboard: table, differences, time, classes, published results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from html import escape
 
+from flair_scoring.base.provenance import KIT_VERSION
+from flair_scoring.nomenclature import NOMENCLATURES
 from flair_scoring.ranking.permutation import ALPHA
 from flair_scoring.ranking.results import Result
-from flair_scoring.ranking.standings import Board, is_comparable, pairwise_p_values, pareto_front
-from flair_scoring.report.charts import interval_plot, scatter_plot
-from flair_scoring.report.html import Markup, paragraph, render_page, table
-from flair_scoring.report.leaderboard_tables import HEAD, explain_table, explain_times, make_rows
+from flair_scoring.ranking.standings import (
+    Board,
+    Standing,
+    count_domains,
+    is_comparable,
+    pairwise_p_values,
+    pareto_front,
+)
+from flair_scoring.report.charts import Point, time_plot
+from flair_scoring.report.html import Markup, cell, folded, paragraph, render_page, table
+from flair_scoring.report.leaderboard_look import SCRIPT, STYLE
+from flair_scoring.report.leaderboard_standings import left_out_section, standings_section, unscored_section
+from flair_scoring.report.leaderboard_tables import (
+    describe_p_value,
+    explain_missing_tests,
+    explain_references,
+    explain_terms,
+    explain_times,
+)
 from flair_scoring.report.published import read_published
 
-_SORT = """
-for (const table of document.querySelectorAll("table.sortable")) {
-  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, column) => {
-    let falling = false;
-    const number = text => parseFloat(text.replace(/[^0-9.-]/g, ""));
-    head.tabIndex = 0;
-    const sort = () => {
-      falling = !falling;
-      const rows = [...body.rows].sort((a, b) => {
-        const [x, y] = [a, b].map(row => row.cells[column].textContent);
-        if (x === "" || y === "") return (x === "") - (y === "");
-        const order = isNaN(number(x)) || isNaN(number(y)) ? x.localeCompare(y) : number(x) - number(y);
-        return falling ? -order : order;
-      });
-      body.append(...rows);
-      heads.forEach(other => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-    };
-    head.addEventListener("click", sort);
-    head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
-  });
-}
-"""
+_PAIRS = 10  # results whose differences the page shows pair by pair
+_TIED = 3  # leaders with the same mIoU that the first sentence names
 
 
-def render_board_page(board: Board) -> str:
-    """The self-contained page: table, intervals, differences, time, classes."""
+def render_board_page(board: Board, made: datetime | None = None) -> str:
+    """The self-contained page: who leads, the table, failures, differences, time, classes, published results.
+
+    `made` is the time that the page tells, the present one if it is None.
+    """
     scored = [standing.result for standing in board.standings]
-    rows = [[rank, _text_cell(name), *cells] for rank, name, *cells in make_rows(board)]
     return render_page(
         "FLAIR #2: leaderboard",
-        paragraph("Ranked by the mIoU over the scored classes. Click on a heading to sort.", "soft"),
-        table(HEAD, rows, "sortable"),
-        paragraph(explain_table(board), "soft"),
-        *(paragraph(sentence, "soft") for sentence in explain_times(board)),
-        *_interval_section(scored),
-        *_difference_section(scored),
-        *_time_section([result for result in scored if is_comparable(result, board)]),
+        _about(board, made or datetime.now(UTC)),
+        _lead(board.standings),
+        *standings_section(board),
+        *_explanations(board),
+        *unscored_section(board),
+        *left_out_section(board),
+        *_time_section([standing for standing in board.standings if is_comparable(standing.result, board)]),
         *_class_section(scored),
+        *_difference_section(scored),
         "<h2>Published results</h2>",
         paragraph(
             "On the test set of FLAIR #2, as the sources state them. They were not measured here.", "soft"
         ),
         _published_table(),
-        script=_SORT,
+        script=SCRIPT,
+        style=STYLE,
     )
 
 
-def _interval_section(scored: Sequence[Result]) -> list[str]:
-    rows = [
-        (result.name, result.scores["miou_low"], result.scores["miou"], result.scores["miou_high"])
-        for result in scored
-        if "miou_low" in result.scores
-    ]
-    if not rows:
-        return []
-    note = (
-        "An interval tells how far the mIoU may differ in other domains. Two results can differ although "
-        "their intervals overlap, since both were scored on the same domains."
-    )
-    return ["<h2>Intervals</h2>", interval_plot(rows, "mIoU, 95 % interval"), paragraph(note, "soft")]
+def _about(board: Board, made: datetime) -> str:
+    """The line under the title: data, entries, date, version."""
+    scored = [standing.result for standing in board.standings]
+    failed = sum(not result.scores for result in board.results)
+    left_out = len(board.results) - len(scored) - failed
+    entries = _count(len(board.results), "entry", "entries")
+    if failed or left_out:
+        parts = [f"{len(scored)} ranked", f"{failed} without a score" if failed else ""]
+        parts.append(f"{left_out} not ranked" if left_out else "")
+        entries += f" ({', '.join(filter(None, parts))})"
+    facts = [entries]
+    if scored:
+        keys = {key for key in scored[0].scores if key.startswith("iou_")}
+        names = [name for name, known in NOMENCLATURES.items() if set(known.keys) == keys]
+        facts += [f"{_count(len(keys), 'class', 'classes')} ({name})" for name in names]
+    if domains := count_domains(scored):
+        facts.append(_count(domains, "domain", "domains"))
+    date = made.astimezone(UTC)
+    facts += [f"{date.day} {date:%B %Y, %H:%M} UTC", f"kit {KIT_VERSION}"]
+    return f'<p class="about soft">{" ".join(f"<span>{escape(fact)}</span>" for fact in facts)}</p>'
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _lead(standings: Sequence[Standing]) -> str:
+    """Who leads, and between how many the tests find no difference."""
+    if not standings:
+        return '<p class="lead">No result is ranked.</p>'
+    first = [standing.result for standing in standings if standing.rank == 1]
+    names = [f"<b>{escape(result.name)}</b>" for result in first]
+    miou = f"<b>{first[0].scores['miou']:.4f}</b>"
+    if len(standings) == 1:
+        return f'<p class="lead">{names[0]} is the only ranked result, with a mIoU of {miou}.</p>'
+    if len(first) == 1:
+        sentence, them = f"{names[0]} leads with a mIoU of {miou}.", "it"
+    elif len(first) <= _TIED:
+        sentence = f"{', '.join(names[:-1])} and {names[-1]} share the best mIoU, {miou}."
+        them = "them"
+    else:
+        sentence, them = f"{len(first)} results share the best mIoU, {miou}.", "them"
+    size = sum(standing.group == 1 for standing in standings)
+    others = size - len(first)
+    if size == len(standings):
+        sentence += " The tests find no difference between any of the ranked results and the best."
+    elif others > 0:
+        rest = "one other" if others == 1 else f"{others} others"
+        sentence += (
+            f" The tests find no difference between {them} and {rest}: "
+            f"these {size} are the leader's group, tinted in the table."
+        )
+    elif size:
+        sentence += f" The tests leave {them} alone in the leader's group, tinted in the table."
+    return f'<p class="lead">{sentence}</p>'
+
+
+def _explanations(board: Board) -> list[str]:
+    """The sentences under the table; those on columns are folded."""
+    missing = explain_missing_tests(board)
+    ranked = [standing.result for standing in board.standings]
+    notes = [*([missing] if missing else []), *explain_references(ranked), *explain_times(board)]
+    parts = [paragraph(note, "soft") for note in notes]
+    terms = [f"<p><b>{escape(term)}</b>: {escape(text)}</p>" for term, text in explain_terms(board).items()]
+    if terms:
+        parts.append(folded("How to read the columns", *terms))
+    return parts
 
 
 def _difference_section(scored: Sequence[Result]) -> list[str]:
-    p_values = pairwise_p_values(scored)
-    if p_values is None or len(scored) < 2:
+    """The p-values of the pairs among the first results; the table above compares two results as well."""
+    shown = scored[:_PAIRS]
+    p_values = pairwise_p_values(shown) if len(scored) > 2 else None
+    if p_values is None:
         return []
-    names = [result.name for result in scored]
     rows = [
-        [name, *(Markup("<td></td>") if row == column else _p_cell(p) for column, p in enumerate(line))]
-        for row, (name, line) in enumerate(zip(names, p_values, strict=True))
+        [
+            f"{row + 1}.\N{NO-BREAK SPACE}{result.name}",
+            *(_p_cell(p, row == column) for column, p in enumerate(line)),
+        ]
+        for row, (result, line) in enumerate(zip(shown, p_values, strict=True))
     ]
+    heads = ["", *(f"{number}." for number in range(1, len(shown) + 1))]
     note = (
         "p-value of the difference in mIoU of each pair (permutation test), not corrected for the number of "
-        f"pairs. Coloured: below {ALPHA:g}."
+        f"pairs. Coloured: below {ALPHA:g}. The numbers are the places in the table above."
     )
-    return ["<h2>Differences</h2>", paragraph(note, "soft"), table(["", *names], rows, "heat")]
+    summary = "p-values of each pair"
+    if len(shown) < len(scored):
+        summary = f"p-values of each pair among the first {len(shown)} results"
+        note += f" The other {len(scored) - len(shown)} results are left out here."
+    pairs = table(heads, rows, "heat pairs")
+    return ["<h2>Differences</h2>", folded(summary, paragraph(note, "soft"), pairs)]
 
 
-def _p_cell(p: float) -> Markup:
-    return Markup(f'<td style="--share:{0.6 if p < ALPHA else 0}">{p:.3f}</td>')
+def _p_cell(p: float, same: bool) -> Markup:
+    if same:
+        return Markup('<td class="same"></td>')
+    return Markup(f'<td style="--share:{0.6 if p < ALPHA else 0}">{escape(describe_p_value(p))}</td>')
 
 
-def _time_section(scored: Sequence[Result]) -> list[str]:
-    timed = [result for result in scored if result.timing.get("ratio") is not None]
+def _time_section(standings: Sequence[Standing]) -> list[str]:
+    timed = [standing for standing in standings if standing.result.timing.get("ratio") is not None]
     if not timed:
         return []
-    front = pareto_front(timed)
-    points = [(r.name, float(r.timing["ratio"]), r.scores["miou"], r.name in front) for r in timed]
-    limits = [limit for r in timed if (limit := r.timing.get("limit_ratio"))]
-    chart = scatter_plot(points, min(limits, default=None), "time ratio", "mIoU")
+    results = [standing.result for standing in timed]
+    front = pareto_front(results)
+    points = [
+        Point(r.name, standing.rank, float(r.timing["ratio"]), r.scores["miou"], r.name in front)
+        for standing, r in zip(timed, results, strict=True)
+    ]
+    limits = [limit for result in results if (limit := result.timing.get("limit_ratio"))]
+    chart = time_plot(points, min(limits, default=None), "time ratio", "mIoU")
     note = (
         "The line joins the results that no other one beats in mIoU without being slower. A time ratio of 1 "
-        "is the baseline's time."
+        "is the baseline's time; the axis is logarithmic. A name without room is replaced by its rank (#7) "
+        "or left out; a pointer that rests on a point shows its name."
     )
     return ["<h2>mIoU and time</h2>", chart, paragraph(note, "soft")]
 
@@ -116,19 +187,21 @@ def _class_section(scored: Sequence[Result]) -> list[str]:
     if not scored:
         return []
     keys = [key for key in scored[0].scores if key.startswith("iou_")]
+    if not keys:
+        return []
     best = {key: max(result.scores[key] for result in scored) for key in keys}
     rows = []
     for result in scored:
         cells = [(result.scores[key], result.scores[key] == best[key] > 0) for key in keys]
         rows.append([result.name, *(_iou_cell(value, wins) for value, wins in cells)])
-    names = [key.removeprefix("iou_").replace("_", " ") for key in keys]
+    heads = [cell(key.removeprefix("iou_").replace("_", " "), "down", "th") for key in keys]
     note = "IoU in per cent. The best result of each class is bold."
-    return ["<h2>Classes</h2>", paragraph(note, "soft"), table(["", *names], rows, "heat")]
+    return ["<h2>Classes</h2>", paragraph(note, "soft"), table(["", *heads], rows, "heat sortable")]
 
 
 def _iou_cell(value: float, wins: bool) -> Markup:
-    cell = f"{100 * value:.1f}"
-    return Markup(f'<td style="--share:{value:.3f}">{f"<b>{cell}</b>" if wins else cell}</td>')
+    text = f"{100 * value:.1f}"
+    return Markup(f'<td style="--share:{value:.3f}">{f"<b>{text}</b>" if wins else text}</td>')
 
 
 def _published_table() -> str:
@@ -136,12 +209,8 @@ def _published_table() -> str:
         [
             row.name,
             f"{row.miou:.4f}" + (f" ± {row.deviation:.4f}" if row.deviation else ""),
-            _text_cell(row.source),
+            cell(row.source, "long text"),
         ]
         for row in read_published()
     ]
-    return table(["name", "mIoU", "source"], rows)
-
-
-def _text_cell(text: str) -> Markup:
-    return Markup(f'<td class="text">{escape(text)}</td>')
+    return table([cell("name", "text", "th"), "mIoU", cell("source", "text", "th")], rows, "names")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flair_scoring.base.errors import list_names
 from flair_scoring.base.provenance import stamp
@@ -16,6 +16,7 @@ from flair_scoring.ranking.table import TEXTS, make_records, standings_table
 from flair_scoring.ranking.time_basis import describe_difference, time_basis
 from flair_scoring.report.published import read_published
 
+_VERDICTS = {"within_limit": "within the limit", "over_limit": "over the limit", "failed": "failed"}
 HEAD = (
     *("rank", "name", "mIoU", "95 % interval", "group", "p leader", "p above"),
     *("time ratio", "inference s", "verdict"),
@@ -64,39 +65,67 @@ def make_rows(board: Board) -> list[list[str]]:
     are left out.
     """
     rows = [_row(standing, board) for standing in board.standings]
-    own = [result.timing for result in board.results if time_basis(result.timing) == board.basis]
-    times = [timing["reference_seconds"] for timing in own if timing.get("reference_seconds") is not None]
-    if times and board.basis:
-        median = f"{statistics.median(times):.2f}"
-        rows.append(["", "reference", *[""] * 5, "1.000", median, "the unit of time"])
+    if (median := reference_seconds(board)) is not None:
+        rows.append(["", "reference", *[""] * 5, "1.000", f"{median:.2f}", "the unit of time"])
     for result in board.results:
         if not result.scores:
-            timing = result.timing
-            reason = f"{timing.get('verdict')}: {timing.get('reason') or 'no score; score.py says why'}"
-            rows.append(["", result.name, *[""] * 5, *_times(result, board), result.left_out or reason])
+            reason = result.left_out or f"{describe_verdict(result)}: {describe_reason(result)}"
+            rows.append(["", result.name, *[""] * 5, *describe_times(result, board), reason])
     for result in board.results:
         if result.scores and result.left_out:
             miou = f"{result.scores['miou']:.4f}"
-            rows.append(["", result.name, miou, *[""] * 4, *_times(result, board), result.left_out])
+            rows.append(["", result.name, miou, *[""] * 4, *describe_times(result, board), result.left_out])
     return rows
 
 
 def _row(standing: Standing, board: Board) -> list[str]:
-    scores, timing = standing.result.scores, standing.result.timing
+    scores = standing.result.scores
     return [
         str(standing.rank),
         standing.result.name,
         f"{scores['miou']:.4f}",
-        f"{scores['miou_low']:.4f} to {scores['miou_high']:.4f}" if "miou_low" in scores else "",
+        describe_interval(scores),
         _number(standing.group, 0),
-        _number(standing.p_leader, 3),
-        _number(standing.p_above, 3),
-        *_times(standing.result, board),
-        str(timing.get("verdict", "not timed")),
+        describe_p_value(standing.p_leader),
+        describe_p_value(standing.p_above),
+        *describe_times(standing.result, board),
+        describe_verdict(standing.result),
     ]
 
 
-def _times(result: Result, board: Board) -> list[str]:
+def reference_seconds(board: Board) -> float | None:
+    """The time of the reference submission, the median over the runs on the board's basis; None without."""
+    own = [result.timing for result in board.results if time_basis(result.timing) == board.basis]
+    times = [timing["reference_seconds"] for timing in own if timing.get("reference_seconds") is not None]
+    return statistics.median(times) if times and board.basis else None
+
+
+def describe_verdict(result: Result) -> str:
+    """The verdict of timing.json in words; a verdict that ingestion does not give stays as it is."""
+    if not result.timing:
+        return "not timed"
+    verdict = result.timing.get("verdict")
+    return _VERDICTS.get(verdict, verdict) if verdict else "no verdict"
+
+
+def describe_reason(result: Result) -> str:
+    """Why a result has no score, as far as timing.json tells it."""
+    reason = result.timing.get("reason") if result.timing.get("verdict") != "within_limit" else None
+    return reason or "no score; score.py says why"
+
+
+def describe_interval(scores: Mapping[str, float]) -> str:
+    """The 95 % interval of the mIoU, empty if there is none."""
+    return f"{scores['miou_low']:.4f} to {scores['miou_high']:.4f}" if "miou_low" in scores else ""
+
+
+def describe_p_value(value: float | None) -> str:
+    """A p-value with three digits, empty if there is none."""
+    return "<0.001" if value is not None and value < 0.0005 else _number(value, 3)
+
+
+def describe_times(result: Result, board: Board) -> list[str]:
+    """Ratio and seconds of inference, empty where unknown; a * marks a ratio on another basis."""
     ratio = _number(result.timing.get("ratio"), 3)
     mark = "*" if is_comparable(result, board) is False else ""
     return [ratio and ratio + mark, _number(result.timing.get("inference_seconds"), 2)]
@@ -122,10 +151,12 @@ def explain_times(board: Board) -> list[str]:
 def explain_table(board: Board) -> str:
     """How to read the table, and whose references could not be compared exactly."""
     ranked = [standing.result for standing in board.standings]
-    return " ".join([_explain_tests(ranked), *_explain_references(ranked)])
+    missing = explain_missing_tests(board)
+    terms = [f"{term}: {text}" for term, text in explain_terms(board).items()]
+    return " ".join([*([missing] if missing else []), *terms, *explain_references(ranked)])
 
 
-def _explain_references(ranked: Sequence[Result]) -> list[str]:
+def explain_references(ranked: Sequence[Result]) -> list[str]:
     """A sentence on the results without checksums of the references; none if all are compared exactly."""
     unsure = without_checksums(ranked)
     if not unsure or len(ranked) - len(without_domains(ranked)) < 2:
@@ -137,8 +168,9 @@ def _explain_references(ranked: Sequence[Result]) -> list[str]:
     ]
 
 
-def _explain_tests(ranked: Sequence[Result]) -> str:
-    """How to read interval, groups and p-values, or why there are none."""
+def explain_missing_tests(board: Board) -> str:
+    """Why the differences are not tested; empty if they are."""
+    ranked = [standing.result for standing in board.standings]
     domains = count_domains(ranked)
     if len(ranked) < 2:
         return "No tests of differences: they need at least two results."
@@ -152,16 +184,33 @@ def _explain_tests(ranked: Sequence[Result]) -> str:
             f"No tests of differences: they need at least {MIN_DOMAINS} domains, and there are {domains}. "
             "With so few, even a result that is the best in all domains may be so by chance."
         )
-    return (
-        f"Interval: 95 % interval of the mIoU for new domains (jackknife over {domains} domains). p leader: "
-        "p-value of the hypothesis that this result is as good as the best one, from a permutation test of "
-        f"all results together. Group 1 has the results with p leader >= {ALPHA:g}; the test finds no "
-        f"difference between them and the best one. In about {100 * ALPHA:g} % of all contests, chance makes "
-        "the group leave out a result that is really as good as the best one; this holds for any number of "
-        "results. Later groups are found in the same way among the results that are left; they describe the "
-        "list and are no test. p above: p-value of the difference between this result and the next better "
-        "one, from a permutation test of this pair, not corrected for the number of results."
-    )
+    return ""
+
+
+def explain_terms(board: Board) -> dict[str, str]:
+    """What the columns mean that the board has, by the name of the column."""
+    ranked = [standing.result for standing in board.standings]
+    terms = {}
+    if any("miou_low" in result.scores for result in ranked):
+        domains = count_domains(ranked)
+        terms["Interval"] = (
+            f"95 % interval of the mIoU for new domains (jackknife over {domains or 'the'} domains). Two "
+            "results can differ although their intervals overlap, since both were scored on the same domains."
+        )
+    if not explain_missing_tests(board):
+        terms["p leader"] = (
+            "p-value of the hypothesis that this result is as good as the best one, from a permutation test "
+            f"of all results together. Group 1 has the results with p leader >= {ALPHA:g}; the test finds no "
+            f"difference between them and the best one. In about {100 * ALPHA:g} % of all contests, chance "
+            "makes the group leave out a result that is really as good as the best one; this holds for any "
+            "number of results. Later groups are found in the same way among the results that are left; they "
+            "describe the list and are no test."
+        )
+        terms["p above"] = (
+            "p-value of the difference between this result and the next better one, from a permutation test "
+            "of this pair, not corrected for the number of results."
+        )
+    return terms
 
 
 def _quote_formula(text: str) -> str:
