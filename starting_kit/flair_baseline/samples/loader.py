@@ -22,6 +22,7 @@ from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.sentinel import pad_series, prepare_series
 from flair_baseline.samples.augmentation import UNCHANGED, draw_transform, transform
 from flair_baseline.samples.batches import cut_batches, draw_batches
+from flair_baseline.samples.photometry import change_light, draw_light
 from flair_ingestion.dataset import (
     Patch,
     describe_gaps,
@@ -65,7 +66,10 @@ class Batch(NamedTuple):
 
 
 class PatchDataset(Dataset):
-    """Samples of the given patches. With an `epoch`, (seed, epoch, index) decide how each one is turned."""
+    """Samples of the given patches.
+
+    With an `epoch`, (seed, epoch, index) decide how each one is turned and in which light it is shown.
+    """
 
     def __init__(self, patches: Sequence[Patch], config: Config, epoch: int | None = None) -> None:
         self.patches, self.config, self.epoch = patches, config, epoch
@@ -96,7 +100,11 @@ class PatchDataset(Dataset):
                 generator = np.random.default_rng((config.seed, self.epoch or 0, index, 1))
                 days = days[torch.from_numpy(generator.permutation(len(days)))]
         metadata = encode_metadata(patch.metadata) if config.metadata else None
-        aerial = transform(torch.from_numpy(read()), *turn)
+        aerial = torch.from_numpy(read())
+        if config.photometric and self.epoch is not None:
+            generator = np.random.default_rng((config.seed, self.epoch, index, 2))
+            change_light(aerial, draw_light(generator, config.photometric))
+        aerial = transform(aerial, *turn)
         return Sample(aerial, transform(labels, *turn), series, days, metadata)
 
 
