@@ -68,7 +68,8 @@ class Batch(NamedTuple):
 class PatchDataset(Dataset):
     """Samples of the given patches.
 
-    With an `epoch`, (seed, epoch, index) decide how each one is turned and in which light it is shown.
+    With an `epoch`, (seed, epoch, index) decide how each one is turned and in which light it is shown. Of N
+    patches, the index i + N stands for the patch i as well (see `draw_batches`).
     """
 
     def __init__(self, patches: Sequence[Patch], config: Config, epoch: int | None = None) -> None:
@@ -78,7 +79,7 @@ class PatchDataset(Dataset):
         return len(self.patches)
 
     def __getitem__(self, index: int) -> Sample:
-        patch, config, turn = self.patches[index], self.config, UNCHANGED
+        patch, config, turn = self.patches[index % len(self)], self.config, UNCHANGED
         if config.augmentation and self.epoch is not None:
             turn = draw_transform(np.random.default_rng((config.seed, self.epoch, index)))
         read = _start_reading(patch)
@@ -166,12 +167,17 @@ def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], lis
     return training, held_out
 
 
-def make_loader(patches: Sequence[Patch], config: Config, epoch: int | None = None) -> DataLoader:
+def make_loader(
+    patches: Sequence[Patch],
+    config: Config,
+    epoch: int | None = None,
+    probabilities: np.ndarray | None = None,
+) -> DataLoader:
     """This rank's training batches of an `epoch` (see `draw_batches`); without epoch all patches in order."""
     if epoch is None:
         batches = cut_batches(list(range(len(patches))), config.batch_size)
     else:
-        batches = draw_batches(len(patches), config, epoch)
+        batches = draw_batches(len(patches), config, epoch, probabilities)
     return DataLoader(
         PatchDataset(patches, config, epoch),
         batch_sampler=batches,
