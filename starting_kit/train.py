@@ -1,8 +1,8 @@
 """Train the baseline, or one of your own configurations, on FLAIR #2 or on the toy data set.
 
 RUN gets model.safetensors and model.json (the epoch with the best validation mIoU), last.pt (to resume),
-log.csv and curves.png. The domains of the validation are never trained on. Under torchrun several processes,
-on one machine or more, share every step.
+log.csv and curves.png; where TensorBoard is installed, also its event files. The domains of the validation
+are never trained on. Under torchrun several processes, on one machine or more, share every step.
 """
 
 from __future__ import annotations
