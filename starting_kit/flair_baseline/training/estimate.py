@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -164,7 +164,7 @@ def _measure_steps(learner: Learner, training: Sequence[Patch], config: Config) 
 
 
 def _timed(
-    loader: Iterator[Batch], marks: list[tuple[float, float]], is_enough: Callable[[], bool]
+    loader: Iterable[Batch], marks: list[tuple[float, float]], is_enough: Callable[[], bool]
 ) -> Iterator[Batch]:
     """The batches, until it is enough; `marks` gets the times at which each was asked for and was there."""
     asked = time.monotonic()
