@@ -1,6 +1,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_training import main, read_log, small
@@ -60,16 +61,19 @@ def test_less_than_one_step_and_slow_readers_are_told(monkeypatch: pytest.Monkey
     assert told == "50% of a step waits for data: more cores would help; this machine has 4 cores"
 
 
-def test_the_estimate_is_near_what_a_run_takes(flair_tree: Path, tmp_path: Path) -> None:
-    """As near as on a machine that does other things as well."""
+def test_the_estimate_is_near_what_a_run_takes(
+    flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both in time of the processor, which other processes on this machine change little."""
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=time.process_time))
     config = small("epochs=2", "effective_batch_size=2", *AERIAL)
     found = estimate_run(config, flair_tree)
-    begun = time.monotonic()
+    begun = time.process_time()
     train(config, flair_tree, tmp_path / "run")
-    taken = time.monotonic() - begun
+    taken = time.process_time() - begun
     assert found.patches == 6
     assert found.steps == 3
-    assert 1 / 3 < (found.start + 2 * found.epoch) / taken < 3
+    assert 0.6 < (found.start + 2 * found.epoch) / taken < 1.6
     files = [path.stat().st_size for path in (tmp_path / "run").iterdir()]
     assert found.files == pytest.approx(sum(files), rel=0.2)
     assert found.replaced == pytest.approx(max(files), rel=0.01)
