@@ -1,20 +1,23 @@
 """Train the baseline, or one of your own configurations, on FLAIR #2 or on the toy data set.
 
 RUN gets model.safetensors and model.json (the epoch with the best validation mIoU), last.pt (to resume),
-log.csv and curves.png. The domains of the validation are never trained on. Under torchrun several processes,
-on one machine or more, share every step.
+log.csv and curves.png; where TensorBoard is installed, also its event files. The domains of the validation
+are never trained on. Under torchrun several processes, on one machine or more, share every step.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from flair_baseline.config import describe_keys, find_config, load_config
+from flair_baseline.config import Config, describe_keys, find_config, load_config
 from flair_baseline.machines.distributed import joined_ranks, rank
 from flair_baseline.machines.failures import explained_failures
 from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.machines.machine import choose_device, keep_freed_memory
+from flair_baseline.training.estimate import Estimate, estimate_run
+from flair_baseline.training.estimate_text import describe_concerns, describe_estimate
 from flair_baseline.training.loop import train
 from flair_ingestion.dataset import require_data
 from flair_scoring.base.errors import run_command
@@ -46,6 +49,11 @@ def main() -> None:
         "if RUN holds no run, begin one",
     )
     parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="measure a few steps on this machine, say what the run will take, and write nothing into RUN",
+    )
+    parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example epochs=3 encoder_weights=null"
     )
     args = parser.parse_intermixed_args()
@@ -55,11 +63,23 @@ def main() -> None:
     if choose_device(config.device).type == "cpu":
         keep_freed_memory()
     require_data(args.data)
+    if args.estimate:
+        with joined_ranks(), explained_failures():
+            print_estimate(estimate_run(config, args.data), config)
+        return
     advice = f"finished epochs are kept; this command goes on: {command_that_goes_on('--resume')}"
     with joined_ranks(), explained_failures(), advice_if_interrupted(advice if rank() == 0 else ""):
         best = train(config, args.data, run, args.resume)
         if rank() == 0:
             print(f"{run}: validation mIoU {best['val_miou']:.4f} in epoch {best['epoch']:.0f}")
+
+
+def print_estimate(estimate: Estimate, config: Config) -> None:
+    """Print the estimate to stdout, and what should be changed to stderr."""
+    if rank() == 0:
+        print(*describe_estimate(estimate, config), sep="\n")
+        for concern in describe_concerns(estimate, config):
+            print(f"warning: {concern}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,12 @@ class Config:
     cloud_rule: Literal["paper", "official"] = "paper"  # which dates the filter leaves out
     monthly_average: bool = False
     augmentation: bool = False
+    # 0 to 1: how much the light of training patches changes. 0: not at all; 1: brightness and contrast by
+    # up to 30 %, the hue by up to 18 degrees (samples/photometry.py says how); elevation stays
+    photometric: float = 0.0
+    # 0 to 1: how much more often training patches with rare classes are drawn (samples/rarity.py has the
+    # formula). 0: each patch once in an epoch
+    rare_classes: float = 0.0
     permute_dates: bool = False  # for an ablation: the dates of a series are shuffled, its images are not
     # two lists of domains are published: the data card's has D077_2021, FLAIR #1's has D070_2020 instead
     validation: Literal["data_card", "flair_1"] = "data_card"

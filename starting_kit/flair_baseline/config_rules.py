@@ -38,6 +38,9 @@ def find_impossible(config: Config) -> list[str]:
             )
     if not 0 <= config.modality_dropout < 1:
         problems.append(f"modality_dropout: {config.modality_dropout} is not from 0 to below 1")
+    for key in ("photometric", "rare_classes"):
+        if not 0 <= getattr(config, key) <= 1:
+            problems.append(f"{key}: {getattr(config, key)} is not from 0 (off) to 1")
     if not config.learning_rate > 0:
         problems.append(f"learning_rate: {config.learning_rate} is not above 0")
     if config.superpatch_size % 8 or not 16 <= config.superpatch_size <= 104:

@@ -7,7 +7,7 @@ flair_scoring only; everything else in flair_ingestion and above it may import t
 from flair_ingestion.dataset.completeness import describe_gaps, describe_missing, find_known
 from flair_ingestion.dataset.hub_archives import lay_out, require_data
 from flair_ingestion.dataset.index import Patch, index_patches, labels_folder, scan_split
-from flair_ingestion.dataset.layout import KINDS, SPLITS, VALIDATION_DOMAINS, find_roots
+from flair_ingestion.dataset.layout import KINDS, SPLITS, VALIDATION_DOMAINS, find_roots, root_names
 from flair_ingestion.dataset.nodata import Nodata
 from flair_ingestion.dataset.patches import (
     check_patches,
@@ -16,7 +16,7 @@ from flair_ingestion.dataset.patches import (
     read_superpatch,
     sample_patches,
 )
-from flair_ingestion.dataset.sidecars import METADATA
+from flair_ingestion.dataset.sidecars import CENTROIDS, METADATA
 from flair_ingestion.dataset.superarea import (
     BANDS,
     CENTRE,
@@ -29,6 +29,7 @@ from flair_ingestion.dataset.superarea import (
 __all__ = [
     "BANDS",
     "CENTRE",
+    "CENTROIDS",
     "KINDS",
     "METADATA",
     "SPLITS",
@@ -51,6 +52,7 @@ __all__ = [
     "read_labels",
     "read_superpatch",
     "require_data",
+    "root_names",
     "sample_patches",
     "scan_split",
 ]

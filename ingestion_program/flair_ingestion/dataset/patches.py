@@ -143,8 +143,8 @@ def check_patches(
     Args:
         patches: Patches from `index_patches` or `scan_split`.
         labels: Whether annotations are checked too; a patch that was indexed without labels is passed over.
-        decode: True reads all pixels of the rasters, and all series and masks. False reads the headers of the
-            rasters only.
+        decode: True reads all pixels of the rasters, and all series and masks unless the patches were indexed
+            without series. False reads the headers of the rasters only.
         progress: Whether a progress bar is shown on stderr.
         nodata: With `decode`, the counts of pixels without data are added to it.
 
@@ -162,7 +162,7 @@ def check_patches(
     if decode:
         checks += [functools.partial(_count_image, patch) for patch in patches]
         checks += [functools.partial(_check_labels, patch) for patch in patches if labels and patch.labels]
-        areas = dict.fromkeys(patch.super_area for patch in patches)
+        areas = dict.fromkeys(patch.super_area for patch in patches if patch.centroid)
         checks += [functools.partial(check, area) for area in areas for check in (check_masks, count_series)]
     else:
         files = [(patch.image, IMAGE_BANDS) for patch in patches]

@@ -7,6 +7,7 @@ share of them in batches of `batch_size` patches. This module counts; it reads n
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -57,15 +58,35 @@ def steps_per_epoch(patches: int, config: Config) -> int:
     return math.ceil(batches_per_epoch(patches, config) / batches_per_step(config))
 
 
-def draw_batches(patches: int, config: Config, epoch: int) -> list[list[int]]:
+def draw_batches(
+    patches: int, config: Config, epoch: int, probabilities: np.ndarray | None = None
+) -> list[list[int]]:
     """This rank's batches in a training epoch, as indices 0..patches - 1 in an order drawn by (seed, epoch).
+
+    With probabilities, float64 (patches,), so many patches are drawn with replacement. When the patch i is
+    drawn again, it has the index i + patches, then i + 2 * patches, and so on: `PatchDataset` augments it in
+    another way.
 
     Consecutive batches go to consecutive ranks, so a step has the same patches on any number of ranks.
     """
+    generator = np.random.default_rng((config.seed, epoch))
     order = list(range(patches))
-    np.random.default_rng((config.seed, epoch)).shuffle(order)
+    if probabilities is None:
+        generator.shuffle(order)
+    else:
+        order = _number_draws(generator.choice(patches, patches, p=probabilities).tolist(), patches)
     shared = batches_per_epoch(patches, config) * world_size()
     return cut_batches(order, config.batch_size)[rank() : shared : world_size()]
+
+
+def _number_draws(drawn: list[int], patches: int) -> list[int]:
+    """The drawn indices; the second draw of an index gets `patches` added to it, the third twice that."""
+    earlier: Counter[int] = Counter()
+    numbered = []
+    for index in drawn:
+        numbered.append(index + patches * earlier[index])
+        earlier[index] += 1
+    return numbered
 
 
 def cut_batches(order: list[int], batch_size: int) -> list[list[int]]:

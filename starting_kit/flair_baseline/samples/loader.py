@@ -22,6 +22,7 @@ from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.sentinel import pad_series, prepare_series
 from flair_baseline.samples.augmentation import UNCHANGED, draw_transform, transform
 from flair_baseline.samples.batches import cut_batches, draw_batches
+from flair_baseline.samples.photometry import change_light, draw_light
 from flair_ingestion.dataset import (
     Patch,
     describe_gaps,
@@ -65,7 +66,11 @@ class Batch(NamedTuple):
 
 
 class PatchDataset(Dataset):
-    """Samples of the given patches. With an `epoch`, (seed, epoch, index) decide how each one is turned."""
+    """Samples of the given patches.
+
+    With an `epoch`, (seed, epoch, index) decide how each one is turned and in which light it is shown. Of N
+    patches, the index i + N stands for the patch i as well (see `draw_batches`).
+    """
 
     def __init__(self, patches: Sequence[Patch], config: Config, epoch: int | None = None) -> None:
         self.patches, self.config, self.epoch = patches, config, epoch
@@ -74,7 +79,7 @@ class PatchDataset(Dataset):
         return len(self.patches)
 
     def __getitem__(self, index: int) -> Sample:
-        patch, config, turn = self.patches[index], self.config, UNCHANGED
+        patch, config, turn = self.patches[index % len(self)], self.config, UNCHANGED
         if config.augmentation and self.epoch is not None:
             turn = draw_transform(np.random.default_rng((config.seed, self.epoch, index)))
         read = _start_reading(patch)
@@ -96,7 +101,11 @@ class PatchDataset(Dataset):
                 generator = np.random.default_rng((config.seed, self.epoch or 0, index, 1))
                 days = days[torch.from_numpy(generator.permutation(len(days)))]
         metadata = encode_metadata(patch.metadata) if config.metadata else None
-        aerial = transform(torch.from_numpy(read()), *turn)
+        aerial = torch.from_numpy(read())
+        if config.photometric and self.epoch is not None:
+            generator = np.random.default_rng((config.seed, self.epoch, index, 2))
+            change_light(aerial, draw_light(generator, config.photometric))
+        aerial = transform(aerial, *turn)
         return Sample(aerial, transform(labels, *turn), series, days, metadata)
 
 
@@ -158,12 +167,17 @@ def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], lis
     return training, held_out
 
 
-def make_loader(patches: Sequence[Patch], config: Config, epoch: int | None = None) -> DataLoader:
+def make_loader(
+    patches: Sequence[Patch],
+    config: Config,
+    epoch: int | None = None,
+    probabilities: np.ndarray | None = None,
+) -> DataLoader:
     """This rank's training batches of an `epoch` (see `draw_batches`); without epoch all patches in order."""
     if epoch is None:
         batches = cut_batches(list(range(len(patches))), config.batch_size)
     else:
-        batches = draw_batches(len(patches), config, epoch)
+        batches = draw_batches(len(patches), config, epoch, probabilities)
     return DataLoader(
         PatchDataset(patches, config, epoch),
         batch_sampler=batches,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
@@ -22,13 +22,18 @@ from flair_scoring.base.errors import UsageError
 
 @dataclass
 class Learner:
-    """Everything that a resumed run must restore; `rows` has one row per finished epoch."""
+    """Everything that a resumed run must restore; `rows` has one row per finished epoch.
+
+    `class_counts`, int32 (N, 13), are the pixels of each class in each training patch; None without
+    rare_classes.
+    """
 
     model: UTT
     network: nn.Module  # the model, wrapped in DistributedDataParallel when there are several ranks
     optimizer: Optimizer
     scheduler: LRScheduler
     rows: list[Row]
+    class_counts: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -46,7 +51,8 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors for `restore`."""
-        return {
+        counts = {} if self.class_counts is None else {"class_counts": self.class_counts}
+        return counts | {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -59,6 +65,7 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.rows = state["rows"]
+        self.class_counts = state.get("class_counts")
 
 
 def make_learner(config: Config, device: torch.device, steps_per_epoch: int) -> Learner:

@@ -36,6 +36,8 @@ from flair_baseline.machines.machine import autocast, be_deterministic, choose_d
 from flair_baseline.samples.band_statistics import measure_series, standardise_series
 from flair_baseline.samples.batches import batches_per_step, share_step, steps_per_epoch
 from flair_baseline.samples.loader import Batch, index_training_patches, make_loader, show_progress
+from flair_baseline.samples.rarity import count_once, draw_probabilities
+from flair_baseline.training.event_files import opened_events
 from flair_baseline.training.history import (
     CURVES,
     TABLE,
@@ -57,7 +59,8 @@ from flair_scoring.base.interrupts import held_signals
 def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
     """Train on the training domains of DATA into the folder RUN; returns the row of the best epoch.
 
-    RUN gets model.safetensors and model.json (best epoch), last.pt (to resume), log.csv and curves.png.
+    RUN gets model.safetensors and model.json (best epoch), last.pt (to resume), log.csv and curves.png;
+    where TensorBoard is installed, also event files.
     UsageError when RUN holds a run and `resume` is not asked for, when that run has another configuration,
     when another process trains there, and when a loss is not finite. DataError when DATA or RUN is damaged.
     """
@@ -81,14 +84,18 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
     else:  # the state holds all weights: pretrained ones would be downloaded for nothing
         learner = make_learner(replace(shared, encoder_weights=None), device, steps)
         restore(learner, state, run)
+    if config.rare_classes:
+        learner.class_counts = count_once(training, config, learner.class_counts)
     rows = learner.rows
     if rank() == 0:
         beginning = f"continues after epoch {len(rows)} of {config.epochs}" if rows else "a new run begins"
         print(f"{run}: {beginning}", file=sys.stderr)
-    while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
-        metrics = run_epoch(learner, training, held_out, shared)
-        if rank() == 0:
-            save_epoch(run, learner, config, metrics)
+    with opened_events(run, held_out, shared) as write_events:
+        while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
+            metrics = run_epoch(learner, training, held_out, shared)
+            write_events(learner.model, rows[-1])
+            if rank() == 0:
+                save_epoch(run, learner, config, metrics)
     return best_row(rows)
 
 
@@ -121,7 +128,9 @@ def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Pa
     """Train one epoch and validate; append a row to the learner's rows and return the validation metrics."""
     started, epoch, rate = time.monotonic(), len(learner.rows), learner.learning_rate
     torch.manual_seed(int(np.random.SeedSequence((config.seed, epoch, rank())).generate_state(1)[0]))
-    losses = train_epoch(learner, make_loader(training, config, epoch), config)
+    counts = learner.class_counts
+    probabilities = None if counts is None else draw_probabilities(counts, config)
+    losses = train_epoch(learner, make_loader(training, config, epoch, probabilities), config)
     average_buffers(learner.model)
     metrics = validate(learner.model, held_out, config)
     require_finite(metrics["val_loss"], f"epoch {epoch + 1}/{config.epochs}: the validation loss")

@@ -70,10 +70,11 @@ def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None
     if not resume:
         raise UsageError(f"{run}: holds a run already; continue it with --resume or choose another --output")
     state = read_state(run)
-    then, now = state["config"], to_dict(config)
-    changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then.get(key)]
+    # a key that is newer than the run had its default
+    then, now = to_dict(Config()) | state["config"], to_dict(config)
+    changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then[key]]
     if changed:
-        differences = ", ".join(f"{key} (then {then.get(key)}, now {now[key]})" for key in changed)
+        differences = ", ".join(f"{key} (then {then[key]}, now {now[key]})" for key in changed)
         length = "a run cannot be lengthened or shortened; " if "epochs" in changed else ""
         raise UsageError(
             f"{run}: cannot be resumed with another configuration: {differences}; {length}give the same "
