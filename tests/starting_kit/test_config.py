@@ -216,7 +216,7 @@ def test_the_official_configuration_is_translated():
     assert "the keys are" not in told
 
 
-@pytest.mark.parametrize("key", ["loss", "lr_scheduler_interval", "x", "пять"])
+@pytest.mark.parametrize("key", ["criterion", "lr_scheduler_interval", "x", "пять"])
 def test_where_no_key_is_near_all_are_listed(key: str):
     with pytest.raises(UsageError) as caught:
         load_config("unet", [f"{key}=dice", "momentum=1"])

@@ -24,9 +24,10 @@ from flair_baseline.machines.interruption import command_that_goes_on
 from flair_baseline.machines.machine import be_deterministic
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.utt import UTT
+from flair_baseline.samples import loader
 from flair_baseline.samples.band_statistics import measure_series, standardise_series
 from flair_baseline.samples.loader import index_training_patches, make_loader
-from flair_baseline.training import loader, loop
+from flair_baseline.training import loop
 from flair_baseline.training.history import best_row, draw_curves, epochs_since_lowest_loss, write_table
 from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loop import take_step, train
