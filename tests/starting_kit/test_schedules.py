@@ -53,7 +53,7 @@ def test_warm_up_rises_in_equal_parts_and_the_cosine_follows():
 def test_warm_up_must_end_before_the_run():
     config = Config(schedule="cosine", epochs=2, warmup_steps=6)
     with pytest.raises(
-        UsageError, match=r"warmup_steps=6: the run has 6 steps \(2 epochs of 3\); choose fewer"
+        UsageError, match=r"warmup_steps=6: the run has 6 steps in all \(epochs=2, steps in each: 3\)"
     ):
         make_schedule(config, optimizer(1), steps_per_epoch=3)
     make_schedule(config, optimizer(1), steps_per_epoch=4)

@@ -379,7 +379,7 @@ def test_a_run_that_has_lost_patience_says_how_it_goes_on(plateau_run, flair_tre
     longer = small(*PLATEAU, "epochs=3", "stopping_patience=1")
     train(longer, flair_tree, tmp_path / "run", resume=True)
     told = capsys.readouterr().err
-    assert "note: the run stays ended, because its validation loss has not fallen for 1 epoch" in told
+    assert "note: the run has ended: no lower validation loss since epoch 1; a larger" in told
     assert "a larger stopping_patience than 1 lets it go on" in told
     assert len(torch.load(tmp_path / "run/last.pt", weights_only=True)["rows"]) == 2
     train(small(*PLATEAU, "epochs=3", "stopping_patience=9"), flair_tree, tmp_path / "run", resume=True)

@@ -4,6 +4,9 @@ In each branch K classes have a listed weight above 0. If f is the share of such
 of them, its balance is r = min(1 / (K f), 10): 1 for a class with the K-th part of the pixels, 10 for a class
 that is ten times as rare or rarer, or that does not occur. Its weight is its listed weight times r, divided
 by the mean of r over the K classes. A listed weight of 0 stays 0: *other* is never learned.
+
+All training labels are counted. One of the toy data costs 1.2 ms of a core, so the 61,712 of FLAIR #2 take
+about a minute on one core, plus the time to read them from the disk.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
         print(f"{run}: {beginning}", file=sys.stderr)
         if len(rows) < config.epochs and epochs_since_lowest_loss(rows) >= config.stopping_patience:
             print(
-                f"note: the run stays ended, because its validation loss has not fallen for "
-                f"{epochs_since_lowest_loss(rows)} epochs; a larger stopping_patience than "
+                f"note: the run has ended: no lower validation loss since epoch "
+                f"{len(rows) - epochs_since_lowest_loss(rows)}; a larger stopping_patience than "
                 f"{config.stopping_patience} lets it go on",
                 file=sys.stderr,
             )

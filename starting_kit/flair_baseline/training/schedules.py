@@ -33,8 +33,8 @@ def make_schedule(config: Config, optimizer: Optimizer, steps_per_epoch: int) ->
     if config.schedule == "cosine":
         if config.warmup_steps and config.warmup_steps >= steps:
             raise UsageError(
-                f"warmup_steps={config.warmup_steps}: the run has {steps} steps ({config.epochs} epochs of "
-                f"{steps_per_epoch}); choose fewer, or more epochs"
+                f"warmup_steps={config.warmup_steps}: the run has {steps} steps in all "
+                f"(epochs={config.epochs}, steps in each: {steps_per_epoch}); choose fewer, or more epochs"
             )
         return LambdaLR(optimizer, lambda step: cosine_share(step, config.warmup_steps, steps))
     # the paper gives the patience; the other numbers are those of FLAIR #1's published code
