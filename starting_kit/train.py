@@ -46,7 +46,8 @@ def main() -> None:
         "--resume",
         action="store_true",
         help="continue the run in RUN, bit for bit on the CPU and on GPUs with deterministic=true; "
-        "if RUN holds no run, begin one",
+        "if RUN holds no run, begin one; with schedule=plateau it may get more epochs than before, "
+        "for example --resume epochs=40",
     )
     parser.add_argument(
         "--estimate",

@@ -34,8 +34,18 @@ _BEGINNINGS = (  # first bytes of other files, and what such a file is
 LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "safetensors")
 
 
-def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Write RUN/model.safetensors, and RUN/model.json, which repeats its header for human readers."""
+def save_model(
+    run: Path,
+    model: nn.Module,
+    config: Config,
+    epoch: int,
+    metrics: Mapping[str, float],
+    measured: Mapping[str, Any] | None = None,
+) -> None:
+    """Write RUN/model.safetensors, and RUN/model.json, which repeats its header for human readers.
+
+    The header also has what was `measured` in the data before training, by its name.
+    """
     versions = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
     provenance = stamp() | {
         "config": to_dict(config),
@@ -43,6 +53,7 @@ def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics:
         "metrics": {key: None if math.isnan(value) else value for key, value in metrics.items()},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions,
+        **(measured or {}),
     }
     text = json.dumps(provenance, indent=2, allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

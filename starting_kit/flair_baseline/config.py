@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -59,16 +59,31 @@ class Config:
     aerial_class_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0)
     satellite_class_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.001  # with one_cycle the highest
+    learning_rate: float = 0.001  # with one_cycle and cosine the highest
     weight_decay: float = 0.0
     modality_dropout: float = 0.0  # share of the steps that leave the satellite branch out; 0.5 in the paper
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and losses stay float32
-    schedule: Literal["plateau", "one_cycle"] = "plateau"
+    # bf16, fp16: autocast; weights and losses stay float32. fp16 scales the loss; when a gradient overflows,
+    # it skips the step and halves the scale, and log.csv counts the skipped_steps.
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    schedule: Literal["plateau", "one_cycle", "cosine"] = "plateau"  # training/schedules.py has the formulas
     plateau_patience: int = 10  # epochs without a lower validation loss before the rate is reduced
     stopping_patience: int = 30  # epochs without a lower validation loss before training ends
     epochs: int = 100
     batch_size: int = 10  # patches in memory at once; fewer where a rank's share of a step is smaller
     effective_batch_size: int = 120  # patches per step over all ranks; the paper's 12 GPUs with 10 each
+    # the loss of the aerial branch, a sum of losses times these weights: cross_entropy, exact over all ranks;
+    # dice, lovasz, focal, of each batch of each rank (training/region_losses.py). The satellite branch, whose
+    # logits have 10 x 10 cells, always learns by its cross-entropy. The validation loss is the same sum.
+    loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0}, hash=False)
+    label_smoothing: float = 0.0  # of the cross-entropies of both branches, in the validation loss as well
+    # balanced: each listed class weight times the inverse frequency of its class in the training labels,
+    # capped (training/class_balance.py has the formula); measured once, kept in last.pt and model.json
+    class_weights: Literal["listed", "balanced"] = "listed"
+    # decay of a moving average of weights and batch-norm statistics over the steps, 0 for none; the average
+    # is validated and kept as the model (training/averaging.py)
+    ema: float = 0.0
+    warmup_steps: int = 0  # of schedule=cosine: steps in which the rate rises to learning_rate
+    clip_gradients: float = 0.0  # longest gradient of a step (2-norm over all weights), 0 for no limit
 
     # the machine
     # A run with the same seed, and one that --resume continues, give the same numbers bit for bit: always on
@@ -153,8 +168,9 @@ def make_config(values: dict[str, Any], source: str) -> Config:
 def describe_keys() -> str:
     """One line for each key of a configuration: its name, its default as YAML, what it may hold."""
     lines = []
+    defaults = Config()
     for key, kind in get_type_hints(Config).items():
-        default = getattr(Config, key)
+        default = getattr(defaults, key)
         text = default if isinstance(default, str) else json.dumps(default)
         lines.append(f"  {key:<23} {text:<24}   {_describe(kind)}")
     return "\n".join(lines)
@@ -200,6 +216,10 @@ def _convert(value: Any, kind: Any) -> Any:
         if not isinstance(value, list | tuple):
             raise TypeError
         return tuple(_convert(item, get_args(kind)[0]) for item in value)
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise TypeError
+        return {_convert(name, str): _convert(one, float) for name, one in value.items()}
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ValueError
@@ -221,6 +241,8 @@ def _describe(kind: Any) -> str:
         return "one of " + ", ".join(get_args(kind))
     if get_origin(kind) is tuple:
         return "a list of whole numbers" if get_args(kind)[0] is int else "a list of numbers"
+    if get_origin(kind) is dict:
+        return "a mapping of names to numbers, such as {cross_entropy: 1, dice: 0.5}"
     return {
         bool: "true or false",
         int: "a whole number below 2**63",

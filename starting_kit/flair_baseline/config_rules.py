@@ -20,7 +20,10 @@ _MINIMA = {
     "effective_batch_size": 1,
     "seed": 0,
     "workers": 0,
+    "warmup_steps": 0,
+    "clip_gradients": 0,
 }
+LOSSES = ("cross_entropy", "dice", "lovasz", "focal")  # that `loss` may add up
 
 
 def find_impossible(config: Config) -> list[str]:
@@ -55,5 +58,28 @@ def find_impossible(config: Config) -> list[str]:
         problems.append(
             f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times, once for each of "
             "decoder_channels"
+        )
+    return problems + _find_impossible_steps(config)
+
+
+def _find_impossible_steps(config: Config) -> list[str]:
+    """The same for the keys of loss, average and schedule."""
+    problems = []
+    if unknown := [name for name in config.loss if name not in LOSSES]:
+        problems.append(f"loss: {', '.join(unknown)} is none of {', '.join(LOSSES)}")
+    if min(config.loss.values(), default=0) < 0 or max(config.loss.values(), default=0) <= 0:
+        problems.append("loss: expected weights from 0 on, not all 0, such as {cross_entropy: 1, dice: 0.5}")
+    for key in ("label_smoothing", "ema"):
+        if not 0 <= getattr(config, key) < 1:
+            problems.append(f"{key}: {getattr(config, key)} is not from 0 to below 1")
+    if config.label_smoothing > 0 and not config.satellite and not config.loss.get("cross_entropy"):
+        problems.append(
+            "label_smoothing: acts on cross_entropy alone, which loss leaves out; choose label_smoothing=0, "
+            "or give cross_entropy a weight"
+        )
+    if config.warmup_steps > 0 and config.schedule != "cosine":
+        problems.append(
+            f"warmup_steps: {config.warmup_steps} needs schedule=cosine; with {config.schedule} choose "
+            "warmup_steps=0"
         )
     return problems

@@ -159,6 +159,8 @@ def read_result(config: Config, data: Path, folder: Path) -> Result | None:
     try:
         found = json.loads(path.read_bytes())
         check_stamp(found, path)
+        # a key that an earlier version did not know had its default
+        found["config"] = describe_run(Config(), data)["config"] | found["config"]
         same = {key: found[key] for key in wanted} == wanted
         result = Result(**found["result"])
     except (ValueError, LookupError, TypeError, AttributeError) as error:

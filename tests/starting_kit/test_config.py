@@ -102,6 +102,21 @@ def test_plain_values_make_the_same_configuration_again():
         ("superpatch_size=42", "superpatch_size: 42 is no multiple of 8 from 16 to 104"),
         ("effective_batch_size=7", "effective_batch_size: 7 is no multiple of batch_size 10"),
         ("aerial_class_weights=[1, 2]", "aerial_class_weights: expected 13 numbers"),
+        ("loss=dice", "loss: 'dice' is not a mapping of names to numbers, such as {cross_entropy: 1"),
+        ("loss={dice: heavy}", "loss: {'dice': 'heavy'} is not a mapping of names to numbers"),
+        ("loss={dice: .inf}", "loss: {'dice': inf} is not a mapping of names to numbers"),
+        ("loss={dise: 1, ohem: 2}", "loss: dise, ohem is none of cross_entropy, dice, lovasz, focal"),
+        ("loss={dice: -1, focal: 1}", "loss: expected weights from 0 on, not all 0"),
+        ("loss={dice: 0}", "loss: expected weights from 0 on, not all 0"),
+        ("loss={}", "loss: expected weights from 0 on, not all 0"),
+        ("label_smoothing=1", "label_smoothing: 1.0 is not from 0 to below 1"),
+        ("ema=1", "ema: 1.0 is not from 0 to below 1"),
+        ("ema=-0.1", "ema: -0.1 is not from 0 to below 1"),
+        ("clip_gradients=-1", "clip_gradients: -1.0 is below 0"),
+        ("warmup_steps=-1", "warmup_steps: -1 is below 0"),
+        ("warmup_steps=5", "warmup_steps: 5 needs schedule=cosine; with plateau choose warmup_steps=0"),
+        ("class_weights=inverse", "class_weights: 'inverse' is not one of listed, balanced"),
+        ("precision=fp8", "precision: 'fp8' is not one of fp32, bf16, fp16"),
         ("seed", "'seed' is not of the form key=value, for example epochs=3"),
         ("seed=[", "'seed=[': not valid YAML (line 1: expected the node content, but found"),
         (
@@ -114,6 +129,22 @@ def test_mistakes_are_named(override, sentence):
     with pytest.raises(UsageError) as caught:
         load_config("utt_best", [override])
     assert sentence in str(caught.value)
+
+
+def test_smoothing_needs_a_cross_entropy():
+    chosen = ["loss={dice: 1}", "label_smoothing=0.1"]
+    with pytest.raises(
+        UsageError, match="label_smoothing: acts on cross_entropy alone, which loss leaves out"
+    ):
+        load_config("unet", chosen)
+    assert load_config("utt", chosen).satellite  # whose branch has one
+
+
+def test_a_loss_is_the_same_in_any_order_and_comes_back_from_plain_values():
+    config = load_config("utt", ["loss={dice: 1, cross_entropy: 0.5}"])
+    assert config.loss == {"cross_entropy": 0.5, "dice": 1.0}
+    assert make_config(to_dict(config), "again") == config
+    assert hash(config) == hash(make_config(to_dict(config), "again"))
 
 
 def test_all_mistakes_are_reported_together():
@@ -216,7 +247,7 @@ def test_the_official_configuration_is_translated():
     assert "the keys are" not in told
 
 
-@pytest.mark.parametrize("key", ["loss", "lr_scheduler_interval", "x", "пять"])
+@pytest.mark.parametrize("key", ["criterion", "lr_scheduler_interval", "x", "пять"])
 def test_where_no_key_is_near_all_are_listed(key: str):
     with pytest.raises(UsageError) as caught:
         load_config("unet", [f"{key}=dice", "momentum=1"])

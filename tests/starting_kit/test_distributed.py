@@ -12,7 +12,7 @@ import torch
 
 from flair_baseline.checkpoint import read_state
 from flair_baseline.config import Config, load_config
-from flair_baseline.machines.distributed import joined_ranks
+from flair_baseline.machines.distributed import average_buffers, joined_ranks
 from flair_baseline.samples.batches import (
     batches_per_epoch,
     batches_per_step,
@@ -21,8 +21,9 @@ from flair_baseline.samples.batches import (
     steps_per_epoch,
 )
 from flair_baseline.samples.loader import index_training_patches, make_loader
+from flair_baseline.training.class_balance import balance_classes, measure_weights
 from flair_baseline.training.learner import make_learner
-from flair_baseline.training.loop import take_step
+from flair_baseline.training.loop import take_step, train_epoch
 from flair_baseline.training.losses import class_weights
 from flair_baseline.training.validation import validate
 from flair_scoring.base.errors import UsageError
@@ -38,12 +39,13 @@ import sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
-from test_distributed import three_steps, validate_untrained
+from test_distributed import average_three_steps, three_steps, validate_untrained
 from flair_baseline.machines.distributed import joined_ranks, rank
 torch.set_num_threads(1)
 with joined_ranks():
     data, target = map(Path, sys.argv[2:])
-    torch.save([*three_steps(data), validate_untrained(data)], target / f"{rank()}.pt")
+    averages = average_three_steps(data)
+    torch.save([*three_steps(data), averages, validate_untrained(data)], target / f"{rank()}.pt")
 """
 
 
@@ -64,9 +66,10 @@ def flatten(model: torch.nn.Module) -> torch.Tensor:
 def three_steps(data: Path, batch_size: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """All weights after three steps, of which the second drops the satellite branch, and their loss sums.
 
-    Batch norm is frozen and dropout off: they depend on how a step is cut into batches by design.
+    Batch norm is frozen and dropout off: they depend on how a step is cut into batches by design. The
+    cross-entropy is smoothed and the gradients are clipped.
     """
-    config = small(f"batch_size={batch_size}")
+    config = small(f"batch_size={batch_size}", "label_smoothing=0.1", "clip_gradients=0.5")
     learner = make_learner(config, torch.device("cpu"), steps_per_epoch=2)
     learner.model.eval()
     batches = list(make_loader(index_training_patches(data, config)[0], config, epoch=0))
@@ -75,6 +78,21 @@ def three_steps(data: Path, batch_size: int = 1) -> tuple[torch.Tensor, torch.Te
         own = batches[step * count : (step + 1) * count]
         losses.append(torch.stack(take_step(learner, own, class_weights(config), "fp32", step == 1)))
     return flatten(learner.model), torch.stack(losses)
+
+
+def average_three_steps(data: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """The moving average of three steps by cross-entropy and dice: its weights and its batch-norm statistics.
+
+    Batch norm learns the statistics of each rank's own patches. The class weights are measured.
+    """
+    config = small("ema=0.5", "loss={cross_entropy: 1, dice: 1}", "class_weights=balanced")
+    training = index_training_patches(data, config)[0]
+    config = balance_classes(config, measure_weights(training, config))
+    learner = make_learner(config, torch.device("cpu"), steps_per_epoch=3)
+    train_epoch(learner, make_loader(training, config, epoch=0), config)
+    average_buffers(learner.average)
+    statistics = [buffer.flatten() for buffer in learner.kept_model.buffers() if buffer.is_floating_point()]
+    return flatten(learner.kept_model), torch.cat([*statistics, class_weights(config).flatten()])
 
 
 def validate_untrained(data: Path) -> dict[str, float]:
@@ -97,6 +115,10 @@ def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: 
         assert float((weights - whole).abs().max()) < 1e-5
         assert float((weights - whole).norm() / (whole - before).norm()) < 1e-4
     assert torch.equal(ranks[0][0], ranks[1][0])
+    averages, alone = [rank[2] for rank in ranks], average_three_steps(flair_tree)
+    for part in (0, 1):
+        assert torch.equal(averages[0][part], averages[1][part])
+    assert torch.equal(averages[0][1][-26:], alone[1][-26:])  # the class weights, as measured by one process
     for *_, found in ranks:
         assert found == pytest.approx(metrics, rel=1e-6, nan_ok=True)
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,15 @@ def test_rows_that_read_no_series_need_none_in_the_test_set(flair_tree: Path, tm
     check_test_set(tmp_path, [unet])
     with pytest.raises(DataError, match="no folder flair_2_sen_test"):
         check_test_set(tmp_path, [unet, best])
+
+
+def test_a_result_of_an_earlier_version_had_the_defaults(tmp_path: Path):
+    config = Config()
+    result = Result(seed=1, parameters=2, epoch=3, scores={})
+    whole = {"schema": 1} | describe_run(config, tmp_path) | {"result": vars(result)}
+    for key in ("loss", "ema"):
+        del whole["config"][key]
+    (tmp_path / "test.json").write_text(json.dumps(whole))
+    assert read_result(config, tmp_path, tmp_path) == result
+    with pytest.raises(UsageError, match="holds a run with another configuration"):
+        read_result(replace(config, ema=0.5), tmp_path, tmp_path)

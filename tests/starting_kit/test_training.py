@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +26,16 @@ from flair_baseline.machines.interruption import command_that_goes_on
 from flair_baseline.machines.machine import be_deterministic
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.utt import UTT
+from flair_baseline.packaging import pack_checkpoint
 from flair_baseline.samples import loader
 from flair_baseline.samples.band_statistics import measure_series, standardise_series
 from flair_baseline.samples.loader import index_training_patches, make_loader
-from flair_baseline.training import loop
+from flair_baseline.training import class_balance, learner, loop, validation
 from flair_baseline.training.history import best_row, draw_curves, epochs_since_lowest_loss, write_table
 from flair_baseline.training.learner import make_learner
 from flair_baseline.training.loop import take_step, train
 from flair_baseline.training.losses import class_weights
+from flair_baseline.training.run_folder import find_state
 from flair_ingestion.dataset import index_patches, read_image, read_labels, read_superpatch
 from flair_scoring.base.errors import DataError, UsageError, run_command
 from flair_scoring.nomenclature import FLAIR_12
@@ -52,6 +56,13 @@ SMALL = [
 ]
 SINGLE = ("batch_size=1", "effective_batch_size=1")
 ADAMW = ["optimizer=adamw", "schedule=one_cycle"]
+
+
+EVERYTHING = [
+    *("optimizer=adamw", "schedule=cosine", "warmup_steps=1", "clip_gradients=0.5", "precision=fp16"),
+    *("loss={cross_entropy: 1, dice: 0.5}", "label_smoothing=0.1", "ema=0.9"),
+    *("class_weights=balanced", "modality_dropout=0.5"),
+]
 
 
 def small(*overrides: str) -> Config:
@@ -156,14 +167,24 @@ def test_the_seed_repeats_a_run_and_another_one_does_not(run: Path, flair_tree: 
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "seconds_of_float16"),
     [
-        pytest.param(ADAMW, id="one_cycle"),
-        pytest.param(["optimizer=sgd", "schedule=plateau"], id="plateau", marks=pytest.mark.long),
+        pytest.param(EVERYTHING, False, id="everything"),
+        # on a CPU float16 takes ten times as long as float32
+        pytest.param(EVERYTHING, True, id="float16", marks=pytest.mark.long),
+        pytest.param(ADAMW, False, id="one_cycle", marks=pytest.mark.long),
+        pytest.param(["optimizer=sgd", "schedule=plateau"], False, id="plateau", marks=pytest.mark.long),
     ],
 )
-def test_an_interrupted_run_resumes_bit_for_bit(recipe, flair_tree, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_bit_for_bit(
+    recipe, seconds_of_float16, flair_tree, tmp_path, monkeypatch
+):
     config = small(*recipe)
+    if config.precision == "fp16" and not seconds_of_float16:
+        for module in (loop, validation):
+            monkeypatch.setattr(module, "autocast", lambda *_: nullcontext())
+        # a scale that each step doubles
+        monkeypatch.setattr(learner, "GradScaler", partial(torch.amp.GradScaler, growth_interval=1))
     train(config, flair_tree, tmp_path / "whole")
     with monkeypatch.context() as patch:
         calls = iter([loop.validate])  # the second epoch finds none
@@ -173,10 +194,13 @@ def test_an_interrupted_run_resumes_bit_for_bit(recipe, flair_tree, tmp_path, mo
     assert len(read_log(tmp_path / "parts")) == 1
     train(config, flair_tree, tmp_path / "parts", resume=True)
     assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
-    whole, parts = (
-        torch.load(tmp_path / name / "last.pt", weights_only=True)["model"] for name in ("whole", "parts")
-    )
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    whole, parts = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "parts"))
+    for tensors in ("model", "average"):
+        assert whole.get(tensors, {}).keys() == parts.get(tensors, {}).keys()
+        assert all(torch.equal(value, parts[tensors][name]) for name, value in whole.get(tensors, {}).items())
+    for numbers in ("scheduler", "scaler", "class_weights"):
+        assert whole.get(numbers) == parts.get(numbers)
+    assert ("average" in whole) == ("scaler" in whole) == (recipe is EVERYTHING)
     assert (tmp_path / "parts/model.safetensors").read_bytes() == (
         tmp_path / "whole/model.safetensors"
     ).read_bytes()
@@ -297,10 +321,117 @@ def test_a_run_is_neither_overwritten_nor_continued_with_another_configuration(r
     with pytest.raises(UsageError, match=r"another configuration: learning_rate \(then 0.001, now 0.5\)"):
         train(small(*ADAMW, "learning_rate=0.5", "workers=1"), flair_tree, run, resume=True)
     with pytest.raises(
-        UsageError, match=r"epochs \(then \d+, now 99\); a run cannot be lengthened or shortened"
+        UsageError,
+        match=r"epochs \(then 2, now 99\); a run cannot be lengthened or shortened with schedule=one_cycle",
     ):
         train(small(*ADAMW, "epochs=99"), flair_tree, run, resume=True)
     assert (run / "last.pt").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def plateau_run(flair_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs whose model is an average."""
+    folder = tmp_path_factory.mktemp("plateau") / "run"
+    train(small(*PLATEAU), flair_tree, folder)
+    return folder
+
+
+PLATEAU = ("satellite=false", "ema=0.8", "learning_rate=0.01", "class_weights=balanced")
+
+
+def test_a_finished_run_goes_on_with_more_epochs_under_plateau(plateau_run, flair_tree, tmp_path):
+    train(small(*PLATEAU, "epochs=1"), flair_tree, tmp_path / "run")
+    train(small(*PLATEAU, "epochs=2"), flair_tree, tmp_path / "run", resume=True)
+    assert read_log(tmp_path / "run") == read_log(plateau_run)
+    ours, whole = (tmp_path / "run/model.safetensors", plateau_run / "model.safetensors")
+    assert all(torch.equal(value, load_file(ours)[name]) for name, value in load_file(whole).items())
+    with pytest.raises(UsageError, match="run: has 2 epochs already; give epochs=2 or more"):
+        train(small(*PLATEAU, "epochs=1"), flair_tree, tmp_path / "run", resume=True)
+
+
+def test_the_average_is_what_is_validated_kept_and_packed(plateau_run, flair_tree, capsys):
+    state = torch.load(plateau_run / "last.pt", weights_only=True)
+    average = {name[7:]: value for name, value in state["average"].items() if name.startswith("module.")}
+    provenance = read_provenance(plateau_run / "model.safetensors")
+    assert average.keys() == state["model"].keys()
+    assert not all(torch.equal(average[name], state["model"][name]) for name in average)
+    config = small(*PLATEAU)
+    model = UTT(**model_options(config))
+    model.load_state_dict(average)
+    measured = class_balance.balance_classes(config, state["class_weights"])
+    patches = index_patches(flair_tree, "val", labels=True, series=False)
+    metrics = validation.validate(model, patches, measured)
+    assert metrics["val_loss"] == pytest.approx(state["rows"][-1]["val_loss"], rel=1e-6)
+    assert metrics["val_miou"] == pytest.approx(state["rows"][-1]["val_miou"], rel=1e-6)
+    if provenance["epoch"] == 2:
+        kept = load_file(plateau_run / "model.safetensors")
+        assert all(torch.equal(kept[name], average[name]) for name in average)
+    assert provenance["class_weights"] == state["class_weights"]
+    assert provenance["config"] == to_dict(config)
+    files = pack_checkpoint(plateau_run, 1)
+    assert files["weights.safetensors"] == (plateau_run / "model.safetensors").read_bytes()
+
+
+def test_a_run_that_has_lost_patience_says_how_it_goes_on(plateau_run, flair_tree, tmp_path, capsys):
+    shutil.copytree(plateau_run, tmp_path / "run")
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    state["rows"][0]["val_loss"] = 0.0  # the second epoch is no better
+    torch.save(state, tmp_path / "run/last.pt")
+    longer = small(*PLATEAU, "epochs=3", "stopping_patience=1")
+    train(longer, flair_tree, tmp_path / "run", resume=True)
+    told = capsys.readouterr().err
+    assert "note: the run has ended: no lower validation loss since epoch 1; a larger" in told
+    assert "a larger stopping_patience than 1 lets it go on" in told
+    assert len(torch.load(tmp_path / "run/last.pt", weights_only=True)["rows"]) == 2
+    train(small(*PLATEAU, "epochs=3", "stopping_patience=9"), flair_tree, tmp_path / "run", resume=True)
+    assert len(read_log(tmp_path / "run")) == 3
+
+
+def test_a_state_of_an_earlier_version_had_the_defaults(plateau_run, tmp_path):
+    shutil.copytree(plateau_run, tmp_path / "run")
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    for key in ("loss", "warmup_steps", "clip_gradients"):
+        del state["config"][key]
+    torch.save(state, tmp_path / "run/last.pt")
+    assert find_state(tmp_path / "run", small(*PLATEAU), resume=True) is not None
+    with pytest.raises(UsageError, match=r"clip_gradients \(then 0.0, now 1.0\); give the same again"):
+        find_state(tmp_path / "run", small(*PLATEAU, "clip_gradients=1"), resume=True)
+
+
+def test_a_step_that_overflows_changes_nothing_and_is_counted(flair_tree: Path):
+    config = small("precision=fp16", "satellite=false", "ema=0.5", "schedule=one_cycle")
+    one = make_learner(config, torch.device("cpu"), steps_per_epoch=4)
+    batch = next(iter(make_loader(index_training_patches(flair_tree, config)[0], config)))
+    before, rate = flatten(one.model), one.learning_rate
+    overflow = next(one.model.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    sums, _ = take_step(one, [batch], class_weights(config), "fp32")
+    overflow.remove()
+    assert math.isfinite(float(sums.sum()))
+    assert torch.equal(flatten(one.model), before)
+    assert (one.skipped_steps, one.scaler.get_scale()) == (1, 2.0**15)
+    assert one.kept_model is one.model  # no step has been averaged yet
+    assert one.learning_rate > rate  # the schedule goes on
+    take_step(one, [batch], class_weights(config), "fp32")
+    assert one.skipped_steps == 1
+    assert not torch.equal(flatten(one.model), before)
+    assert torch.equal(flatten(one.kept_model), flatten(one.model))
+    loop.require_scale(one, "epoch 1/2")
+    one.scaler = torch.amp.GradScaler("cpu", init_scale=0.5)
+    with pytest.raises(UsageError, match="epoch 1/2: gradients overflow precision=fp16 in step after step"):
+        loop.require_scale(one, "epoch 1/2")
+
+
+def test_a_clipped_step_is_as_long_as_allowed(flair_tree: Path):
+    lengths = []
+    for limit in (0, 0.01, 1e6):
+        config = small(f"clip_gradients={limit}", "satellite=false", "optimizer=sgd", "learning_rate=1")
+        one = make_learner(config, torch.device("cpu"), steps_per_epoch=1)
+        batch = next(iter(make_loader(index_training_patches(flair_tree, config)[0], config)))
+        before = flatten(one.model)
+        take_step(one, [batch], class_weights(config))
+        lengths.append(float((flatten(one.model) - before).norm()))
+    assert lengths[1] == pytest.approx(0.01, rel=1e-3)
+    assert lengths[0] == lengths[2] > 0.02
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -616,9 +747,9 @@ def test_both_published_validation_splits(flair_tree: Path, tmp_path: Path):
         for file in (tmp_path / "data").glob(f"flair_*_train/{new}/**/*{old}*"):
             file.rename(file.with_name(file.name.replace(old, new)))
     found = {}
-    for validation in ("data_card", "flair_1"):
-        split = index_training_patches(tmp_path / "data", small(f"validation={validation}"))
-        found[validation] = [{patch.domain for patch in patches} for patches in split]
+    for name in ("data_card", "flair_1"):
+        split = index_training_patches(tmp_path / "data", small(f"validation={name}"))
+        found[name] = [{patch.domain for patch in patches} for patches in split]
         assert [[patch.id for patch in patches] for patches in split] == [
             sorted(patch.id for patch in patches) for patches in split
         ]

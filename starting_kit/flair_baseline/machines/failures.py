@@ -27,6 +27,11 @@ def explained_failures() -> Iterator[None]:
             "precision=bf16 or a smaller encoder"
         ) from error
     except RuntimeError as error:
+        if "not implemented for 'Half'" in str(error):
+            raise UsageError(
+                f"precision=fp16: torch cannot compute the network in it here ({error}); choose "
+                "precision=fp32 or bf16"
+            ) from error
         if "DataLoader worker" not in str(error):
             raise
         raise UsageError(

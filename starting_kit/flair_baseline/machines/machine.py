@@ -26,8 +26,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Inside, networks compute in bfloat16 where that is safe, if `precision` is bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """Inside, networks compute in bfloat16 or float16 where that is safe, if `precision` is bf16 or fp16."""
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision != "fp32")
 
 
 def be_deterministic(wanted: bool) -> None:

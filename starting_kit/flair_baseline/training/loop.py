@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from flair_baseline.checkpoint import PROVENANCE, STATE, save_model, save_state
 from flair_baseline.config import Config, to_dict
@@ -37,6 +36,7 @@ from flair_baseline.samples.band_statistics import measure_series, standardise_s
 from flair_baseline.samples.batches import batches_per_step, share_step, steps_per_epoch
 from flair_baseline.samples.loader import Batch, index_training_patches, make_loader, show_progress
 from flair_baseline.samples.rarity import count_once, draw_probabilities
+from flair_baseline.training.class_balance import KEYS, balance_classes, measure_weights
 from flair_baseline.training.event_files import opened_events
 from flair_baseline.training.history import (
     CURVES,
@@ -48,8 +48,16 @@ from flair_baseline.training.history import (
     write_table,
 )
 from flair_baseline.training.learner import Learner, make_learner
-from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
+from flair_baseline.training.losses import (
+    add_terms,
+    class_weights,
+    count_kinds,
+    count_terms,
+    sum_terms,
+    weigh_terms,
+)
 from flair_baseline.training.run_folder import claimed, find_state
+from flair_baseline.training.schedules import finish_epoch
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import Patch
 from flair_scoring.base.errors import DataError, UsageError
@@ -71,12 +79,17 @@ def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
 def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
     be_deterministic(config.deterministic)
     device = choose_device(config.device)
+    if rank() == 0 and device.type == "cpu" and config.precision == "fp16":
+        print("note: most CPUs compute precision=fp16 many times slower than fp32", file=sys.stderr)
     state = from_rank_0(find_state(run, config, resume) if rank() == 0 else None)
     shared = share_step(config)
     # on GPUs batch norm takes the statistics of all ranks together
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
     steps = steps_per_epoch(len(training), shared)
+    if config.class_weights == "balanced":
+        measured = (state or {}).get("class_weights") or measure_weights(training, shared)
+        shared = balance_classes(shared, measured)
     if state is None:
         learner = make_learner(shared, device, steps)
         if learner.model.utae is not None:
@@ -90,10 +103,17 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
     if rank() == 0:
         beginning = f"continues after epoch {len(rows)} of {config.epochs}" if rows else "a new run begins"
         print(f"{run}: {beginning}", file=sys.stderr)
+        if len(rows) < config.epochs and epochs_since_lowest_loss(rows) >= config.stopping_patience:
+            print(
+                f"note: the run has ended: no lower validation loss since epoch "
+                f"{len(rows) - epochs_since_lowest_loss(rows)}; a larger stopping_patience than "
+                f"{config.stopping_patience} lets it go on",
+                file=sys.stderr,
+            )
     with opened_events(run, held_out, shared) as write_events:
         while len(rows) < config.epochs and epochs_since_lowest_loss(rows) < config.stopping_patience:
             metrics = run_epoch(learner, training, held_out, shared)
-            write_events(learner.model, rows[-1])
+            write_events(learner.kept_model, rows[-1])
             if rank() == 0:
                 save_epoch(run, learner, config, metrics)
     return best_row(rows)
@@ -106,11 +126,13 @@ def save_epoch(run: Path, learner: Learner, config: Config, metrics: Row) -> Non
     """
     rows = learner.rows
     with held_signals():
+        weights = {key: list(getattr(learner.config, key)) for key in KEYS}
+        measured = {"class_weights": weights} if config.class_weights == "balanced" else {}
         if best_row(rows) is rows[-1]:
-            save_model(run, learner.model, config, len(rows), metrics)
+            save_model(run, learner.kept_model, config, len(rows), metrics, measured)
         write_table(run / TABLE, rows)
         draw_curves(run / CURVES, rows)
-        save_state(run, learner.state() | {"config": to_dict(config)})
+        save_state(run, learner.state() | {"config": to_dict(config)} | measured)
 
 
 def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
@@ -132,10 +154,12 @@ def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Pa
     probabilities = None if counts is None else draw_probabilities(counts, config)
     losses = train_epoch(learner, make_loader(training, config, epoch, probabilities), config)
     average_buffers(learner.model)
-    metrics = validate(learner.model, held_out, config)
-    require_finite(metrics["val_loss"], f"epoch {epoch + 1}/{config.epochs}: the validation loss")
-    if isinstance(learner.scheduler, ReduceLROnPlateau):
-        learner.scheduler.step(metrics["val_loss"])
+    if learner.average is not None:
+        average_buffers(learner.average)
+    metrics = validate(learner.kept_model, held_out, config)
+    name = f"epoch {epoch + 1}/{config.epochs}: the validation loss"
+    require_finite(metrics["val_loss"], name, config.precision)
+    finish_epoch(learner.scheduler, metrics["val_loss"])
     seconds = round(time.monotonic() - started, 1)
     row: Row = {"epoch": epoch + 1, "seconds": seconds, "learning_rate": rate} | losses | metrics
     learner.rows.append(row)
@@ -156,24 +180,27 @@ def train_epoch(learner: Learner, loader: Iterable[Batch], config: Config) -> Ro
     weights, accumulation = class_weights(config), batches_per_step(config)
     draws = np.random.default_rng((config.seed, len(learner.rows), 0, 1))
     learner.model.train()
-    losses, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    learner.skipped_steps = 0
+    losses, totals = torch.zeros(2, count_kinds(config), dtype=torch.float64).unbind()
     title = f"epoch {len(learner.rows) + 1}/{config.epochs}"
     with show_progress(loader, title) as progress:
         batches = iter(progress)
         while step := list(islice(batches, accumulation)):
             drop = bool(draws.random() < config.modality_dropout)
             step_losses, step_totals = take_step(learner, step, weights, config.precision, drop)
-            loss = float((step_losses / step_totals.clamp(min=1)).sum())
-            require_finite(loss, f"{title}: the loss")
+            loss = sum(add_terms(config, step_losses, step_totals))
+            require_finite(loss, f"{title}: the loss", config.precision)
+            require_scale(learner, title)
             losses += step_losses
             totals += step_totals
             progress.set_postfix(loss=f"{loss:.3f}")
-    aerial, satellite = (losses / totals.clamp(min=1)).tolist()
-    return {
+    aerial, satellite = add_terms(config, losses, totals)
+    row: Row = {
         "train_loss": aerial + satellite,
         "train_loss_aerial": aerial,
         "train_loss_satellite": satellite,
     }
+    return row | ({"skipped_steps": learner.skipped_steps} if learner.scaler.is_enabled() else {})
 
 
 def take_step(
@@ -187,36 +214,47 @@ def take_step(
 
     With `drop_satellite` only the U-Net is used and learns, as in the paper's modality dropout. (In IGN's
     code the satellite branch still learns from its own logits.)
-    Returns the sums of the cross-entropies and of the weights, each float64 (2,), one value per branch. The
-    loss is the sum of the two quotients.
+    Returns the sums of the terms of the loss and what they are divided by, each float64 with one value per
+    term: the cross-entropies of the two branches, then the losses of region_losses.py that the learner's
+    configuration names. `add_terms` makes the loss of them.
     """
-    device = learner.device
+    device, config = learner.device, learner.config
     if drop_satellite:
         weights = weights * torch.tensor([[1.0], [0.0]])  # every parameter keeps a gradient, though it is 0
-    totals = sum_over_ranks(torch.stack([sum_weights(batch.labels, weights) for batch in batches]).sum(0))
+    counts = torch.stack([count_terms(config, batch.labels, weights) for batch in batches])
+    totals = sum_over_ranks(counts.sum(0))
     divisors, weights = totals.clamp(min=1).float().to(device), weights.to(device)
-    sums = torch.zeros(2, device=device)
+    shares = weigh_terms(config).float().to(device)
+    sums = torch.zeros(count_kinds(config), device=device)
     learner.optimizer.zero_grad()
     for number, batch in enumerate(batches, 1):
         inputs, labels = batch.to(device)
         with nullcontext() if number == len(batches) else learner.no_sync():
             with autocast(device, precision):
                 logits, satellite_logits = learner.network(*inputs, drop_satellite=drop_satellite)
-            losses = sum_losses(logits, satellite_logits, labels, weights)
+            losses = sum_terms(config, logits, satellite_logits, labels, weights)
             # DDP takes the mean of the ranks' gradients; the step needs their sum
-            loss = (losses / divisors).sum() * world_size()
-            loss.backward()
+            loss = (losses / divisors * shares).sum() * world_size()
+            learner.scaler.scale(loss).backward()
         sums += losses.detach()
-    learner.optimizer.step()
-    if isinstance(learner.scheduler, OneCycleLR):
-        learner.scheduler.step()
+    learner.finish_step()
     return sum_over_ranks(sums.cpu().double()), totals
 
 
-def require_finite(loss: float, name: str) -> None:
-    """UsageError for a loss that is NaN or infinite: its weights are useless."""
+def require_finite(loss: float, name: str, precision: str) -> None:
+    """UsageError for a loss that is NaN or infinite: its weights are useless, or float16 is too small."""
     if not math.isfinite(loss):
+        other = ", or with precision=bf16 or fp32" if precision == "fp16" else ""
         raise UsageError(
             f"{name} is no longer finite, and nothing of this epoch is saved; begin another run with a lower "
-            "learning_rate"
+            f"learning_rate{other}"
+        )
+
+
+def require_scale(learner: Learner, title: str) -> None:
+    """UsageError when gradients overflow float16 although the loss is not scaled up any more."""
+    if learner.scaler.is_enabled() and learner.scaler.get_scale() < 1:
+        raise UsageError(
+            f"{title}: gradients overflow precision=fp16 in step after step, and nothing of this epoch is "
+            "saved; begin another run with precision=bf16 or fp32"
         )

@@ -12,11 +12,13 @@ from filelock import FileLock, Timeout
 from flair_baseline.checkpoint import PROVENANCE, STATE, WEIGHTS, read_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.training.history import CURVES, TABLE
+from flair_baseline.training.schedules import LENGTHENED
 from flair_scoring.base.errors import UsageError
 from flair_scoring.base.files import make_folder
 
 LOCK = ".lock"
 MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
+END_KEYS = ("epochs", "stopping_patience")  # they decide when a run ends; epochs also make most schedules
 
 
 @contextmanager
@@ -58,7 +60,8 @@ def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None
     """The state from which RUN continues, or None when RUN holds nothing of a run.
 
     UsageError when RUN holds a run and `resume` is not asked for, when that run has another configuration,
-    and when its state is missing; DataError when the state is damaged.
+    and when its state is missing; DataError when the state is damaged. The end of the run may be another one:
+    stopping_patience, and with schedule=plateau the number of epochs.
     """
     if not (run / STATE).exists():
         if left := [name for name in (WEIGHTS, PROVENANCE, TABLE, CURVES) if (run / name).exists()]:
@@ -70,14 +73,22 @@ def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None
     if not resume:
         raise UsageError(f"{run}: holds a run already; continue it with --resume or choose another --output")
     state = read_state(run)
-    # a key that is newer than the run had its default
+    # a key that an earlier version did not know had its default
     then, now = to_dict(Config()) | state["config"], to_dict(config)
-    changed = [key for key in now if key not in MACHINE_KEYS and now[key] != then[key]]
+    changed = [key for key in now if key not in (*MACHINE_KEYS, *END_KEYS) and now[key] != then[key]]
+    lengthened = now["epochs"] != then["epochs"]
+    if lengthened and config.schedule != LENGTHENED:
+        changed.append("epochs")
     if changed:
         differences = ", ".join(f"{key} (then {then[key]}, now {now[key]})" for key in changed)
-        length = "a run cannot be lengthened or shortened; " if "epochs" in changed else ""
-        raise UsageError(
-            f"{run}: cannot be resumed with another configuration: {differences}; {length}give the same "
-            "again, or choose another --output"
+        reason = (
+            f"a run cannot be lengthened or shortened with schedule={config.schedule}, whose learning rates "
+            f"depend on the number of epochs from the first one on (with {LENGTHENED} it can); "
         )
+        raise UsageError(
+            f"{run}: cannot be resumed with another configuration: {differences}; "
+            f"{reason if 'epochs' in changed else ''}give the same again, or choose another --output"
+        )
+    if config.epochs < (finished := len(state["rows"])):
+        raise UsageError(f"{run}: has {finished} epochs already; give epochs={finished} or more")
     return state

@@ -14,7 +14,7 @@ from flair_baseline.model.utt import UTT, choose_labels
 from flair_baseline.samples.batches import share_of_rank
 from flair_baseline.samples.loader import make_loader, show_progress
 from flair_baseline.training.history import Row
-from flair_baseline.training.losses import class_weights, sum_losses, sum_weights
+from flair_baseline.training.losses import add_terms, class_weights, count_kinds, count_terms, sum_terms
 from flair_ingestion.dataset import Patch
 from flair_scoring import confusion_matrix, iou, mean_iou
 from flair_scoring.nomenclature import FLAIR_12
@@ -27,13 +27,13 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_cla
     The confusion matrices are the scoring program's: `val_miou` is what a leaderboard would show. A model
     with a satellite branch also gets `val_miou_satellite`, the mIoU of that branch's own labels, and with
     `satellite_classes` the keys iou_<class>_satellite. Each rank reads its share of the patches; all ranks
-    return the metrics of all patches.
+    return the metrics of all patches. The losses are those that training minimises, with label smoothing.
     """
     device = next(model.parameters()).device
     weights = class_weights(config)
     own = share_of_rank(patches)
     domains = sorted({patch.domain for patch in patches})
-    sums, totals = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    sums, totals = torch.zeros(2, count_kinds(config), dtype=torch.float64).unbind()
     matrices = np.zeros((len(domains), *FLAIR_12.matrix_shape), np.int64)
     satellite_matrix = np.zeros(FLAIR_12.matrix_shape, np.int64)
     model.eval()
@@ -42,8 +42,8 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_cla
         inputs, labels = batch.to(device)
         with autocast(device, config.precision):
             logits, satellite_logits = model(*inputs)
-        sums += sum_losses(logits, satellite_logits, labels, weights.to(device)).cpu()
-        totals += sum_weights(batch.labels, weights)
+        sums += sum_terms(config, logits, satellite_logits, labels, weights.to(device)).cpu()
+        totals += count_terms(config, batch.labels, weights)
         counts = _count(batch.labels, logits)
         for patch, matrix in zip(own[read : read + len(counts)], counts, strict=True):
             matrices[domains.index(patch.domain)] += matrix
@@ -53,7 +53,7 @@ def validate(model: UTT, patches: Sequence[Patch], config: Config, satellite_cla
     for part in (sums, totals, torch.from_numpy(matrices), torch.from_numpy(satellite_matrix)):
         sum_over_ranks(part)
     matrix = matrices.sum(axis=0)
-    aerial, satellite = (sums / totals.clamp(min=1)).tolist()
+    aerial, satellite = add_terms(config, sums, totals)
     losses = {"val_loss": aerial + satellite, "val_loss_aerial": aerial, "val_loss_satellite": satellite}
     by_class = dict(zip(FLAIR_12.keys, iou(matrix).tolist(), strict=True))
     by_domain = {f"val_miou_{domain}": mean_iou(matrices[index]) for index, domain in enumerate(domains)}
