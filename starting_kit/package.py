@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from flair_baseline.config import load_config
+from flair_baseline.encoders import check_network
 from flair_baseline.packaging import pack_checkpoint, pack_untrained, write_submission
 from flair_scoring.base.errors import UsageError, run_command
 
@@ -45,7 +46,9 @@ def main() -> None:
         )
 
     if args.untrained:
-        files = pack_untrained(load_config(args.checkpoint), args.batch_size)
+        config = load_config(args.checkpoint)
+        check_network(config, batch_size=2)
+        files = pack_untrained(config, args.batch_size)
     else:
         files = pack_checkpoint(Path(args.checkpoint), args.batch_size)
     write_submission(args.output, files)

@@ -97,8 +97,11 @@ def _describe(config: Config, batch_size: int) -> dict[str, Any]:
 
 def _pack(settings: dict[str, Any]) -> dict[str, bytes]:
     """All files but the weights: the folder flair_baseline/model, model.py and the descriptions."""
-    name = "U-T&T" if settings["model"]["satellite"] else "U-Net"
-    description = f"description: {name} of the starting kit, encoder {settings['model']['encoder']}\n"
+    options = settings["model"]
+    name = "U-T&T" if options["satellite"] else "U-Net"
+    if options["decoder"] != "unet":
+        name = f"{options['decoder']} with U-TAE" if options["satellite"] else options["decoder"]
+    description = f"description: {name} of the starting kit, encoder {options['encoder']}\n"
     kit = Path(flair_baseline.__file__).parent
     modules = [kit / "__init__.py", *sorted(Path(model.__file__).parent.glob("*.py"))]
     return {path.relative_to(kit.parent).as_posix(): path.read_bytes() for path in modules} | {
