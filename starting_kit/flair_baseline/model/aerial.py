@@ -57,11 +57,8 @@ class AerialBranch(nn.Module):
             for index, block in enumerate(self.decoder.blocks):
                 self.decoder.blocks[index] = DecoderBlock(block)
         self.has_tokens = decoder == "dpt"
-        input_count = [len(channels)] if self.has_tokens else []  # smp leaves it out with this decoder
-        self.counts: list[int] = [
-            *input_count,
-            *self.encoder.out_channels,
-        ]  # channels of the input and of all stages
+        # channels of the input, which smp leaves out with decoder dpt, and of all stages
+        self.counts: list[int] = [*([len(channels)] if self.has_tokens else []), *self.encoder.out_channels]
         self.stages = stages_read(decoder, self.counts)
         self.rows: int = side // self.encoder.output_stride  # of the deepest stage
         self.pooling = pooling
