@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from flair_baseline.config import load_config
+from flair_baseline.encoders import check_network
 from flair_baseline.model.views import VIEWS
 from flair_baseline.packaging import Member, check_size, pack_ensemble, pack_untrained, write_submission
 from flair_scoring.base.errors import UsageError, run_command
@@ -24,7 +25,9 @@ def main() -> None:
     """Read the checkpoints, write the submission, print its path."""
     args = parse_arguments()
     if args.untrained:
-        files = pack_untrained(load_config(args.checkpoint[0]), args.batch_size)
+        config = load_config(args.checkpoint[0])
+        check_network(config, batch_size=2)
+        files = pack_untrained(config, args.batch_size)
     else:
         weights = args.weights or [1.0] * len(args.checkpoint)
         pairs = zip(args.checkpoint, weights, strict=True)

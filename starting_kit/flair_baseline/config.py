@@ -20,6 +20,18 @@ _MAX_BYTES = 1 << 20  # of a configuration
 _PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL = _PACKAGE / "configs"  # setup.py puts a copy of starting_kit/configs there
 FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"
+Decoder = Literal[
+    "unet",
+    "unetplusplus",
+    "manet",
+    "linknet",
+    "fpn",
+    "pan",
+    "upernet",
+    "segformer",
+    "deeplabv3plus",
+    "dpt",
+]
 
 
 @dataclass(frozen=True)
@@ -29,17 +41,24 @@ class Config:
     # the model
     encoder: str = "resnet34"  # any of segmentation_models.pytorch, or tu-<name> of timm
     encoder_weights: str | None = "imagenet"
+    # Channels of the decoder, deepest first. unet, unetplusplus and manet have one block for each number, and
+    # the encoder as many stages. All other decoders follow an encoder of five stages (dpt: four layers of a
+    # vision transformer) and have a single width, the first number: upernet, segformer, deeplabv3plus, pan;
+    # fpn, whose last layers have half of it; dpt, which also has layers of two and four times that width.
+    # linknet has the encoder's widths and uses no number.
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     aerial_pooling: int = 1  # 2: the U-Net works at 0.4 m instead of 0.2 m
     satellite: bool = True  # False: the U-Net alone
     metadata: bool = False  # the U-Net's encoder reads date, time, position and camera
     metadata_stages: Literal["every", "deepest"] = "every"  # as in the paper or as in the official code
     official_layers: bool = False  # the official code's layers and days of the year, for its checkpoints
+    # of segmentation_models.pytorch; dpt follows vision transformers only, such as tu-vit_small_patch16_224
+    decoder: Decoder = "unet"
 
     # the data
-    # red, green, blue; then also near infrared; then also elevation: IGN's CoSIA has an overall accuracy of
-    # 85.2, 85.7 and 86.2 % with these
-    channels: Literal["RVB", "RVBI", "RVBIE"] = "RVBIE"
+    # The bands that the model reads, in any selection and order: R red, V green, B blue, I near infrared,
+    # E elevation. IGN's CoSIA has an overall accuracy of 85.2, 85.7 and 86.2 % with RVB, RVBI and RVBIE.
+    channels: str = "RVBIE"
     superpatch_size: int = 40  # side of the Sentinel-2 window in 10 m pixels, a multiple of 8
     cloud_filter: bool = False
     cloud_rule: Literal["paper", "official"] = "paper"  # which dates the filter leaves out
@@ -185,7 +204,7 @@ def model_options(config: Config) -> dict[str, Any]:
     """The arguments of `UTT`, without the pretrained weights: enough to build the network again."""
     keys = (
         *("encoder", "decoder_channels", "aerial_pooling", "satellite"),
-        *("metadata", "metadata_stages", "official_layers", "channels"),
+        *("metadata", "metadata_stages", "official_layers", "channels", "decoder"),
     )
     return {key: value for key, value in to_dict(config).items() if key in keys}
 

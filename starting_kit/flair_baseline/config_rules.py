@@ -10,6 +10,9 @@ from flair_scoring.raster import PATCH_SIZE
 if TYPE_CHECKING:
     from flair_baseline.config import Config
 
+BANDS = "RVBIE"  # of the aerial patches
+ONE_BLOCK_PER_WIDTH = ("unet", "unetplusplus", "manet")  # decoders that use all numbers of decoder_channels
+MOST_ATTENTIVE_PIXELS = 64**2  # of manet's deepest stage
 _MINIMA = {
     "aerial_pooling": 1,
     "weight_decay": 0,
@@ -51,13 +54,38 @@ def find_impossible(config: Config) -> list[str]:
     batch, step = max(config.batch_size, 1), config.effective_batch_size
     if step % batch:
         problems.append(f"effective_batch_size: {step} is no multiple of batch_size {batch}")
-    halvings, pooling = len(config.decoder_channels), max(config.aerial_pooling, 1)
-    if not 1 <= halvings <= 5 or min(config.decoder_channels) < 1:
-        problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
-    if PATCH_SIZE % (pooling * 2**halvings):
+    letters = config.channels
+    if not letters or len(set(letters)) < len(letters) or not set(letters) <= set(BANDS):
         problems.append(
-            f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times, once for each of "
-            "decoder_channels"
+            f"channels: {letters!r:.80} is no selection of R (red), V (green), B (blue), I (infrared) and E "
+            "(elevation), each at most once; expected for example RVB, IVB or RVBIE"
+        )
+    return problems + _find_impossible_decoders(config)
+
+
+def _find_impossible_decoders(config: Config) -> list[str]:
+    """What the decoder's widths and the size of its images rule out."""
+    problems: list[str] = []
+    decoder, widths, pooling = config.decoder, config.decoder_channels, max(config.aerial_pooling, 1)
+    listed = decoder in ONE_BLOCK_PER_WIDTH
+    if not 1 <= len(widths) <= 5 or min(widths) < 1:
+        problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
+        return problems
+    halvings = len(widths) if listed else 4 if decoder == "dpt" else 5
+    if PATCH_SIZE % (pooling * 2**halvings):
+        reason = "once for each of decoder_channels" if listed else f"as decoder {decoder} needs it"
+        problems.append(
+            f"aerial_pooling: {PATCH_SIZE} / {pooling} cannot be halved {halvings} times, {reason}"
+        )
+    if decoder == "fpn" and widths[0] % 64:
+        problems.append(
+            f"decoder_channels: decoder fpn needs a multiple of 64 as the first number, not {widths[0]}"
+        )
+    pixels = (PATCH_SIZE // (pooling * 2**halvings)) ** 2
+    if decoder == "manet" and pixels > MOST_ATTENTIVE_PIXELS:
+        problems.append(
+            f"decoder_channels: with {halvings} numbers decoder manet compares {pixels} pixels with each "
+            f"other, which needs {4 * pixels**2 / 2**30:.0f} GiB a patch; give 3 numbers or more"
         )
     return problems + _find_impossible_steps(config)
 

@@ -1,20 +1,29 @@
-"""Encoders of segmentation_models.pytorch and timm: their names, their weights, the image sizes they read."""
+"""Encoders of segmentation_models.pytorch and timm: their names, weights and suitable decoders."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from torch import Tensor, nn
 
 from flair_baseline.config import Config, model_options
+from flair_baseline.config_rules import find_impossible
+from flair_baseline.model.aerial import BANDS
+from flair_baseline.model.architectures import TIMM
+from flair_baseline.model.metadata import SIZE
+from flair_baseline.model.utae import WIDTHS
 from flair_baseline.model.utt import PATCH_SIZE, UTT
 from flair_scoring.base.errors import UsageError
 
-TIMM = "tu-"  # before names of timm
 LONGEST_REASON = 200  # characters of a library's message
+# what a refusal looks for, in this order
+DECODERS_TO_TRY = ("unet", "upernet", "dpt")
+ENCODERS_TO_TRY = ("resnet34", "tu-vit_small_patch16_224")
 
 
 def require_encoder(config: Config) -> None:
@@ -40,32 +49,128 @@ def require_encoder(config: Config) -> None:
 
 
 def check_network(config: Config, batch_size: int) -> None:
-    """UsageError unless the U-Net of a configuration can be made and learn from `batch_size` patches at once.
+    """UsageError unless the network of a configuration can be made and learn from `batch_size` patches.
 
-    Some encoders can only read images of one size, and batch norm needs at least two values per channel. To
-    find out, the network runs on torch's device "meta", which computes shapes and no values.
+    Not every decoder can follow every encoder, some encoders can only read images of one size, and batch norm
+    needs at least two values per channel. To find out, the network takes a step on torch's device "meta",
+    which computes shapes and no values. The message names a decoder or an encoder that does work.
     """
     require_encoder(config)
-    network = make_network(replace(config, encoder_weights=None, satellite=False)).unet.to("meta").train()
-    aerial = torch.zeros(batch_size, 5, PATCH_SIZE, PATCH_SIZE, dtype=torch.uint8, device="meta")
-    try:
-        network.decode(network.encode(aerial))
-    except NotImplementedError:
-        return  # a layer that "meta" cannot run: training will tell
-    except (AssertionError, RuntimeError, ValueError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
-        if "meta" in reason:
-            return
-        if "more than 1 value per channel" in reason:
-            raise UsageError(
-                f"encoder={config.encoder}: with 1 patch at once batch norm has a single value per "
-                "channel; choose batch_size=2 or more, and an effective_batch_size of as much for each rank"
-            ) from error
-        size = PATCH_SIZE // config.aerial_pooling
-        told = f" ({reason:.{LONGEST_REASON}})" if reason else ""
+    reason = find_fault(config, batch_size)
+    if reason is None:
+        return
+    pair = f"encoder={config.encoder}, decoder={config.decoder}"
+    if "more than 1 value per channel" in reason:
         raise UsageError(
-            f"encoder={config.encoder}: cannot read images of {size} x {size} pixels{told}; choose another"
-        ) from error
+            f"{pair}: with 1 patch at once batch norm has a single value per channel; choose batch_size=2 or "
+            "more, and an effective_batch_size of as much for each rank"
+        )
+    raise UsageError(f"{pair}: {reason}; {_find_alternatives(config, batch_size)}")
+
+
+def find_fault(config: Config, batch_size: int) -> str | None:
+    """Why the network of a configuration cannot learn from `batch_size` patches at once; None if it can."""
+    side = PATCH_SIZE // config.aerial_pooling
+    try:
+        network = UTT(encoder_weights=None, **model_options(config))
+    except Exception as error:  # every family of encoders raises exceptions of its own
+        return _shorten(error)
+    try:
+        logits = _take_step(network, batch_size, "meta")
+    except Exception as error:
+        reason = _shorten(error)
+        if isinstance(error, NotImplementedError) or "meta" in reason:  # a layer that "meta" cannot run
+            reason = _shorten(_fail_on_cpu(config, batch_size))
+            if not reason:
+                return None
+        if "more than 1 value per channel" in reason:
+            return reason
+        return f"cannot read images of {side} x {side} pixels" + (f" ({reason})" if reason else "")
+    rows, columns = logits.shape[-2:]
+    if (rows, columns) != (side, side):
+        return f"gives logits of {rows} x {columns} pixels for images of {side} x {side}"
+    return None
+
+
+def find_unread(config: Config) -> list[str]:
+    """Names of the parameters that get no gradient, such as those of an unused classifier.
+
+    Distributed training would wait for these gradients.
+    """
+    network = UTT(encoder_weights=None, **model_options(config))
+    try:
+        _take_step(network, 2, "meta")
+    except NotImplementedError:
+        return []
+    gradients = {name: value.grad for name, value in network.named_parameters() if value.requires_grad}
+    return [
+        name
+        for name, grad in gradients.items()
+        if grad is None and not name.startswith(("utae.", "official_"))
+    ]
+
+
+class _StandIn(nn.Module):
+    """Takes the place of the U-TAE, whose shapes depend on no encoder: the series is the embedding."""
+
+    def forward(self, series: Tensor, days: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Embedding (B, 64, S, S) -> the same."""
+        return series
+
+
+def _take_step(network: UTT, batch_size: int, device: str) -> Tensor:
+    """The aerial logits of empty patches, after the gradients of their sum."""
+    if network.utae is not None:
+        network.utae = _StandIn()  # type: ignore[assignment]
+    network.to(device).train()
+    aerial = torch.zeros(batch_size, len(BANDS), PATCH_SIZE, PATCH_SIZE, dtype=torch.uint8, device=device)
+    embedding = torch.zeros(batch_size, WIDTHS[0], 10, 10, device=device)
+    days, metadata = (torch.zeros(batch_size, size, device=device) for size in (1, SIZE))
+    logits, _ = network.classify_aerial(aerial, embedding, days, metadata=metadata)
+    logits.sum().backward()
+    return logits
+
+
+def _fail_on_cpu(config: Config, batch_size: int) -> Exception | None:
+    """What goes wrong on the CPU, with no more patches than batch norm distinguishes; None if all is well."""
+    try:
+        _take_step(UTT(encoder_weights=None, **model_options(config)), min(batch_size, 2), "cpu")
+    except Exception as error:
+        return error
+    return None
+
+
+def _find_alternatives(config: Config, batch_size: int) -> str:
+    """What works instead: another decoder, another encoder, or larger images."""
+    tries: tuple[tuple[str, Sequence[str | int], str], ...] = (
+        ("decoder", DECODERS_TO_TRY, "works with this encoder"),
+        ("encoder", ENCODERS_TO_TRY, "works with this decoder"),
+    )
+    if found := [one for one in (_find_working(config, batch_size, *options) for options in tries) if one]:
+        return ", ".join(found)
+    larger = _find_working(config, batch_size, "aerial_pooling", (1,), "works with both")
+    return larger or "choose another encoder"
+
+
+def _find_working(config: Config, batch_size: int, key: str, values: Sequence[str | int], told: str) -> str:
+    """The first value of a key, other than the present one, with which the network can learn; else ""."""
+    for value in values:
+        other = replace(config, encoder_weights=None, **{key: value})  # type: ignore[arg-type]
+        if value == getattr(config, key) or find_impossible(other):
+            continue
+        if find_fault(other, batch_size) is None:
+            return f"{key}={value} {told}"
+    return ""
+
+
+def _shorten(error: Exception | None) -> str:
+    """The first line of an exception's message, which may be cut off."""
+    if error is None:
+        return ""
+    reason = str(error.args[0] if error.args else error).split("\n")[0].rstrip(".")
+    if "keyword argument 'output_stride'" in reason:
+        return "this decoder dilates the last stage of its encoder, and this encoder cannot be dilated"
+    return reason[:LONGEST_REASON]
 
 
 def make_network(config: Config) -> UTT:

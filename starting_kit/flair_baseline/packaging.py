@@ -205,8 +205,11 @@ def _describe_member(config: Config) -> dict[str, Any]:
 
 def _pack(settings: dict[str, Any]) -> dict[str, bytes]:
     """All files of a single network but the weights."""
-    name = "U-T&T" if settings["model"]["satellite"] else "U-Net"
-    return _pack_code(MODEL, settings, f"{name} of the starting kit, encoder {settings['model']['encoder']}")
+    options = settings["model"]
+    name = "U-T&T" if options["satellite"] else "U-Net"
+    if options["decoder"] != "unet":
+        name = f"{options['decoder']} with U-TAE" if options["satellite"] else options["decoder"]
+    return _pack_code(MODEL, settings, f"{name} of the starting kit, encoder {options['encoder']}")
 
 
 def _pack_code(model_py: str, settings: dict[str, Any], description: str) -> dict[str, bytes]:

@@ -44,7 +44,7 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     (f"{TRAIN} encoder=my_own", "encoder=my_own: no such encoder; all are in segmentation_models"),
     (
         f"{TRAIN} encoder=tu-resnet18.mine",
-        "encoder=tu-resnet18.mine, encoder_weights=None: Invalid pretrained",
+        "encoder=tu-resnet18.mine, decoder=unet: Invalid pretrained",
     ),
     (f"{TRAIN} encoder=resnet18 encoder_weights=mine", "expected imagenet, ssl, swsl or null"),
     (
@@ -64,10 +64,17 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     (f"{TRAIN} encoder=timm-skresnet18 batch_size=1", "a single value per channel; choose batch_size=2 or"),
     (f"{TRAIN} encoder=resnet18 aerial_pooling=16 batch_size=1", "a single value per channel; choose"),
     (
-        f"{TRAIN} encoder=tu-swin_tiny_patch4_window7_224",
-        "encoder=tu-swin_tiny_patch4_window7_224: cannot read images of 512 x 512 pixels (Input height (512)",
+        f"{TRAIN} encoder=tu-vit_tiny_patch16_224",
+        "Unsupported model downsampling pattern; decoder=dpt works with this encoder, encoder=resnet34 works",
     ),
-    (f"{TRAIN} encoder=tu-vit_tiny_patch16_224", "Unsupported model downsampling pattern"),
+    (
+        f"{TRAIN} encoder=mit_b0 decoder=unetplusplus",
+        "decoder=unet works with this encoder, encoder=resnet34 works with this decoder",
+    ),
+    (f"{TRAIN} decoder=dpt encoder=resnet18", "encoder=tu-vit_small_patch16_224 works with this decoder"),
+    (f"{TRAIN} decoder=fpn decoder_channels=[32]", "decoder fpn needs a multiple of 64 as the first number"),
+    (f"{TRAIN} decoder=manet decoder_channels=[8,8]", "needs 1 GiB a patch; give 3 numbers or more"),
+    (f"{TRAIN} decoder=upernet decoder_channels=[8] aerial_pooling=32", "as decoder upernet needs it"),
     ("table4 nowhere", NOWHERE),
     ("table4 empty", EMPTY),
     ("table4 data --set epochs=0 batchsize=1", "configuration unet (paper recipe) (2 problems)"),

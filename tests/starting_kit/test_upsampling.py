@@ -5,8 +5,8 @@ import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 
+from flair_baseline.model.aerial import AerialBranch
 from flair_baseline.model.folding import fold_batch_norm
-from flair_baseline.model.unet import UNet
 from flair_baseline.model.upsampling import DecoderBlock
 
 
@@ -56,7 +56,7 @@ def test_unet_scores_as_smps_with_the_same_weights(encoder):
     options = {"encoder_weights": None, "decoder_channels": channels, "in_channels": bands, "classes": 13}
     torch.manual_seed(0)
     theirs = smp.Unet(encoder, **options).double().eval()
-    ours = UNet(encoder, None, channels, 1, 13, channels=bands).double().eval()
+    ours = AerialBranch(encoder, None, channels, 1, 13, channels="RVBIE"[:bands]).double().eval()
     ours.load_state_dict(theirs.state_dict())
     aerial = torch.randint(0, 256, (1, 5, 128, 128), dtype=torch.uint8)
     with torch.inference_mode():

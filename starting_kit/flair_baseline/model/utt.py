@@ -1,4 +1,7 @@
-"""U-T&T, the datapaper's model: a U-Net reads the aerial patch, a U-TAE the Sentinel-2 series."""
+"""U-T&T, the datapaper's model: a U-Net reads the aerial patch, a U-TAE the Sentinel-2 series.
+
+Other encoders and decoders of segmentation_models.pytorch can take the U-Net's place.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flair_baseline.model.aerial import PATCH_SIZE as PATCH_SIZE
+from flair_baseline.model.aerial import AerialBranch
 from flair_baseline.model.fusion import Fusion, crop_centre
 from flair_baseline.model.metadata import DeepestStage, EveryStage
-from flair_baseline.model.unet import UNet
 from flair_baseline.model.utae import UTAE, WIDTHS
 
 CLASSES = 13  # the 12 scored ones and *other*
-PATCH_SIZE = 512  # pixels
 OFFICIAL_DAY = 134  # 15 May 2021; the official code counts days back from it (sentinel.find_official_days)
 
 
@@ -28,7 +31,9 @@ def choose_labels(logits: Tensor, size: int) -> Tensor:
 class UTT(nn.Module):
     """The whole model; without the satellite branch it is the paper's U-Net baseline.
 
-    It has 27,249,318 parameters. `metadata` adds 38,816, which feed every stage of the encoder.
+    `unet` is the aerial branch, whatever its decoder. Satellite embedding and metadata are added to every
+    stage of its encoder that the decoder reads. The paper's model has 27,249,318 parameters. `metadata` adds
+    38,816, which feed every stage of the encoder.
     `official_layers` makes the network of the official code, so that its checkpoints can be converted. That
     network has 27,254,744 parameters, or 27,260,296 with metadata for the "deepest" stage: it has fusion
     layers for the input, which nothing reads (4,581), and a second satellite head (845) instead of the one
@@ -45,27 +50,27 @@ class UTT(nn.Module):
         metadata: bool = False,
         metadata_stages: Literal["every", "deepest"] = "every",
         official_layers: bool = False,
-        channels: Literal["RVB", "RVBI", "RVBIE"] = "RVBIE",
+        channels: str = "RVBIE",
+        decoder: str = "unet",
     ) -> None:
         super().__init__()
         self.official_layers = official_layers
-        self.unet = UNet(
+        self.unet = AerialBranch(
             encoder,
             encoder_weights,
             decoder_channels,
             aerial_pooling,
             CLASSES,
             official_layers,
-            len(channels),
+            channels,
+            decoder,
         )
-        counts = self.unet.encoder.out_channels
-        # stage 0 is the input itself; some encoders have a placeholder without channels as stage 1
-        self.stages = [stage for stage, count in enumerate(counts) if stage > 0 and count > 0]
+        counts, self.stages = self.unet.counts, self.unet.stages
         widths = [counts[stage] for stage in self.stages]
         self.metadata: EveryStage | DeepestStage | None = None
         if metadata:
-            rows = PATCH_SIZE // (aerial_pooling * 2 ** len(decoder_channels))
-            self.metadata = EveryStage(widths) if metadata_stages == "every" else DeepestStage(rows)
+            every = metadata_stages == "every"
+            self.metadata = EveryStage(widths) if every else DeepestStage(self.unet.rows)
         self.utae = UTAE(classes=CLASSES) if satellite else None
         unused = counts[:1] if official_layers else []
         self.fusion = Fusion(WIDTHS[0], [*unused, *widths]) if satellite else None

@@ -1,6 +1,6 @@
 """Mean and spread of each Sentinel-2 band, and how a new U-TAE takes them over.
 
-Statistics of the aerial bands are published (model/unet.py); for Sentinel-2 there are none, so a new run
+Statistics of the aerial bands are published (model/aerial.py); for Sentinel-2 there are none, so a new run
 measures them in its training patches.
 """
 

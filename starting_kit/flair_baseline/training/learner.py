@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from flair_baseline.config import Config
-from flair_baseline.encoders import make_network, require_encoder
+from flair_baseline.encoders import find_unread, make_network, require_encoder
 from flair_baseline.machines.distributed import world_size
 from flair_baseline.model.utt import UTT
 from flair_baseline.training.averaging import make_average
@@ -114,6 +114,8 @@ def make_learner(config: Config, device: torch.device, steps_per_epoch: int) -> 
     model = build_model(config).to(device).to(memory_format=torch.channels_last)
     network: nn.Module = model
     if world_size() > 1:
+        for name in find_unread(config):  # distributed training would wait for their gradients
+            model.get_parameter(name).requires_grad_(False)
         if device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         # each rank keeps its own batch-norm statistics within an epoch
