@@ -34,8 +34,18 @@ _BEGINNINGS = (  # first bytes of other files, and what such a file is
 LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "safetensors")
 
 
-def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Write RUN/model.safetensors, and RUN/model.json, which repeats its header for human readers."""
+def save_model(
+    run: Path,
+    model: nn.Module,
+    config: Config,
+    epoch: int,
+    metrics: Mapping[str, float],
+    init_from: Mapping[str, Any] | None = None,
+) -> None:
+    """Write RUN/model.safetensors, and RUN/model.json, which repeats its header for human readers.
+
+    `init_from` tells from which weights the run started, if it was given some.
+    """
     versions = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
     provenance = stamp() | {
         "config": to_dict(config),
@@ -44,6 +54,8 @@ def save_model(run: Path, model: nn.Module, config: Config, epoch: int, metrics:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions,
     }
+    if init_from is not None:
+        provenance["init_from"] = dict(init_from)
     text = json.dumps(provenance, indent=2, allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_file(run / WEIGHTS, save(tensors, metadata={"provenance": text}))

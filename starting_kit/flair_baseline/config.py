@@ -28,6 +28,8 @@ class Config:
 
     # the model
     encoder: str = "resnet34"  # any of segmentation_models.pytorch, or tu-<name> of timm
+    # the name of published weights, which are downloaded once, or a local file with those of the encoder
+    # (.safetensors, .pth); null: they are drawn
     encoder_weights: str | None = "imagenet"
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     aerial_pooling: int = 1  # 2: the U-Net works at 0.4 m instead of 0.2 m
