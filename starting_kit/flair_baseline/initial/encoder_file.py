@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flair_baseline.initial.guess import guess_encoder
 from flair_baseline.initial.layouts import LOSSES, unwrap
-from flair_baseline.initial.matching import find_differences
+from flair_baseline.initial.matching import find_differences, find_first_layers
 from flair_baseline.initial.tensor_files import read_tensors
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 
@@ -47,22 +47,22 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     """
     ours = encoder.state_dict()
     theirs = _find_names(read_tensors(path, f"the weights of the encoder {name}"), ours)
-    first = next(f"{own}.weight" for own, layer in encoder.named_modules() if isinstance(layer, nn.Conv2d))
+    first = [f"{own}.weight" for own in find_first_layers(encoder)]
     problems = find_differences(theirs, ours, first) if theirs else []
     if not theirs:
         raise DataError(
             f"{path}: holds no weights of encoder={name}; expected its tensors, named as by smp or timm, "
-            f"such as {first}; for a whole network use --init-from"
+            f"such as {first[0]}; for a whole network use --init-from"
         )
     if problems:
         looks = guess_encoder(theirs)
         title = f"{path}: not the weights of encoder={name}" + (f", but of {looks}" if looks else "")
         raise DataError(list_problems(title, problems, _LONGEST))
-    count, given = ours[first].shape[1], theirs[first].shape[1]
+    count, given = ours[first[0]].shape[1], theirs[first[0]].shape[1]
     if given not in (3, count):
         raise DataError(f"{path}: its first layer reads {given} bands; expected 3 or {count}")
     if given != count:
-        theirs[first] = repeat_bands(theirs[first], count)
+        theirs |= {key: repeat_bands(theirs[key], count) for key in first}
     found = {key: tensor.to(ours[key].dtype) for key, tensor in theirs.items() if key in ours}
     if unusable := [key for key, tensor in found.items() if not tensor.isfinite().all()]:
         told = [f"{key}: holds NaN or infinity" for key in unusable]

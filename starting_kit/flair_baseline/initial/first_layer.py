@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from flair_baseline.config import Config
 from flair_baseline.initial.given import Given
 from flair_baseline.initial.layouts import HUB
-from flair_baseline.initial.matching import ENCODER
+from flair_baseline.initial.matching import ENCODER, find_first_layers
 from flair_baseline.initial.pixels import SCALINGS, Scaling, adapt_bands, make_scaling, rescale
 from flair_baseline.initial.table import Outcome
 from flair_baseline.model.utt import UTT
@@ -16,28 +16,24 @@ from flair_scoring.base.errors import UsageError
 USUAL_BANDS = {3: "RVB", 4: "RVBI", 5: "RVBIE"}
 
 
-def find_first_layer(model: UTT) -> tuple[str, nn.Conv2d]:
-    """The name and the layer that reads the aerial bands: the encoder's first convolution."""
-    layers = model.unet.encoder.named_modules(prefix=ENCODER)
-    return next((name, layer) for name, layer in layers if isinstance(layer, nn.Conv2d))
-
-
 def adapt_first_layer(outcome: Outcome, given: Given, model: UTT, config: Config) -> None:
     """Change the first layer in `outcome` so that it reads our bands, scaled as here; note what was done.
 
-    Raises UsageError when the file does not tell its bands, or shares none with the configuration.
+    Where several convolutions read the image, each of them is changed. Raises UsageError when the file does
+    not tell its bands, or shares none with the configuration.
     """
-    name, _ = find_first_layer(model)
-    weight = outcome.loaded.get(f"{name}.weight")
-    if weight is None:
+    layers = find_first_layers(model.unet.encoder, ENCODER)
+    weights = {name: outcome.loaded.get(f"{name}.weight") for name in layers}
+    loaded = {name: weight for name, weight in weights.items() if weight is not None}
+    if not loaded:
         return
-    theirs, ours = find_bands(given, weight.shape[1]), config.channels
+    theirs, ours = find_bands(given, next(iter(loaded.values())).shape[1]), config.channels
     if not set(theirs) & set(ours):
         raise UsageError(f"{given.path}: reads the bands {theirs}, of which channels={ours} has none")
     outcome.notes.append(_explain_bands(theirs, ours))
     if theirs != ours:
-        weight = adapt_bands(weight, theirs, ours)
-        outcome.adapt(f"{name}.weight", weight)
+        for name, weight in loaded.items():
+            outcome.adapt(f"{name}.weight", adapt_bands(weight, theirs, ours))
     key = given.start.pixels or given.named.layout.pixels
     known, own = SCALINGS[key], _own_scaling(model, ours)
     if given.config is not None or known is None:
@@ -47,11 +43,12 @@ def adapt_first_layer(outcome: Outcome, given: Given, model: UTT, config: Config
     if all(own[band] == pair for band, pair in shared.items()):
         outcome.notes.append(f"pixels: scaled as here{_who_says(given, key)}")
         return
-    weight, constant = rescale(weight, ours, shared, own)
-    outcome.adapt(f"{name}.weight", weight)
-    outcome.notes.append(
-        f"pixels: scaled as by {key} in the file{_who_says(given, key)}; {_shift(outcome, model, constant)}"
-    )
+    done = ""
+    for name in loaded:
+        weight, constant = rescale(outcome.taken(f"{name}.weight"), ours, shared, own)
+        outcome.adapt(f"{name}.weight", weight)
+        done = _shift(outcome, model, name, layers[name], constant)
+    outcome.notes.append(f"pixels: scaled as by {key} in the file{_who_says(given, key)}; {done}")
     if unknown := [band for band in theirs if band in ours and band not in known]:
         outcome.notes.append(f"pixels: how {', '.join(unknown)} was scaled is not known; taken as here")
 
@@ -100,9 +97,8 @@ def _who_says(given: Given, key: str) -> str:
     return " (the file does not say how)" if key == "kit" else " (as its published configuration says)"
 
 
-def _shift(outcome: Outcome, model: UTT, constant: Tensor) -> str:
-    """Add a constant (outputs,) to what the first layer computes; returns in words how exact that is."""
-    name, first = find_first_layer(model)
+def _shift(outcome: Outcome, model: UTT, name: str, first: nn.Conv2d, constant: Tensor) -> str:
+    """Add a constant (outputs,) to what a first layer computes; returns in words how exact that is."""
     padded = isinstance(first.padding, str) or any(first.padding)
     border = " but for the border of a patch, where it pads with zeros" if padded else ""
     if first.bias is not None:

@@ -7,10 +7,10 @@ may read other bands, and the head may have other classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 ENCODER, DECODER, HEAD = "unet.encoder", "unet.decoder", "unet.segmentation_head"
 # buffers that some versions of the libraries save and others do not
@@ -31,14 +31,37 @@ def part_of(name: str) -> str:
     return f"{first}.{second}" if first == "unet" else first
 
 
-def match_parts(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], first_layer: str) -> Match:
-    """Match all parts but the head; `first_layer` names the weight whose bands may differ."""
+def find_first_layers(encoder: nn.Module, prefix: str = "") -> dict[str, nn.Conv2d]:
+    """The convolutions that read the image, by name: the first one, and those beside it in its block.
+
+    Encoders such as RepVGG and MobileOne have several that read the same input.
+    """
+    layers = {
+        name: layer
+        for name, layer in encoder.named_modules(prefix=prefix)
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1
+    }
+    (first, layer), *_ = layers.items()
+    start = prefix.count(".") + 1 if prefix else 0
+    own = first.split(".")[start:]
+    block = ".".join([*first.split(".")[:start], *(own[:2] if own[0] == "model" else own[:1])])
+    return {
+        name: one
+        for name, one in layers.items()
+        if f"{name}.".startswith(f"{block}.") and one.in_channels == layer.in_channels
+    }
+
+
+def match_parts(
+    given: Mapping[str, Tensor], ours: Mapping[str, Tensor], first_layers: Collection[str]
+) -> Match:
+    """Match all parts but the head; `first_layers` names the weights whose bands may differ."""
     match = Match()
     for part in dict.fromkeys(map(part_of, ours)):
         if part != HEAD:
             expected = {name: tensor for name, tensor in ours.items() if part_of(name) == part}
             theirs = {name: tensor for name, tensor in given.items() if part_of(name) == part}
-            problems = find_differences(theirs, expected, first_layer) if theirs else ["the file has none"]
+            problems = find_differences(theirs, expected, first_layers) if theirs else ["the file has none"]
             if problems:
                 more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
                 match.reasons[part] = problems[0] + more
@@ -47,13 +70,15 @@ def match_parts(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], first_l
     return match
 
 
-def find_differences(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], first_layer: str) -> list[str]:
+def find_differences(
+    theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], first_layers: Collection[str]
+) -> list[str]:
     """What is missing, of another shape, or too much among the tensors of one part."""
     problems = []
     for name, tensor in ours.items():
         if name not in theirs:
             problems += [] if name.endswith(OPTIONAL) else [f"{name} is missing"]
-        elif not same_shape(theirs[name], tensor, name == first_layer):
+        elif not same_shape(theirs[name], tensor, name in first_layers):
             problems.append(f"{name} is {list(theirs[name].shape)}, here {list(tensor.shape)}")
     stages = {_stage(name) for name in ours}
     problems += [

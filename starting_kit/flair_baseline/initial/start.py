@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from flair_baseline.config import Config
-from flair_baseline.initial.first_layer import adapt_first_layer, find_first_layer
+from flair_baseline.initial.first_layer import adapt_first_layer
 from flair_baseline.initial.given import Given
 from flair_baseline.initial.guess import guess_encoder
 from flair_baseline.initial.head import adapt_head
 from flair_baseline.initial.layouts import HUB, MODALITY, OFFICIAL_CODE
-from flair_baseline.initial.matching import DECODER, ENCODER, match_parts
+from flair_baseline.initial.matching import DECODER, ENCODER, find_first_layers, match_parts
 from flair_baseline.initial.table import Outcome
 from flair_baseline.model.sentinel import REFLECTANCE_ONE
 from flair_baseline.model.utt import UTT
@@ -32,7 +32,8 @@ def start_from(given: Given, model: UTT, config: Config) -> Outcome:
     and when nothing fits; UsageError when the file does not tell something that --init-... must say.
     """
     ours, theirs = model.state_dict(), given.named.tensors
-    match = match_parts(theirs, ours, f"{find_first_layer(model)[0]}.weight")
+    first = [f"{name}.weight" for name in find_first_layers(model.unet.encoder, ENCODER)]
+    match = match_parts(theirs, ours, first)
     _require_encoder(given, config, match.reasons)
     outcome = Outcome(given.path.name, given.sha256, given.named.layout.name)
     outcome.loaded = {name: tensor.to(ours[name].dtype) for name, tensor in match.taken.items()}
