@@ -58,7 +58,6 @@ def main() -> None:
     )
     parser.add_argument(
         "--init-channels",
-        type=check_bands,
         metavar="LETTERS",
         help="bands that the file's first layer reads, such as IRV; default: RVB, RVBI or RVBIE by number",
     )
@@ -79,6 +78,8 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     start = None
     if args.init_from is not None:
+        if args.init_channels is not None:
+            check_bands(args.init_channels)
         start = Start(args.init_from, args.init_channels, args.init_classes, args.init_pixels)
     elif said := [option for option in ("channels", "classes", "pixels") if getattr(args, f"init_{option}")]:
         raise UsageError(f"--init-{said[0]} tells about the file of --init-from, which is missing")

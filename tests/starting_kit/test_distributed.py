@@ -39,11 +39,17 @@ from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
 from test_distributed import three_steps, validate_untrained
-from flair_baseline.machines.distributed import joined_ranks, rank
+from flair_baseline.machines.distributed import copy_from_rank_0, joined_ranks, rank
 torch.set_num_threads(1)
 with joined_ranks():
     data, target = map(Path, sys.argv[2:])
-    torch.save([*three_steps(data), validate_untrained(data)], target / f"{rank()}.pt")
+    torch.manual_seed(rank())
+    layers = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
+    layers[1].num_batches_tracked += rank()
+    copy_from_rank_0(layers.to(memory_format=torch.channels_last))
+    torch.save(
+        [*three_steps(data), validate_untrained(data), layers.state_dict()], target / f"{rank()}.pt"
+    )
 """
 
 
@@ -97,7 +103,10 @@ def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: 
         assert float((weights - whole).abs().max()) < 1e-5
         assert float((weights - whole).norm() / (whole - before).norm()) < 1e-4
     assert torch.equal(ranks[0][0], ranks[1][0])
-    for *_, found in ranks:
+    torch.manual_seed(0)
+    expected = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).state_dict()
+    for *_, found, layers in ranks:
+        assert all(torch.equal(layers[name], tensor) for name, tensor in expected.items())
         assert found == pytest.approx(metrics, rel=1e-6, nan_ok=True)
 
 

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-BANDS = "RVBIE"  # red, green, blue, near infrared, elevation
+from flair_scoring.base.errors import UsageError
+
+BANDS = "RVBIE"  # red, green (V), blue, near infrared, elevation
 
 
 # band letter -> mean and standard deviation in 8-bit values; pixels are read as (pixel - mean) / std
@@ -37,11 +39,13 @@ SCALINGS: dict[str, Scaling | None] = {
 }
 
 
-def check_bands(text: str) -> str:
-    """The letters of --init-channels, or ValueError."""
-    if not text or len(set(text)) < len(text) or not set(text) <= set(BANDS):
-        raise ValueError
-    return text
+def check_bands(letters: str) -> None:
+    """UsageError unless these are the letters of bands, each at most once."""
+    if not letters or len(set(letters)) < len(letters) or not set(letters) <= set(BANDS):
+        raise UsageError(
+            f"--init-channels {letters}: expected different letters of {BANDS}: red, green (V), blue, near "
+            "infrared (I) and elevation"
+        )
 
 
 def adapt_bands(weight: Tensor, theirs: str, ours: str) -> Tensor:
