@@ -188,6 +188,15 @@ def test_a_run_of_this_kit_is_taken_whole(tmp_path):
     assert outcome.sha256 == hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+def test_the_bare_tensors_of_a_run_are_taken_too(tmp_path, name):
+    source = make_network(small("unet", "channels=RVBI"))
+    path = write(tmp_path, under("module.")(source.state_dict()), name)
+    model, outcome = begin(small("unet", "channels=RVBI"), path)
+    assert all(torch.equal(one, source.state_dict()[key]) for key, one in model.state_dict().items())
+    assert "bands: RVBI in the file, RVBI here" in outcome.notes
+
+
 def test_of_a_run_with_fewer_parts_the_others_are_drawn(tmp_path):
     source = small("unet", "channels=RVB")
     save_model(tmp_path, make_network(source), source, 3, {})
@@ -230,8 +239,11 @@ def test_the_official_checkpoint_asks_for_the_official_layers(tmp_path):
     )
     source = small("utt", "official_layers=true", "metadata_stages=deepest")
     save_model(tmp_path, make_network(source), source, 0, {})
-    with pytest.raises(UsageError, match=r"; give official_layers=true$"):
-        read_start(Start(tmp_path), small("utt"))
+    bare = write(tmp_path, make_network(source).state_dict())
+    for given in (tmp_path, bare):
+        with pytest.raises(UsageError, match=r"; give official_layers=true$"):
+            read_start(Start(given), small("utt"))
+        read_start(Start(given), source)
 
 
 @pytest.fixture(scope="module")

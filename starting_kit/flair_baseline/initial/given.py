@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from flair_baseline.checkpoint import STATE, WEIGHTS, read_config
 from flair_baseline.config import Config
 from flair_baseline.initial.classes import Order
@@ -66,7 +68,7 @@ def read_start(start: Start, config: Config) -> Given:
         )
     tensors = read_tensors(path, EXPECTED)
     named = recognise(tensors, path)
-    source = read_config(path) if named.layout is KIT and _is_safetensors(path) else None
+    source = read_config(path) if named.layout is KIT and _names_configuration(path) else None
     _require_same_layers(path, named, source, config)
     if source is not None and start.bands not in (None, source.channels):
         raise UsageError(
@@ -78,9 +80,13 @@ def read_start(start: Start, config: Config) -> Given:
     return Given(start, path, digest, named, source)
 
 
-def _is_safetensors(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
+def _names_configuration(path: Path) -> bool:
+    """Whether train.py wrote the file: it then has a header with the configuration."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "provenance" in (file.metadata() or {})
+    except SafetensorError:
+        return False  # torch.save wrote it
 
 
 def _require_same_layers(path: Path, named: Named, source: Config | None, config: Config) -> None:
@@ -92,9 +98,16 @@ def _require_same_layers(path: Path, named: Named, source: Config | None, config
             f"{path}: is IGN's U-T&T, which has other layers than the paper's and counts days otherwise; "
             f"give official_layers=true{also}"
         )
-    if source is not None and source.official_layers != config.official_layers:
-        theirs = str(source.official_layers).lower()
+    official = source.official_layers if source is not None else _has_official_layers(named)
+    if official is not None and official != config.official_layers:
+        told = str(official).lower()
         raise UsageError(
-            f"{path}: its network was made with official_layers={theirs}, which counts days and scales "
-            f"pixels otherwise; give official_layers={theirs}"
+            f"{path}: its network was made with official_layers={told}, which counts days and scales pixels "
+            f"otherwise; give official_layers={told}"
         )
+
+
+def _has_official_layers(named: Named) -> bool | None:
+    """What the tensors of a run without its configuration tell: nothing where they have no satellite branch."""
+    parts = {part_of(name) for name in named.tensors}
+    return "official_head" in parts if named.layout is KIT and "utae" in parts else None
