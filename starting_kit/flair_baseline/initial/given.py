@@ -108,6 +108,6 @@ def _require_same_layers(path: Path, named: Named, source: Config | None, config
 
 
 def _has_official_layers(named: Named) -> bool | None:
-    """What the tensors of a run without its configuration tell: nothing where they have no satellite branch."""
+    """What tensors of this kit tell without a configuration: nothing where there is no satellite branch."""
     parts = {part_of(name) for name in named.tensors}
     return "official_head" in parts if named.layout is KIT and "utae" in parts else None
