@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 
 from flair_baseline.config import Config, describe_keys, find_config, load_config
+from flair_baseline.initial.classes import LISTS
+from flair_baseline.initial.given import Start
+from flair_baseline.initial.pixels import SCALINGS, check_bands
 from flair_baseline.machines.distributed import joined_ranks, rank
 from flair_baseline.machines.failures import explained_failures
 from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
@@ -20,7 +23,7 @@ from flair_baseline.training.estimate import Estimate, estimate_run
 from flair_baseline.training.estimate_text import describe_concerns, describe_estimate
 from flair_baseline.training.loop import train
 from flair_ingestion.dataset import require_data
-from flair_scoring.base.errors import run_command
+from flair_scoring.base.errors import UsageError, run_command
 
 
 def main() -> None:
@@ -31,6 +34,7 @@ def main() -> None:
         epilog="The keys of a configuration, their defaults (the paper's plain U-T&T) and their values;\n"
         f"flair_baseline/config.py explains each of them:\n{describe_keys()}\n\n"
         "example: python starting_kit/train.py --data /data/flair2 --config utt_best batch_size=5\n"
+        "         python starting_kit/train.py --data DATA --config unet --init-from runs/a --output runs/b\n"
         "         torchrun --nproc-per-node 4 starting_kit/train.py --data /data/flair2 --config utt_best",
     )
     parser.add_argument(
@@ -55,9 +59,39 @@ def main() -> None:
         help="measure a few steps on this machine, say what the run will take, and write nothing into RUN",
     )
     parser.add_argument(
+        "--init-from",
+        type=Path,
+        metavar="FILE_OR_RUN",
+        help="begin with given weights: a run of this kit, IGN's U-T&T, FLAIR-1, FLAIR-INC or FLAIR-HUB, a "
+        "segmentation_models.pytorch model (.safetensors, .pth, .ckpt); a table tells what was taken",
+    )
+    parser.add_argument(
+        "--init-channels",
+        metavar="LETTERS",
+        help="bands that the file's first layer reads, such as IRV; default: RVB, RVBI or RVBIE by number",
+    )
+    parser.add_argument(
+        "--init-classes",
+        choices=tuple(LISTS),
+        help="order of the classes of the file's head; default: cosia for FLAIR-HUB, otherwise flair",
+    )
+    parser.add_argument(
+        "--init-pixels",
+        choices=tuple(SCALINGS),
+        help="how the file's network was fed: as here (kit), with the published statistics of FLAIR-1 or "
+        "FLAIR-HUB, or divided by 255; default: by the layout of its names",
+    )
+    parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example epochs=3 encoder_weights=null"
     )
     args = parser.parse_intermixed_args()
+    start = None
+    if args.init_from is not None:
+        if args.init_channels is not None:
+            check_bands(args.init_channels)
+        start = Start(args.init_from, args.init_channels, args.init_classes, args.init_pixels)
+    elif said := [option for option in ("channels", "classes", "pixels") if getattr(args, f"init_{option}")]:
+        raise UsageError(f"--init-{said[0]} tells about the file of --init-from, which is missing")
 
     config = load_config(args.config, args.overrides)
     run = args.output or Path("runs") / find_config(args.config).stem
@@ -70,7 +104,7 @@ def main() -> None:
         return
     advice = f"finished epochs are kept; this command goes on: {command_that_goes_on('--resume')}"
     with joined_ranks(), explained_failures(), advice_if_interrupted(advice if rank() == 0 else ""):
-        best = train(config, args.data, run, args.resume)
+        best = train(config, args.data, run, args.resume, start)
         if rank() == 0:
             print(f"{run}: validation mIoU {best['val_miou']:.4f} in epoch {best['epoch']:.0f}")
 

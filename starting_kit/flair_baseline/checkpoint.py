@@ -40,11 +40,12 @@ def save_model(
     config: Config,
     epoch: int,
     metrics: Mapping[str, float],
-    measured: Mapping[str, Any] | None = None,
+    recorded: Mapping[str, Any] | None = None,
 ) -> None:
     """Write RUN/model.safetensors, and RUN/model.json, which repeats its header for human readers.
 
-    The header also has what was `measured` in the data before training, by its name.
+    The header also has what is `recorded` of the run's beginning, by its name: class weights that were
+    measured, the weights that it was given.
     """
     versions = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
     provenance = stamp() | {
@@ -53,7 +54,7 @@ def save_model(
         "metrics": {key: None if math.isnan(value) else value for key, value in metrics.items()},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": versions,
-        **(measured or {}),
+        **(recorded or {}),
     }
     text = json.dumps(provenance, indent=2, allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -40,6 +40,8 @@ class Config:
 
     # the model
     encoder: str = "resnet34"  # any of segmentation_models.pytorch, or tu-<name> of timm
+    # the name of published weights, which are downloaded once, or a local file with those of the encoder
+    # (.safetensors, .pth); null: they are drawn
     encoder_weights: str | None = "imagenet"
     # Channels of the decoder, deepest first. unet, unetplusplus and manet have one block for each number, and
     # the encoder as many stages. All other decoders follow an encoder of five stages (dpt: four layers of a

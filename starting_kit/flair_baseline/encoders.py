@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import segmentation_models_pytorch as smp
 import timm
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from flair_baseline.config import Config, model_options
 from flair_baseline.config_rules import find_impossible
+from flair_baseline.initial.encoder_file import load_encoder, names_file, require_file
+from flair_baseline.machines.distributed import rank
 from flair_baseline.model.aerial import BANDS
 from flair_baseline.model.architectures import TIMM
 from flair_baseline.model.metadata import SIZE
@@ -27,7 +30,10 @@ ENCODERS_TO_TRY = ("resnet34", "tu-vit_small_patch16_224")
 
 
 def require_encoder(config: Config) -> None:
-    """UsageError unless the configuration's encoder exists and has the pretrained weights that it names."""
+    """UsageError unless the configuration's encoder exists and has the pretrained weights that it names.
+
+    A file of weights must exist on rank 0, which reads it for all ranks.
+    """
     name, weights = config.encoder, config.encoder_weights
     known = _pretrained_weights(name)
     if known is None:
@@ -40,12 +46,17 @@ def require_encoder(config: Config) -> None:
             f"encoder={name}: no such encoder; {nearest}all are in "
             "segmentation_models_pytorch.encoders.get_encoder_names() and, after tu-, timm.list_models()"
         )
-    if weights is not None and weights not in known:
-        names = f"{', '.join(known)} or null" if known else "null"
-        raise UsageError(
-            f"encoder={name}, encoder_weights={weights}: no weights {weights} of this encoder are known; "
-            f"expected {names}; a path to a file is not accepted"
-        )
+    if weights is None or weights in known:
+        return
+    if names_file(weights):
+        if rank() == 0:
+            require_file(weights)
+        return
+    names = f"{', '.join(known)} or null" if known else "null"
+    raise UsageError(
+        f"encoder={name}, encoder_weights={weights}: no weights {weights} of this encoder are known; "
+        f"expected {names}, or a file such as weights.safetensors"
+    )
 
 
 def check_network(config: Config, batch_size: int) -> None:
@@ -176,10 +187,18 @@ def _shorten(error: Exception | None) -> str:
 def make_network(config: Config) -> UTT:
     """The network of a configuration, with the encoder's pretrained weights if it names some.
 
-    UsageError when the encoder cannot be built; OSError when its weights are neither cached nor downloadable.
+    Weights in a file are read on rank 0 alone: DistributedDataParallel hands them on. UsageError when the
+    encoder cannot be built; DataError when the file holds another's weights; OSError when published weights
+    are neither cached nor downloadable.
     """
+    weights = config.encoder_weights
+    if names_file(weights):
+        network = make_network(replace(config, encoder_weights=None))
+        if rank() == 0:
+            load_encoder(network.unet.encoder, Path(str(weights)), config.encoder)
+        return network
     try:
-        return UTT(encoder_weights=config.encoder_weights, **model_options(config))
+        return UTT(encoder_weights=weights, **model_options(config))
     except OSError:
         raise
     except Exception as error:  # every family of encoders raises exceptions of its own

@@ -40,12 +40,17 @@ from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
 from test_distributed import average_three_steps, three_steps, validate_untrained
-from flair_baseline.machines.distributed import joined_ranks, rank
+from flair_baseline.machines.distributed import copy_from_rank_0, joined_ranks, rank
 torch.set_num_threads(1)
 with joined_ranks():
     data, target = map(Path, sys.argv[2:])
     averages = average_three_steps(data)
-    torch.save([*three_steps(data), averages, validate_untrained(data)], target / f"{rank()}.pt")
+    torch.manual_seed(rank())
+    layers = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
+    layers[1].num_batches_tracked += rank()
+    copy_from_rank_0(layers.to(memory_format=torch.channels_last))
+    steps, found = three_steps(data), validate_untrained(data)
+    torch.save([*steps, averages, layers.state_dict(), found], target / f"{rank()}.pt")
 """
 
 
@@ -119,7 +124,10 @@ def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: 
     for part in (0, 1):
         assert torch.equal(averages[0][part], averages[1][part])
     assert torch.equal(averages[0][1][-26:], alone[1][-26:])  # the class weights, as measured by one process
-    for *_, found in ranks:
+    torch.manual_seed(0)
+    expected = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).state_dict()
+    for *_, layers, found in ranks:
+        assert all(torch.equal(layers[name], tensor) for name, tensor in expected.items())
         assert found == pytest.approx(metrics, rel=1e-6, nan_ok=True)
 
 

@@ -53,11 +53,37 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     ),
     (
         f"{TRAIN} encoder_weights=weights/mine.pth",
-        "weights/mine.pth of this encoder are known; expected imagenet",
+        "error: encoder_weights=weights/mine.pth: no such file; expected one with the weights of the encoder",
     ),
     (
         f"{TRAIN} encoder=timm-res2net50_26w_4s encoder_weights=ssl",
-        "expected imagenet or null; a path to a file is not accepted",
+        "expected imagenet or null, or a file such as weights.safetensors",
+    ),
+    (f"{TRAIN} encoder_weights=file.pth", "error: encoder_weights=file.pth: no such file; expected one"),
+    (
+        f"{TRAIN} encoder_weights=other.safetensors",
+        "error: other.safetensors: holds no weights of encoder=tu-mobilenetv3_small_050; expected its",
+    ),
+    (
+        f"{TRAIN} --init-from nowhere",
+        "error: nowhere: no such file; --init-from takes a folder that train.py",
+    ),
+    (
+        f"{TRAIN} --init-from empty",
+        "error: empty/model.safetensors: no such file; --init-from takes a folder",
+    ),
+    (f"{TRAIN} --init-from file", "error: file: cannot be read (it is damaged, or another program wrote it)"),
+    (
+        f"{TRAIN} --init-from other.safetensors",
+        "error: other.safetensors: holds no network of a known layout",
+    ),
+    (
+        f"{TRAIN} --init-channels RVB",
+        "error: --init-channels tells about the file of --init-from, which is missing",
+    ),
+    (
+        f"{TRAIN} --init-from file --init-channels RGB",
+        "error: --init-channels RGB: expected different letters of RVBIE: red, green (V), blue",
     ),
     (f"{TRAIN} encoder=tu-coatnet_0_224 encoder_weights=imagenet", "are known; expected null"),
     (f"{TRAIN} encoder=tu-skresnet18 batch_size=1", "a single value per channel; choose batch_size=2 or"),

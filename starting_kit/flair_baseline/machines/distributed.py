@@ -70,6 +70,13 @@ def from_rank_0(value: Any) -> Any:
     return values[0]
 
 
+def copy_from_rank_0(model: nn.Module) -> None:
+    """Give the model of every rank the parameters and buffers of rank 0's; shapes must be equal."""
+    if distributed.is_initialized():
+        for tensor in model.state_dict().values():
+            distributed.broadcast(tensor, 0)
+
+
 def average_buffers(model: nn.Module) -> None:
     """Average the batch-norm statistics over the ranks; under SyncBatchNorm they are already equal."""
     if distributed.is_initialized():

@@ -30,8 +30,18 @@ from torch import Tensor
 from flair_baseline.checkpoint import PROVENANCE, STATE, save_model, save_state
 from flair_baseline.config import Config, to_dict
 from flair_baseline.encoders import check_network
-from flair_baseline.machines.distributed import average_buffers, from_rank_0, rank, sum_over_ranks, world_size
+from flair_baseline.initial.given import Given, Start, read_start
+from flair_baseline.initial.start import start_from
+from flair_baseline.machines.distributed import (
+    average_buffers,
+    copy_from_rank_0,
+    from_rank_0,
+    rank,
+    sum_over_ranks,
+    world_size,
+)
 from flair_baseline.machines.machine import autocast, be_deterministic, choose_device
+from flair_baseline.model.utt import UTT
 from flair_baseline.samples.band_statistics import measure_series, standardise_series
 from flair_baseline.samples.batches import batches_per_step, share_step, steps_per_epoch
 from flair_baseline.samples.loader import Batch, index_training_patches, make_loader, show_progress
@@ -64,25 +74,32 @@ from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.base.interrupts import held_signals
 
 
-def train(config: Config, data: Path, run: Path, resume: bool = False) -> Row:
+def train(config: Config, data: Path, run: Path, resume: bool = False, start: Start | None = None) -> Row:
     """Train on the training domains of DATA into the folder RUN; returns the row of the best epoch.
 
     RUN gets model.safetensors and model.json (best epoch), last.pt (to resume), log.csv and curves.png;
-    where TensorBoard is installed, also event files.
+    where TensorBoard is installed, also event files. With `start` a new run begins with given weights; a run
+    that is continued has its own, and `start` is not read.
+
     UsageError when RUN holds a run and `resume` is not asked for, when that run has another configuration,
-    when another process trains there, and when a loss is not finite. DataError when DATA or RUN is damaged.
+    when another process trains there, when `start` does not fit the configuration, and when a loss is not
+    finite. DataError when DATA, RUN or `start` is damaged.
     """
     with claimed(run) if rank() == 0 else nullcontext():
-        return _train(config, data, run, resume)
+        return _train(config, data, run, resume, start)
 
 
-def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
+def _train(config: Config, data: Path, run: Path, resume: bool, start: Start | None) -> Row:
     be_deterministic(config.deterministic)
     device = choose_device(config.device)
     if rank() == 0 and device.type == "cpu" and config.precision == "fp16":
         print("note: most CPUs compute precision=fp16 many times slower than fp32", file=sys.stderr)
     state = from_rank_0(find_state(run, config, resume) if rank() == 0 else None)
+    given = read_start(start, config) if start is not None and state is None and rank() == 0 else None
     shared = share_step(config)
+    if state is not None or from_rank_0(given is not None and given.has_encoder):
+        # pretrained weights would be looked for in vain
+        shared = replace(shared, encoder_weights=None)
     # on GPUs batch norm takes the statistics of all ranks together
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
@@ -94,9 +111,15 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
         learner = make_learner(shared, device, steps)
         if learner.model.utae is not None:
             standardise_series(learner.model.utae, *measure_series(training, config))
-    else:  # the state holds all weights: pretrained ones would be downloaded for nothing
-        learner = make_learner(replace(shared, encoder_weights=None), device, steps)
+        origin = take_over(given, learner.model, config) if given is not None else None
+        if start is not None:
+            copy_from_rank_0(learner.model)
+    else:
+        learner = make_learner(shared, device, steps)
         restore(learner, state, run)
+        origin = state.get("init_from")
+        if start is not None and rank() == 0:
+            print(f"{run}: goes on with its own weights; {start.path} is not read", file=sys.stderr)
     if config.rare_classes:
         learner.class_counts = count_once(training, config, learner.class_counts)
     rows = learner.rows
@@ -115,24 +138,35 @@ def _train(config: Config, data: Path, run: Path, resume: bool) -> Row:
             metrics = run_epoch(learner, training, held_out, shared)
             write_events(learner.kept_model, rows[-1])
             if rank() == 0:
-                save_epoch(run, learner, config, metrics)
+                save_epoch(run, learner, config, metrics, origin)
     return best_row(rows)
 
 
-def save_epoch(run: Path, learner: Learner, config: Config, metrics: Row) -> None:
+def take_over(given: Given, model: UTT, config: Config) -> dict[str, Any]:
+    """Begin with given weights, print what became of them, return that as the run's record."""
+    outcome = start_from(given, model, config)
+    print(outcome, file=sys.stderr)
+    return outcome.record()
+
+
+def save_epoch(
+    run: Path, learner: Learner, config: Config, metrics: Row, origin: dict[str, Any] | None = None
+) -> None:
     """Write the files of RUN after an epoch with these validation metrics; signals wait until all are there.
 
-    The state is written last: when it names an epoch, the other files of that epoch exist.
+    `origin` is the record of the weights that the run began with, if it was given some. The state is written
+    last: when it names an epoch, the other files of that epoch exist.
     """
     rows = learner.rows
     with held_signals():
         weights = {key: list(getattr(learner.config, key)) for key in KEYS}
-        measured = {"class_weights": weights} if config.class_weights == "balanced" else {}
+        recorded: dict[str, Any] = {"class_weights": weights} if config.class_weights == "balanced" else {}
+        recorded |= {} if origin is None else {"init_from": origin}
         if best_row(rows) is rows[-1]:
-            save_model(run, learner.kept_model, config, len(rows), metrics, measured)
+            save_model(run, learner.kept_model, config, len(rows), metrics, recorded)
         write_table(run / TABLE, rows)
         draw_curves(run / CURVES, rows)
-        save_state(run, learner.state() | {"config": to_dict(config)} | measured)
+        save_state(run, learner.state() | {"config": to_dict(config)} | recorded)
 
 
 def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
