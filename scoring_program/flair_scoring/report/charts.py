@@ -23,21 +23,6 @@ _DECADES = 6  # of a time axis; a time that is smaller is drawn at its left end
 _LEAST_SPAN = 1e-9  # of an axis, since its numbers are rounded to 12 digits after the point
 
 
-def interval_plot(rows: Sequence[tuple[str, float, float, float]], title: str) -> Markup:
-    """A line from low to high and a dot at the value for each (name, low, value, high), the first on top."""
-    ticks = _ticks(min(row[1] for row in rows), max(row[3] for row in rows))
-    bottom = len(rows) * _ROW + 10
-    parts = _x_axis(ticks, _NAMES, bottom, title)
-    for index, (name, low, value, high) in enumerate(rows):
-        y = index * _ROW + _ROW / 2 + 5
-        parts += [
-            _text(_NAMES - 12, y + 4, _shorten(name), "end"),
-            _line(_x(low, ticks, _NAMES), y, _x(high, ticks, _NAMES), y, "mark"),
-            _dot(_x(value, ticks, _NAMES), y, f"{name}: {value:.4f}{_range(low, high)}"),
-        ]
-    return _figure(parts, bottom + 45)
-
-
 @dataclass(frozen=True)
 class Point:
     """A result in `time_plot`: its name, its rank as a short name, its time x and its mIoU y.
@@ -106,42 +91,8 @@ def time_plot(points: Sequence[Point], limit: float | None, x_title: str, y_titl
     return _figure(parts, bottom + 48)
 
 
-def histogram(values: Sequence[float], limit: float | None, x_title: str) -> Markup:
-    """The number of values in each of 40 bins, which begin at 0, and a vertical line at `limit`."""
-    ticks = _ticks(0.0, max([*values, limit or 0.0]))
-    counts = [0] * 40
-    for value in values:
-        counts[min(int(40 * value / ticks[-1]), 39)] += 1
-    height, width = 160, (_WIDTH - _RIGHT - _NUMBERS) / 40
-    parts = _x_axis(ticks, _NUMBERS, height, x_title)
-    for index, count in enumerate(counts):
-        tall = (height - 20) * count / max(counts)
-        box = f'x="{_NUMBERS + index * width + 1:.1f}" y="{height - tall:.1f}" width="{width - 2:.1f}"'
-        parts.append(f'<rect {box} height="{tall:.1f}"><title>{count}</title></rect>')
-    if limit:
-        x = _x(limit, ticks, _NUMBERS)
-        parts += [_line(x, 5, x, height, "limit"), _text(x - 5, 16, f"limit {limit:.4g}", "end")]
-    return _figure(parts, height + 45)
-
-
-def _range(low: float, high: float) -> str:
-    return f" ({low:.4f} to {high:.4f})" if low < high else ""
-
-
 def _figure(parts: Sequence[str], height: float) -> Markup:
     return Markup(f'<div class="wide"><svg viewBox="0 0 {_WIDTH} {height:.0f}">{"".join(parts)}</svg></div>')
-
-
-def _x_axis(ticks: Sequence[float], left: float, bottom: float, title: str) -> list[str]:
-    parts = []
-    for tick in ticks:
-        x = _x(tick, ticks, left)
-        parts += [_line(x, 5, x, bottom, "grid"), _text(x, bottom + 17, f"{tick:g}", "middle")]
-    return [*parts, _text((left + _WIDTH - _RIGHT) / 2, bottom + 37, title, "middle")]
-
-
-def _x(value: float, ticks: Sequence[float], left: float) -> float:
-    return left + (_WIDTH - _RIGHT - left) * (value - ticks[0]) / (ticks[-1] - ticks[0])
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -117,13 +117,6 @@ def folded(summary: str, *parts: str) -> str:
     return f"<details><summary>{_escape(summary)}</summary>\n" + "\n".join(parts) + "\n</details>"
 
 
-def bar(share: float, colour: str = "rgb(var(--heat))", mark: float | None = None) -> Markup:
-    """A cell with a bar as wide as `share` (0..1) of it, and a vertical line at `mark` (0..1) if given."""
-    line = "" if mark is None else f'<i style="left:{mark:.1%}"></i>'
-    filled = f'<div style="width:{share:.1%};background:{_escape(colour)}"></div>'
-    return Markup(f'<td class="bar"><div class="all">{filled}{line}</div></td>')
-
-
 def heat(share: float, hint: str) -> Markup:
     """A cell with `share` (0..1) in per cent; its colour is stronger for a larger share."""
     return Markup(f'<td style="--share:{share:.3f}" title="{_escape(hint)}">{100 * share:.0f}</td>')

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flair_baseline.planning.selection import State, Step
-from flair_scoring.report.charts import scatter_plot
+from flair_scoring.report.charts import Point, time_plot
 from flair_scoring.report.html import paragraph, render_page, table
 
 
@@ -57,17 +57,19 @@ def describe_state(state: State) -> str:
     return " + ".join(parts)
 
 
+def draw_points(steps: Sequence[Step]) -> list[Point]:
+    """A point for each state; those on the front have a better mIoU than all that are as fast or faster."""
+    states = dict.fromkeys((describe_state(step.state), step.cost, step.miou) for step in steps)
+    order = sorted(states, key=lambda state: -state[2])
+    points, best = [], 0.0
+    for name, cost, miou in sorted(states, key=lambda state: (state[1], -state[2])):
+        points.append(Point(name, order.index((name, cost, miou)) + 1, cost, miou, on_front=miou > best))
+        best = max(best, miou)
+    return points
+
+
 def render_plan_page(plan: Plan) -> str:
     """The self-contained page."""
-    found = [*plan.singles, *plan.steps]
-    points = [(describe_state(step.state), step.cost, step.miou, False) for step in found]
-    best = 0.0
-    front = set()
-    for name, cost, miou, _ in sorted(points, key=lambda point: (point[1], -point[2])):
-        if miou > best:
-            front.add((name, cost, miou))
-            best = miou
-    shown = [(name, cost, miou, (name, cost, miou) in front) for name, cost, miou, _ in dict.fromkeys(points)]
     return render_page(
         "FLAIR #2: plan of a submission",
         paragraph(describe_state(plan.choice.state), "score"),
@@ -77,7 +79,7 @@ def render_plan_page(plan: Plan) -> str:
             f"{plan.limit:g}."
         ),
         "<h2>mIoU and time</h2>",
-        scatter_plot(shown, plan.limit, "predicted time ratio", "mIoU"),
+        time_plot(draw_points([*plan.singles, *plan.steps]), plan.limit, "predicted time ratio", "mIoU"),
         paragraph(
             f"Single members and the steps of the search, by their mIoU on {plan.patches} patches of "
             f"{plan.split} at every fourth pixel. The line joins those that no other one beats in mIoU in "

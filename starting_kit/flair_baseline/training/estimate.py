@@ -24,6 +24,7 @@ from flair_baseline.samples.band_statistics import measure_series
 from flair_baseline.samples.batches import batches_per_epoch, batches_per_step, share_step
 from flair_baseline.samples.loader import Batch, index_training_patches, make_loader
 from flair_baseline.samples.rarity import count_once
+from flair_baseline.training.class_balance import balance_classes, measure_weights
 from flair_baseline.training.event_files import opened_events
 from flair_baseline.training.history import Row
 from flair_baseline.training.learner import Learner, make_learner
@@ -90,6 +91,8 @@ def estimate_run(config: Config, data: Path) -> Estimate:
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
     steps = batches_per_epoch(len(training), shared) / batches_per_step(shared)
+    if config.class_weights == "balanced":
+        shared = balance_classes(shared, measure_weights(training, shared))
     learner = make_learner(replace(shared, encoder_weights=None), device, math.ceil(steps) + _MORE_STEPS)
     if learner.model.utae is not None:
         measure_series(training, config)
@@ -180,11 +183,11 @@ def _measure_validation(learner: Learner, held_out: Sequence[Patch], config: Con
     """Seconds of the whole validation, from those of one batch and of several, and metrics of the latter."""
     batch = config.batch_size * world_size()
     few = sample_patches(held_out, batch, config.seed)
-    seconds, _ = _time(lambda: validate(learner.model, few, config))
+    seconds, _ = _time(lambda: validate(learner.kept_model, few, config))
     batches = max(MEASURED_BATCHES, 4 * _readers(config))
     batches = from_rank_0(max(2, min(batches, int(PATIENCE / seconds))))
     more = sample_patches(held_out, batches * batch, config.seed)
-    longer, metrics = _time(lambda: validate(learner.model, more, config))
+    longer, metrics = _time(lambda: validate(learner.kept_model, more, config))
     rest = len(held_out) - len(more)
     if rest:
         each = (longer - seconds) / (len(more) - len(few))
@@ -201,7 +204,7 @@ def _measure_saving(
         with opened_events(run, held_out, config) as write_events:
 
             def save() -> int:
-                write_events(learner.model, learner.rows[-1])
+                write_events(learner.kept_model, learner.rows[-1])
                 save_epoch(run, learner, config, metrics)
                 return sum(path.stat().st_size for path in run.iterdir())
 
