@@ -90,8 +90,8 @@ def main() -> None:
         parser.error(f"--dates {args.dates}: expected 1 or more")
     if not 500 <= args.width <= 10_000:
         parser.error(f"--width {args.width}: expected 500 to 10000")
-    if args.colours is not None and not 16 <= args.colours <= 256:
-        parser.error(f"--colours {args.colours}: expected 16 to 256")
+    if args.colours is not None and not 32 <= args.colours <= 256:
+        parser.error(f"--colours {args.colours}: expected 32 to 256")
     patch = find_patch(args.data, match[1])
     prediction = None
     if args.predictions:

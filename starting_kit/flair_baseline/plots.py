@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch as Swatch
 from matplotlib.patches import Rectangle
@@ -29,6 +30,7 @@ BRIGHTEST = 3000  # digital number that is drawn white
 COVERED = 50  # per cent; snow and clouds of this probability or more are outlined
 DATES_PER_ROW = 10
 RIGHT, WRONG, OTHER = (225, 225, 225), (214, 39, 40), (120, 120, 120)  # in the panel of errors, as in reports
+PATCH, COVER = "yellow", "deepskyblue"  # the lines on the series
 LONGEST_TITLE = 80  # letters, of any width
 
 WIDTH = 10  # of the picture, which decides how large letters are in it
@@ -89,7 +91,7 @@ def draw_png(
     """Draw the plot as a PNG, `width` pixels wide.
 
     If the series has more than `most_dates` dates, that many are drawn, spread evenly over the series.
-    `most_colours`, 2 to 256, makes a smaller file with a palette.
+    `most_colours`, 32 to 256, makes a smaller file with a palette.
     """
     panels = _make_panels(plot)
     columns = 3 if len(panels) in (3, 6) else len(panels)
@@ -122,10 +124,24 @@ def draw_png(
             _draw_date(_add_axes(figure, *strip.place(position), strip.side), plot.series, index)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=width / WIDTH)
-    if most_colours:
-        picture = Image.open(buffer).convert("RGB").quantize(most_colours)
-        buffer = io.BytesIO()
-        picture.save(buffer, format="png", optimize=True)
+    return _reduce_colours(buffer, most_colours) if most_colours else buffer.getvalue()
+
+
+def _reduce_colours(picture: io.BytesIO, most: int) -> bytes:
+    """A PNG with a palette of at most `most` colours; those that mean something stay exactly as they are."""
+    whole = Image.open(picture).convert("RGB")
+    lines = [to_hex(PATCH), to_hex(COVER)]
+    exact = [bytes.fromhex(colour[1:]) for colour in (*FLAIR_12.colours_with_other, *lines)]
+    exact += [bytes(colour) for colour in (RIGHT, WRONG, OTHER, (255, 255, 255))]
+    near = whole.quantize(most - len(exact))
+    indices = np.asarray(near) + np.uint8(len(exact))
+    pixels = np.asarray(whole)
+    for index, colour in enumerate(exact):
+        indices[(pixels == tuple(colour)).all(axis=-1)] = index
+    reduced = Image.fromarray(indices).convert("P")
+    reduced.putpalette(b"".join(exact) + bytes(near.getpalette() or []))
+    buffer = io.BytesIO()
+    reduced.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
@@ -224,9 +240,9 @@ def _draw_date(axes: Axes, series: SuperPatch, index: int) -> None:
         # A frame of free ground closes the outline where it meets the edge
         framed, at = np.pad(covered, 1).astype(float), np.arange(-1, size + 1)
         at = at.clip(-0.4, size - 0.6)
-        axes.contour(at, at, framed, levels=[0.5], colors="deepskyblue", linewidths=1.3)
+        axes.contour(at, at, framed, levels=[0.5], colors=COVER, linewidths=1.3)
     corner = (size - CENTRE) / 2 - 0.5
-    square = Rectangle((corner, corner), CENTRE, CENTRE, fill=False, edgecolor="yellow", linewidth=1.2)
+    square = Rectangle((corner, corner), CENTRE, CENTRE, fill=False, edgecolor=PATCH, linewidth=1.2)
     square.set_path_effects(SHADE)
     axes.add_patch(square)
     day, share = np.datetime64(int(series.dates[index]), "D"), covered.mean()
