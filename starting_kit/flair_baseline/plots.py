@@ -218,7 +218,9 @@ def _add_legend(axes: Axes, plot: PatchPlot) -> None:
     names, colours = FLAIR_12.classes_with_other, FLAIR_12.colours_with_other
     entries = [(names[index], colours[index]) for index in np.unique(np.stack(drawn))]
     if len(drawn) == 2:
-        entries += [("error", f"#{bytes(WRONG).hex()}"), ("not scored", f"#{bytes(OTHER).hex()}")]
+        entries.append(("error", f"#{bytes(WRONG).hex()}"))
+        if FLAIR_12.other in drawn[0]:  # the labels
+            entries.append(("not scored", f"#{bytes(OTHER).hex()}"))
     swatches = [Swatch(color=colour, label=name) for name, colour in entries]
     axes.legend(
         handles=swatches,
@@ -246,5 +248,5 @@ def _draw_date(axes: Axes, series: SuperPatch, index: int) -> None:
     square.set_path_effects(SHADE)
     axes.add_patch(square)
     day, share = np.datetime64(int(series.dates[index]), "D"), covered.mean()
-    told = "clear" if not covered.any() else "< 1 % covered" if share < 0.01 else f"{share:.0%} covered"
+    told = "clear" if not covered.any() else "<1% covered" if share < 0.01 else f"{share:.0%} covered"
     axes.set_title(f"{day}\n{told}", fontsize=7.5, loc="left", pad=3)

@@ -145,9 +145,14 @@ def test_every_panel_shows_something_and_no_text_is_cut_or_covered(
 
 
 def test_a_legend_has_the_classes_that_occur_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = draw_figure(monkeypatch, make_plot(4, 8))
-    (legend,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
-    assert [text.get_text() for text in legend.get_texts()] == ["water", "vineyard", "error", "not scored"]
+    for labels, prediction, entries in (
+        (4, None, ["water"]),
+        (4, 8, ["water", "vineyard", "error"]),
+        (FLAIR_12.other, 8, ["vineyard", "other", "error", "not scored"]),
+    ):
+        figure = draw_figure(monkeypatch, make_plot(labels, prediction))
+        (legend,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+        assert [text.get_text() for text in legend.get_texts()] == entries
 
 
 def test_marks_of_clouds_leave_the_image_visible() -> None:
