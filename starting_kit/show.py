@@ -1,13 +1,17 @@
-"""Draw one patch: aerial image, false colours, elevation, labels, a prediction, and the Sentinel-2 series."""
+"""Draw one patch: aerial image, false colours, height, labels, a prediction, errors, the Sentinel-2 series.
+
+Labels, series and metadata may be absent from DATA; the picture then leaves them out.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from flair_baseline.plots import draw_png, prepare_plot
-from flair_ingestion.dataset import SPLITS, Patch, find_roots, require_data, scan_split
+from flair_ingestion.dataset import METADATA, SPLITS, Patch, find_roots, require_data, scan_split
 from flair_scoring.base.errors import DataError, UsageError, list_problems, run_command
 from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12
@@ -16,12 +20,17 @@ from flair_scoring.raster import RasterError, read_raster
 
 
 def find_patch(data: Path, id: str) -> Patch:
-    """The patch with that id, of any split; UsageError or DataError says why there is none."""
+    """The patch with that id, of any split, with what DATA has of it.
+
+    UsageError or DataError says why there is no such patch.
+    """
     require_data(data)
     problems: list[str] = []
+    metadata = any((data / name).is_file() for name in METADATA)
     for split in SPLITS:
         if find_roots(data, "aerial", split):
-            patches, found = scan_split(data, split, bool(find_roots(data, "labels", split)))
+            labels, series = (bool(find_roots(data, kind, split)) for kind in ("labels", "sen"))
+            patches, found = scan_split(data, split, labels, series, metadata)
             problems += found
             for patch in patches:
                 if patch.id == id:
@@ -67,6 +76,9 @@ def main() -> None:
         metavar="N",
         help="width of the picture in pixels (default: %(default)s)",
     )
+    parser.add_argument(
+        "--colours", type=int, metavar="N", help="reduce the picture to N colours, for a smaller file"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PNG")
     args = parser.parse_args()
     match = re.fullmatch(r"(?:IMG_|MSK_)?(\d{6})(?:\.tif)?", Path(args.patch).name, re.ASCII)
@@ -78,6 +90,8 @@ def main() -> None:
         parser.error(f"--dates {args.dates}: expected 1 or more")
     if not 500 <= args.width <= 10_000:
         parser.error(f"--width {args.width}: expected 500 to 10000")
+    if args.colours is not None and not 32 <= args.colours <= 256:
+        parser.error(f"--colours {args.colours}: expected 32 to 256")
     patch = find_patch(args.data, match[1])
     prediction = None
     if args.predictions:
@@ -88,9 +102,11 @@ def main() -> None:
             raise UsageError(f"{path}: {error}") from None
         if prediction.max() > FLAIR_12.other:
             raise UsageError(f"{path}: value {prediction.max()}; expected indices 0 to {FLAIR_12.other}")
-    write_file(
-        args.output, draw_png(prepare_plot(patch, args.superpatch, prediction), args.dates, args.width)
-    )
+    plot = prepare_plot(patch, args.superpatch, prediction)
+    write_file(args.output, draw_png(plot, args.dates, args.width, args.colours))
+    if plot.series is None:
+        absent = "no unpacked Sentinel-2 archive of the patch's split"
+        print(f"note: the picture has no series: {args.data} has {absent}", file=sys.stderr)
     print(args.output)
 
 

@@ -65,9 +65,10 @@ def test_the_citation_has_the_version_of_the_kit() -> None:
     assert yaml.safe_load((KIT / "CITATION.cff").read_text())["version"] == KIT_VERSION
 
 
-def test_pictures_are_small() -> None:
-    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
-    assert pictures
+def test_pictures_are_small_and_shown() -> None:
+    pictures = re.findall(r"\]\(([^)]+\.png)\)", README)
+    stored = (KIT / "starting_kit/pictures").iterdir()
+    assert sorted(pictures) == sorted(str(path.relative_to(KIT)) for path in stored)
     for path in pictures:
         assert (KIT / path).stat().st_size < 300_000
         with Image.open(KIT / path) as picture:

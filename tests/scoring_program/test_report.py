@@ -14,7 +14,7 @@ from sample_patches import Patches
 from flair_scoring import Evaluation, evaluate, mean_iou
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.outputs.ingestion_output import read_timing
-from flair_scoring.report.html import bar, render_page, table
+from flair_scoring.report.html import heat, render_page, table
 from flair_scoring.report.result import render_report, render_text
 
 TIMING = {
@@ -203,7 +203,7 @@ def test_strange_text_is_shown_and_not_run(evaluation: Evaluation) -> None:
     page = render_report(evaluation, TIMING | {"device": {"name": HOSTILE}, HOSTILE: 1})
     assert "<img" not in page
     assert HOSTILE in Outline(page).text
-    assert "<img" not in render_page(HOSTILE, table([HOSTILE], [[HOSTILE, HOSTILE, bar(0.5, HOSTILE)]]))
+    assert "<img" not in render_page(HOSTILE, table([HOSTILE], [[HOSTILE, HOSTILE, heat(0.5, HOSTILE)]]))
 
 
 def test_absent_classes_are_named(evaluation: Evaluation) -> None:

@@ -181,3 +181,10 @@ def test_wrong_predictions_are_refused_together(data: Path, predictions: Path, t
     message = refusal(draw(data, tmp_path, predictions), tmp_path)
     assert "value 13" in message
     assert "PRED_077414.tif: is empty" in message
+
+
+def test_names_of_folders_are_no_formulas(data: Path, predictions: Path, tmp_path: Path) -> None:
+    folder = tmp_path / r"a$\frac$b"
+    predictions.rename(folder)
+    done = draw(data, tmp_path, folder)
+    assert done.returncode == 0, done.stderr

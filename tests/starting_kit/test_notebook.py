@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 from flair_scoring.nomenclature import FLAIR_12
 
@@ -58,9 +60,16 @@ def test_runs_from_data_to_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (dates, heads) == (row, "16")  # attention on every date, by every head …
     assert float(total) == pytest.approx(1, abs=1e-4)  # … and each divides all of its own
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 8
-    tables = [output["data"]["text/plain"] for output in outputs if "text/html" in output.get("data", {})]
-    per_class, standings = tables
+    assert len(pictures) == 9
+    for name in ("attention", "classes", "clouds", "domains", "ious", "report"):
+        path = tmp_path / f"runs/notebook/pictures/{name}.png"
+        assert path.stat().st_size < 300_000
+        with Image.open(path) as picture:
+            assert picture.width >= 800
+    tables = [output["data"] for output in outputs if "text/html" in output.get("data", {})]
+    (report,) = [table["text/html"] for table in tables if "<iframe" in table["text/html"]]
+    assert html.escape((results / "submission/detailed_results.html").read_text()) in report
+    per_class, standings = [table["text/plain"] for table in tables if "<iframe" not in table["text/html"]]
     water = re.search(r"^water +([\d.]+) ", per_class, re.MULTILINE)  # in the first column
     assert water
     assert float(water[1]) == pytest.approx(scores["iou_water"], abs=5e-4)

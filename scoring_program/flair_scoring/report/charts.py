@@ -1,7 +1,7 @@
-"""Charts as SVG inside a page: intervals, mIoU against time, a histogram.
+"""The chart of mIoU against time as SVG inside a page.
 
-They are written by hand and not drawn by a plotting library, for two reasons. They take their colours from
-the page, so they follow its light and dark theme. And scoring needs no further library on the platform.
+It is written by hand and not drawn by a plotting library, for two reasons. It takes its colours from the page,
+so it follows its light and dark theme. And scoring needs no further library on the platform.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from itertools import pairwise
 from flair_scoring.report.html import Markup
 from flair_scoring.report.labels import Box, cover_line, place_labels
 
-_WIDTH, _RIGHT, _ROW = 880, 20, 22
-_NAMES, _NUMBERS = 230, 70  # width at the left for names, for the numbers of an axis
-_NAME, _LABEL = 30, 26  # characters of a name at the left, beside a point
+_WIDTH, _RIGHT = 880, 20
+_NUMBERS = 70  # width at the left for the numbers of the axis
+_LABEL = 26  # characters of a name beside a point
 _RADIUS = 5
 _DECADES = 6  # of a time axis; a time that is smaller is drawn at its left end
 _LEAST_SPAN = 1e-9  # of an axis, since its numbers are rounded to 12 digits after the point
@@ -81,7 +81,7 @@ def time_plot(points: Sequence[Point], limit: float | None, x_title: str, y_titl
         parts.append(_dot(x, y, hint, "" if point.on_front else "soft"))
     # Names on the front come first, then the others, each group the best first
     order = sorted(range(len(points)), key=lambda index: (not points[index].on_front, -points[index].y))
-    texts = [(_shorten(points[index].name, _LABEL), f"#{points[index].rank}") for index in order]
+    texts = [(_shorten(points[index].name), f"#{points[index].rank}") for index in order]
     frame = Box(_NUMBERS, top, right, bottom)
     labels = place_labels([places[index] for index in order], texts, taken, frame, _RADIUS + 4)
     for index, label in zip(order, labels, strict=True):
@@ -130,8 +130,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def _shorten(name: str, most: int = _NAME) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _shorten(name: str) -> str:
+    return name if len(name) <= _LABEL else name[: _LABEL - 1] + "…"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:

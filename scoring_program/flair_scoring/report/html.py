@@ -35,9 +35,6 @@ td { vertical-align: baseline; }
 th:first-child, td:first-child, th.text, td.text { text-align: left; }
 th:first-child { position: sticky; left: 0; z-index: 1; background: var(--back); }
 .long { white-space: normal; min-width: 14rem; max-width: 44rem; overflow-wrap: anywhere; }
-.bar { min-width: 8rem; } .bar div div { height: .8rem; border: 1px solid var(--line); }
-.bar div { position: relative; box-sizing: border-box; }
-.bar i { position: absolute; top: -.2rem; height: 1.2rem; border-left: 2px solid var(--text); }
 figure { display: inline-block; vertical-align: top; margin: 0 .6rem .6rem 0; width: 13rem; }
 figure img { width: 100%; }
 figcaption { font-size: .85rem; color: var(--soft); }

@@ -53,7 +53,8 @@ def _draw(shown: np.ndarray, grid: Grid, title: str, swatches: list[Swatch]) -> 
     axes = figure.subplots()
     edges = (grid.west, grid.west + width, grid.north - height, grid.north)
     axes.imshow(shown, extent=edges, interpolation="nearest")
-    axes.set(title=title, xlabel="east, m (Lambert-93)", ylabel="north, m (Lambert-93)")
+    axes.set(xlabel="east, m (Lambert-93)", ylabel="north, m (Lambert-93)")
+    axes.set_title(title, parse_math=False)  # a $ in the name of a folder begins no formula
     axes.ticklabel_format(useOffset=False, style="plain")
     axes.locator_params(nbins=5)
     if swatches:

@@ -1,0 +1,36 @@
+"""The outline of metropolitan France, for orientation on maps of the domains; drawn by hand for this kit.
+
+Its corners are towns, capes and passes on coast and border, to a few kilometres. Small islands are left out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def _read_corners(text: str) -> np.ndarray:
+    return np.array(text.split(), dtype=float).reshape(-1, 2)
+
+
+# (N, 2), kilometres east and north in Lambert-93, clockwise from Dunkirk
+MAINLAND = _read_corners(
+    """
+    668 7111  711 7077  743 7043  771 7030  786 6985  832 7008  844 6966  901 6940  944 6934  973 6904
+    999 6900  1028 6902  1083 6887  1054 6839  1041 6788  1045 6731  1001 6713  999 6693  963 6650  938 6599
+    929 6565  953 6577  953 6594  992 6596  1013 6544  1000 6516  1023 6475  987 6451  996 6429  1021 6411
+    1010 6374  1044 6348  1076 6350  1065 6308  1034 6281  1008 6265  997 6238  957 6221  936 6224  891 6237
+    854 6258  816 6262  789 6271  741 6242  710 6220  703 6178  714 6148  659 6141  613 6148  572 6168
+    512 6194  454 6181  411 6194  350 6226  313 6263  341 6288  363 6393  380 6499  402 6463  388 6510
+    374 6536  373 6569  343 6600  330 6611  304 6647  307 6696  282 6701  268 6727  242 6734  221 6753
+    149 6770  125 6799  151 6803  140 6821  125 6834  131 6856  187 6869  222 6881  253 6879  278 6841
+    309 6855  369 6847  363 6870  365 6910  344 6969  393 6963  402 6927  464 6915  499 6929  484 6941
+    498 6960  527 6976  562 6983  596 7012  600 7087  619 7098
+    """
+)
+# The same, clockwise from Cap Corse
+CORSICA = _read_corners(
+    """
+    1223 6232  1229 6194  1242 6134  1230 6077  1220 6050  1185 6068  1167 6105  1160 6150  1170 6180
+    1215 6196  1217 6226
+    """
+)
