@@ -1,7 +1,7 @@
 """The chart of mIoU against time as SVG inside a page.
 
-It is written by hand and not drawn by a plotting library, for two reasons. It takes its colours from the page,
-so it follows its light and dark theme. And scoring needs no further library on the platform.
+It is written by hand and not drawn by a plotting library, for two reasons. It takes its colours from the
+page, so it follows its light and dark theme. And scoring needs no further library on the platform.
 """
 
 from __future__ import annotations
