@@ -68,6 +68,8 @@ bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/inference.py
 	$(PY) benchmarks/training_step.py
 	$(PY) benchmarks/toy_learning.py
+	$(PY) benchmarks/ablations.py
+	$(PY) benchmarks/planner.py
 	$(PY) benchmarks/architectures.py
 	$(PY) benchmarks/significance.py
 	$(PY) benchmarks/ranking.py
