@@ -31,7 +31,7 @@ _NOT_IN_THE_KIT = (
 # containers
 _IN_THE_KIT = (
     *("bundle/packages.txt", "bundle/pages/submission.md", "bundle/flair_bundle/__init__.py"),
-    *(f"bundle/flair_bundle/platform/{name}.py" for name in ("__init__", "container", "engine")),
+    *(f"bundle/flair_bundle/platform/{name}.py" for name in ("__init__", "container", "engine", "process")),
 )
 _LEFT_OUT = {"__pycache__", "signing.key", WEIGHTS.name}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
-from flair_baseline.model.unet import AERIAL_MEANS, AERIAL_STDS
+from flair_baseline.model.aerial import AERIAL_MEANS, AERIAL_STDS
 from official_recipe import draw_tensors
 from safetensors.torch import save_file
 from torch import Tensor, nn
