@@ -400,7 +400,9 @@ def test_the_starting_kit_is_the_tracked_tree_without_the_organizers_side(kit: P
     assert not [name for name in tracked - shipped if not name.startswith(organizers_side)]
     assert {"Makefile", "README.md", "requirements.lock", "starting_kit/train.py"} <= shipped
     organizers = {name for name in shipped if name.startswith("bundle")}
-    platform = {f"bundle/flair_bundle/platform/{name}.py" for name in ("__init__", "container", "engine")}
+    platform = {
+        f"bundle/flair_bundle/platform/{name}.py" for name in ("__init__", "container", "engine", "process")
+    }
     assert organizers == platform | {
         "bundle/flair_bundle/__init__.py",
         "bundle/packages.txt",

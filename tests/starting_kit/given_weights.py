@@ -10,7 +10,6 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
-from flair_baseline.model.aerial import AERIAL_MEANS, AERIAL_STDS
 from official_recipe import draw_tensors
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from flair_baseline.encoders import make_network
 from flair_baseline.initial.given import Start, read_start
 from flair_baseline.initial.start import start_from
 from flair_baseline.initial.table import Outcome
+from flair_baseline.model.aerial import AERIAL_MEANS, AERIAL_STDS
 from flair_baseline.model.utt import UTT
 
 NAMES: dict[str, dict[str, list[int]]] = json.loads(
