@@ -15,7 +15,7 @@ from test_ensemble import CONFIGS, CPU, draw_run, load
 from test_packaging import make_batch
 
 from flair_baseline.packaging import Member, pack_ensemble
-from flair_baseline.planning import probabilities
+from flair_baseline.planning import costs, probabilities
 from flair_baseline.planning.comparison import compare
 from flair_baseline.planning.devices import compare_devices
 from flair_baseline.planning.probabilities import keep_probabilities, read_references
@@ -235,3 +235,13 @@ def test_mistakes_are_explained(arguments: list[object], sentence: str, tmp_path
     assert done.returncode == 2
     assert sentence in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("one", "eight", "four"), [(1.0, 8.0, 4.0), (1.0, 0.9, 1.0)])
+def test_the_cost_of_views_lies_on_a_line_that_never_falls(
+    one: float, eight: float, four: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"none": one, "d4": eight}
+    monkeypatch.setattr(costs, "_measure", lambda member, *_: found[member.views])
+    measured = costs.measure_costs(tmp_path, "x", costs.Clock(tmp_path, tmp_path, 8, []))
+    assert measured == pytest.approx({"none": one, "flips": four, "d4": max(one, eight)})
