@@ -68,7 +68,7 @@ bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/inference.py
 	$(PY) benchmarks/training_step.py
 	$(PY) benchmarks/toy_learning.py
-	$(PY) benchmarks/ablations.py
+	$(PY) benchmarks/toy_learning.py options
 	$(PY) benchmarks/planner.py
 	$(PY) benchmarks/architectures.py
 	$(PY) benchmarks/significance.py

@@ -4,6 +4,8 @@ U-T&T, which reads the satellite series, must be far better than the U-Net, whic
 With the dates of the series in random order it must lose most of that gain. The satellite head alone must
 stay below the U-Net. Without the paper's cloud filter and monthly means U-T&T must lose. Differences are
 between runs with the same seed.
+
+With `options` it measures instead what the options of training change (toy_parts/ablations.py).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from common.record import KIT, append_record
+from toy_parts.ablations import compare_options, run_here
 
 ROWS = ("unet", "utt_best", "satellite_only", "no_filter", "dates_permuted")
 
@@ -60,17 +63,29 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="K", help="runs per row (default: %(default)s)"
     )
+    parser.add_argument("what", nargs="?", choices=("rows", "options"), default="rows")
     parser.add_argument("--folder", type=Path, help="keep data and runs there, to go on if interrupted")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # a run of the options, apart
     args = parser.parse_args()
+    if args.one:
+        name, seed, place, run = args.one
+        run_here(name, int(seed), Path(place), Path(run))
+        return
+    if args.seeds < 2:
+        parser.error(f"--seeds {args.seeds}: expected 2 or more")
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.folder or Path(temporary)).resolve()
         data = folder / "toy"
         if not data.exists():
             drawing = ["starting_kit/make_toy_dataset.py", str(data), "--size", "demo", "--seed", "2022"]
             subprocess.run([sys.executable, *drawing], check=True, cwd=KIT, stdout=subprocess.DEVNULL)
-        run_rows(data, folder / "table4", args.seeds)
-        figures = describe(read_mious(folder / "table4" / "table4.csv"))
-    append_record(f"python benchmarks/toy_learning.py --seeds {args.seeds}", figures, ("torch", "numpy"))
+        if args.what == "options":
+            figures = compare_options(data, folder / "options", args.seeds)
+        else:
+            run_rows(data, folder / "table4", args.seeds)
+            figures = describe(read_mious(folder / "table4" / "table4.csv"))
+    command = f"python benchmarks/toy_learning.py {args.what} --seeds {args.seeds}"
+    append_record(command, figures, ("torch", "numpy"))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ ROOMS = (
     # The desk of organizers, and what measures the kit
     "flair_bundle.*",
     "common.*",
-    "ingestion_parts.* gpu_parts.*",
+    "ingestion_parts.* gpu_parts.* toy_parts.*",
 )
 # What a package or a folder of programs may import of the others
 GROUND = {"flair_scoring"}
@@ -76,11 +76,12 @@ FLOORS = {
     "common": GROUND,
     "ingestion_parts": FIRST | {"common"},
     "gpu_parts": TOP | {"common"},
+    "toy_parts": TOP | {"common"},
     "scoring_program": GROUND,
     "ingestion_program": FIRST,
     "starting_kit": TOP | {"flair_bundle"},  # try_out.py runs the container of the platform
     "bundle": FIRST | {"flair_bundle"},
-    "benchmarks": TOP | {"common", "ingestion_parts"},
+    "benchmarks": TOP | {"common", "ingestion_parts", "toy_parts"},
 }
 # Others import these folders as a whole
 FACES = ("flair_ingestion.dataset", "flair_bundle.check")

@@ -8,12 +8,10 @@ train on one core each.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,10 +19,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from common.record import KIT, append_record, cores
+from common.record import KIT, cores
 from flair_baseline.config import load_config
 from flair_baseline.table_iv import run_row
 
+PROGRAM = KIT / "benchmarks/toy_learning.py"
+FIRST_SEED = 2022
 PLAIN = "plain"
 # Name -> changes of the configuration demo
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -54,7 +54,7 @@ def run_apart(name: str, seed: int, data: Path, folder: Path) -> float:
     """The same in a process of its own with one core."""
     options = ["--one", name, str(seed), str(data), str(folder / name.replace(" ", "_") / str(seed))]
     done = subprocess.run(
-        [sys.executable, __file__, *options],
+        [sys.executable, str(PROGRAM), *options],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -80,40 +80,13 @@ def describe(mious: Mapping[str, Sequence[float]]) -> list[str]:
     return figures
 
 
-def main() -> None:
-    """Draw the data, run what is missing, print, append one line to the record."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3, metavar="K", help="runs per variant (default: 3)")
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), metavar="NAME", help="default: all")
-    parser.add_argument("--folder", type=Path, help="keep data and runs there, to go on if interrupted")
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # a run in a process of its own
-    args = parser.parse_args()
-    if args.one:
-        name, seed, data, folder = args.one
-        run_here(name, int(seed), Path(data), Path(folder))
-        return
-    if args.seeds < 2:
-        parser.error(f"--seeds {args.seeds}: expected 2 or more")
-    names = list(dict.fromkeys([PLAIN, *(args.variants or VARIANTS)]))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (args.folder or Path(temporary)).resolve()
-        data = folder / "toy"
-        if not data.exists():
-            drawing = ["starting_kit/make_toy_dataset.py", str(data), "--size", "demo", "--seed", "2022"]
-            subprocess.run([sys.executable, *drawing], check=True, cwd=KIT, stdout=subprocess.DEVNULL)
-        runs = [(name, 2022 + seed) for seed in range(args.seeds) for name in names]
-        with ThreadPoolExecutor(min(cores(), 2)) as pool:
-            found = list(pool.map(lambda run: run_apart(run[0], run[1], data, folder / "runs"), runs))
-    mious = {
-        name: [one for (other, _), one in zip(runs, found, strict=True) if other == name] for name in names
-    }
-    chosen = f" --variants {' '.join(map(repr, args.variants))}" if args.variants else ""
-    append_record(
-        f"python benchmarks/ablations.py --seeds {args.seeds}{chosen}", describe(mious), ("torch", "numpy")
-    )
-
-
-if __name__ == "__main__":
-    main()
+def compare_options(data: Path, folder: Path, seeds: int) -> list[str]:
+    """The figures of all variants, from runs in `folder`; finished ones are kept."""
+    runs = [(name, FIRST_SEED + seed) for seed in range(seeds) for name in VARIANTS]
+    with ThreadPoolExecutor(min(cores(), 2)) as pool:
+        found = list(pool.map(lambda run: run_apart(run[0], run[1], data, folder), runs))
+    scores = zip(runs, found, strict=True)
+    mious: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    for (name, _), miou in scores:
+        mious[name].append(miou)
+    return describe(mious)
