@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -94,8 +93,16 @@ def main() -> None:
             found.append(try_or_keep(encoder, decoder, args.pooling, args.patches, folder))
     figures = [describe_run(found, args.pooling, args.patches)]
     figures += [describe_encoder([one for one in found if one.encoder == name]) for name in args.encoders]
-    command = ["python benchmarks/architectures.py", *sys.argv[1:]]
-    append_record(" ".join(command), figures, PACKAGES)
+    append_record(describe_command(args), figures, PACKAGES)
+
+
+def describe_command(args: argparse.Namespace) -> str:
+    """The command that repeats the measurement, without the folder of this machine."""
+    words = ["python benchmarks/architectures.py"]
+    for name, default in (("decoders", get_args(Decoder)), ("encoders", ENCODERS)):
+        if tuple(getattr(args, name)) != default:
+            words += [f"--{name}", *getattr(args, name)]
+    return " ".join([*words, f"--pooling {args.pooling} --patches {args.patches}"])
 
 
 def try_or_keep(encoder: str, decoder: str, pooling: int, patches: int, folder: Path) -> Pair:
