@@ -187,13 +187,17 @@ def describe_run(found: Sequence[Pair], pooling: int, patches: int) -> str:
 
 
 def describe_encoder(pairs: Sequence[Pair]) -> str:
-    """All decoders of an encoder in one sentence."""
+    """All decoders of an encoder in one sentence, the refused ones together by their reason."""
     cells = [
-        f"{pair.decoder}: refused ({pair.refusal.partition(': ')[2]})"
-        if pair.refusal
-        else f"{pair.decoder} {pair.parameters / 1e6:.2f} M {pair.ratio:.2f}x"
+        f"{pair.decoder} {pair.parameters / 1e6:.2f} M {pair.ratio:.2f}x"
         for pair in pairs
+        if not pair.refusal
     ]
+    refused: dict[str, list[str]] = {}
+    for pair in pairs:
+        if pair.refusal:
+            refused.setdefault(pair.refusal.partition(": ")[2].partition("; ")[0], []).append(pair.decoder)
+    cells += [f"refused {' '.join(decoders)} ({reason})" for reason, decoders in refused.items()]
     return f"{pairs[0].encoder}: {', '.join(cells)}"
 
 

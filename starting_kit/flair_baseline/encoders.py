@@ -24,6 +24,18 @@ from flair_baseline.model.utt import PATCH_SIZE, UTT
 from flair_scoring.base.errors import UsageError
 
 LONGEST_REASON = 200  # characters of a library's message
+# part of a library's message -> the same in plain words
+PLAIN_REASONS = {
+    "keyword argument 'output_stride'": (
+        "this decoder dilates the last stage of its encoder, and this encoder cannot be dilated"
+    ),
+    "Only Timm encoders": "this decoder follows vision transformers of timm only",
+    "is not support encoder_name": "this decoder cannot follow this encoder",
+    "is not supported for Linknet": "this decoder cannot follow this encoder",
+    "Unsupported model downsampling pattern": (
+        "the stages of this encoder do not halve the resolution one after the other, as this decoder expects"
+    ),
+}
 # what a refusal looks for, in this order
 DECODERS_TO_TRY = ("unet", "upernet", "dpt")
 ENCODERS_TO_TRY = ("resnet34", "tu-vit_small_patch16_224")
@@ -175,13 +187,12 @@ def _find_working(config: Config, batch_size: int, key: str, values: Sequence[st
 
 
 def _shorten(error: Exception | None) -> str:
-    """The first line of an exception's message, which may be cut off."""
+    """The first line of an exception's message, which may be cut off, or our words for it."""
     if error is None:
         return ""
     reason = str(error.args[0] if error.args else error).split("\n")[0].rstrip(".")
-    if "keyword argument 'output_stride'" in reason:
-        return "this decoder dilates the last stage of its encoder, and this encoder cannot be dilated"
-    return reason[:LONGEST_REASON]
+    known = (plain for part, plain in PLAIN_REASONS.items() if part in reason)
+    return next(known, reason[:LONGEST_REASON])
 
 
 def make_network(config: Config) -> UTT:

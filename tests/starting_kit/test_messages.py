@@ -91,7 +91,7 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     (f"{TRAIN} encoder=resnet18 aerial_pooling=16 batch_size=1", "a single value per channel; choose"),
     (
         f"{TRAIN} encoder=tu-vit_tiny_patch16_224",
-        "Unsupported model downsampling pattern; decoder=dpt works with this encoder, encoder=resnet34 works",
+        "as this decoder expects; decoder=dpt works with this encoder, encoder=resnet34 works",
     ),
     (
         f"{TRAIN} encoder=mit_b0 decoder=unetplusplus",
