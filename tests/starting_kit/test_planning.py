@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -87,6 +88,28 @@ def test_an_interrupted_prediction_goes_on(
     other = keep_probabilities(runs["unet"], patches, tmp_path / "again", CPU, batch_size=2)
     assert sum(predicted) == 2 * len(patches) + 2  # another model begins anew
     assert not np.array_equal(other["none"], whole["none"])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"\x93NUMPY")])
+def test_damaged_predictions_are_made_again(
+    damage: Callable[[Path], object], runs: dict[str, Path], patches: list[Patch], tmp_path: Path
+) -> None:
+    whole = keep_probabilities(runs["first"], patches[:2], tmp_path, CPU, batch_size=2)["flips"].copy()
+    damage(tmp_path / "flips.npy")
+    again = keep_probabilities(runs["first"], patches[:2], tmp_path, CPU, batch_size=2)
+    np.testing.assert_array_equal(again["flips"], whole)
+
+
+def test_a_disk_without_room_is_told(
+    runs: dict[str, Path], patches: list[Patch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    with pytest.raises(UsageError, match=r"no room for 0 MiB of probabilities \(No space left on device\)"):
+        keep_probabilities(runs["first"], patches[:2], tmp_path, CPU, batch_size=2)
+    assert not list(tmp_path.glob("*.npy"))
 
 
 def draw_maps(rng: np.random.Generator, patches: int = 6) -> tuple[dict, np.ndarray, list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from flair_baseline.model.inference import prepare_inputs
 from flair_baseline.model.views import VIEWS
 from flair_baseline.packaging import Member, pack_ensemble, write_submission
 from flair_ingestion.dataset import Patch, read_image, read_labels, read_superpatch
+from flair_scoring.base.errors import UsageError
 from flair_scoring.base.files import write_file
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import PATCH_SIZE
@@ -77,9 +79,10 @@ def keep_probabilities(
     record = {"content": _hash(files, patches), "batch_size": batch_size, "device": device.type}
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.json"
-    done = _read_done(state, record)
     shape = (len(patches), CLASSES, SIDE, SIDE)
-    arrays = {views: _open(folder / f"{views}.npy", shape, new=not done) for views in VIEWS}
+    done, arrays = _read_done(state, record), _open_kept(folder, shape)
+    if not (done and arrays):
+        done, arrays = 0, {views: _make_file(folder / f"{views}.npy", shape) for views in VIEWS}
     if done < len(patches):
         with tempfile.TemporaryDirectory() as name:
             write_submission(Path(name) / "member", files)
@@ -96,8 +99,31 @@ def keep_probabilities(
     return {views: np.load(folder / f"{views}.npy", mmap_mode="r") for views in VIEWS}
 
 
-def _open(path: Path, shape: tuple[int, ...], new: bool) -> np.memmap:
-    return np.lib.format.open_memmap(path, "w+" if new else "r+", np.uint8, shape)
+def _open_kept(folder: Path, shape: tuple[int, ...]) -> dict[str, np.memmap] | None:
+    """The files of an earlier run, or None unless all of them are whole."""
+    try:
+        arrays = {views: np.lib.format.open_memmap(folder / f"{views}.npy", "r+") for views in VIEWS}
+    except (OSError, ValueError, EOFError):
+        return None
+    return arrays if all((one.shape, one.dtype) == (shape, np.uint8) for one in arrays.values()) else None
+
+
+def _make_file(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A file for probabilities with all its room on the disk, or UsageError.
+
+    Where the disk has no room for a page of a mapped file, the kernel kills the process that writes to it.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise UsageError(
+            f"{path}: no room for {math.prod(shape) / 2**20:.0f} MiB of probabilities ({error.strerror}); "
+            "make room, choose another --work, or fewer --patches"
+        ) from None
+    return array
 
 
 def _predict_views(model: Model, batch: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
