@@ -1,9 +1,9 @@
 """What the options of training change on the toy data set: mIoU on the test domains, paired by seed.
 
-Every variant is the configuration demo with three epochs and one change. A difference is that between runs with the same seed,
-and its interval is a 95 % t interval over the seeds. The toy data are easy and the runs are short, so a
-difference here says whether an option works, and little about its worth on the real data. Two runs at a time
-train on one core each.
+Every variant is the configuration demo with three epochs and one change. A difference is that between runs
+with the same seed, and its interval is a 95 % t interval over the seeds. The toy data are easy and the runs
+are short, so a difference here says whether an option works, and little about its worth on the real data. Two
+runs at a time train on one core each.
 """
 
 from __future__ import annotations
