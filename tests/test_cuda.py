@@ -69,6 +69,7 @@ def test_the_clock_of_the_gpu_is_looked_at(toy: Path, tmp_path: Path) -> None:
     state = timing["attempts"][0]["gpu"]
     assert state["clock_mhz"] > 100
     assert state["power_watts"] > 10
+    assert state["joules_per_patch"] > 10  # a third of a second at 30 W or more
 
 
 def test_the_baseline_labels_as_on_the_cpu(toy: Path, tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def measure(
                     try:
                         _predict_groups(session, groups, requests, attempt, limits, deliver, progress)
                     finally:
-                        attempt.gpu = watch.between(begin, clock()) if watch else None
+                        done = sum(attempt.counts)
+                        attempt.gpu = watch.between(begin, clock(), done) if watch else None
                 attempt.accelerator_mib = session.end()
                 _require_rest(attempt.gaps, len(groups), "end")
                 _tell_of_gaps(attempt.gaps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -51,10 +52,20 @@ def test_a_line_that_is_being_written_does_not_count(tmp_path: Path) -> None:
     state = '{"clock_mhz": 100, "power_watts": null, "reasons": []}'
     seen.write_text(f'[1.0, {state}]\n[2.0, {state}]\n[3.0, {{"clock_m')
     with seen.open("rb") as stream:
-        assert GpuWatch(stream).between(0, 9) == GpuState(100, None, [])
+        assert GpuWatch(stream).between(0, 9, patches=4) == GpuState(100, None, [])
 
 
-def test_medians_of_what_is_known_and_reasons_that_are_not_rare() -> None:
+def test_energy_is_mean_power_times_the_whole_time(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    looks = [(1, 100.0), (2, 300.0), (3, 200.0), (50, 999.0)]
+    lines = [[then, {"clock_mhz": 1, "power_watts": power, "reasons": []}] for then, power in looks]
+    seen.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with seen.open("rb") as stream:
+        assert GpuWatch(stream).between(0.5, 4.5, patches=20) == GpuState(1, 200, [], 200 * 4 / 20)
+        assert GpuWatch(stream).between(0.5, 4.5) == GpuState(1, 200, [])
+
+
+def test_averages_of_what_is_known_and_reasons_that_are_not_rare() -> None:
     states = [
         GpuState(100, None, []),
         GpuState(None, 30, ["heat"]),
@@ -62,6 +73,7 @@ def test_medians_of_what_is_known_and_reasons_that_are_not_rare() -> None:
         GpuState(200, 40, []),
     ]
     assert summarise(states) == GpuState(200, 40, ["heat"])
+    assert summarise([*states, GpuState(200, 100, [])]) == GpuState(200, 55, ["heat"])
     assert summarise([*states * 3, *[GpuState(200, 40, [])] * 30]) == GpuState(200, 40, [])
     assert summarise([GpuState(None, None, [])]) == GpuState(None, None, [])
     assert summarise([]) is None

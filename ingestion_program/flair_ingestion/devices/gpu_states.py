@@ -1,4 +1,4 @@
-"""How the GPU runs while a submission is timed: its clock, its power, and what keeps its clock down.
+"""How the GPU runs while a submission is timed: its clock, power and energy, and what keeps its clock down.
 
 Another process looks at the GPU, twice a second. A thread would share the interpreter's lock with our clock.
 """
@@ -13,9 +13,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import IO
 
 from flair_ingestion.clock import clock
@@ -34,23 +34,30 @@ class GpuWatch:
     def __init__(self, seen: IO[bytes]) -> None:
         self._seen = seen
 
-    def between(self, begin: float, end: float) -> GpuState | None:
-        """How the GPU ran between two times on `clock`; None if it was not looked at."""
+    def between(self, begin: float, end: float, patches: int = 0) -> GpuState | None:
+        """How the GPU ran between two times on `clock`; None if it was not looked at.
+
+        With the number of patches that were predicted in that time, also the energy for each of them. It is
+        that of the whole time: the GPU needs power between two requests as well, while the kit reads.
+        """
         size = os.fstat(self._seen.fileno()).st_size
         # pread does not move the position at which the other process writes
         text = os.pread(self._seen.fileno(), size, 0)
         rows = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-        return summarise([GpuState(**state) for then, state in rows if begin <= then <= end])
+        found = summarise([GpuState(**state) for then, state in rows if begin <= then <= end])
+        if found is None or found.power_watts is None or not patches:
+            return found
+        return replace(found, joules_per_patch=found.power_watts * (end - begin) / patches)
 
 
 def summarise(states: Sequence[GpuState]) -> GpuState | None:
-    """Medians of the states, and the reasons that a tenth of them have; None if there is no state."""
+    """Median clock, mean power, and the reasons that a tenth of the states have; None without states."""
     if not states:
         return None
     counts = Counter(reason for state in states for reason in state.reasons)
     return GpuState(
-        _median([state.clock_mhz for state in states]),
-        _median([state.power_watts for state in states]),
+        _known(statistics.median, [state.clock_mhz for state in states]),
+        _known(statistics.fmean, [state.power_watts for state in states]),
         sorted(reason for reason, count in counts.items() if count >= _SHARE_OF_REASON * len(states)),
     )
 
@@ -102,9 +109,10 @@ def serve() -> None:
         time.sleep(_INTERVAL)
 
 
-def _median(values: Sequence[float | None]) -> float | None:
+def _known(average: Callable[[Sequence[float]], float], values: Sequence[float | None]) -> float | None:
+    """The average of the values that are known, None if there is none."""
     known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+    return average(known) if known else None
 
 
 def _because(state: GpuState) -> str:

@@ -53,11 +53,15 @@ class Use:
 
 @dataclass(frozen=True)
 class GpuState:
-    """How a GPU runs: the clock of its processors in MHz, power in watts, what keeps the clock down."""
+    """How a GPU runs: the clock of its processors in MHz, power in watts, what keeps the clock down.
+
+    `joules_per_patch` is the energy of a run divided by its patches; None for a single look.
+    """
 
     clock_mhz: float | None
     power_watts: float | None
     reasons: list[str]
+    joules_per_patch: float | None = None
 
 
 def list_gpus() -> list[Gpu]:
