@@ -2,8 +2,9 @@
 
 Every variant is the configuration demo with one change, at a quarter of the resolution (aerial_pooling=4), so
 that all runs take about an hour. A difference is that between runs with the same seed, and its interval is a
-95 % t interval over the seeds. The toy data are easy and the runs are short, so a difference here says whether
-an option works, and little about its worth on the real data. Two runs at a time train on one core each.
+95 % t interval over the seeds. The toy data are easy and the runs are short, so a difference here says
+whether an option works, and little about its worth on the real data. Two runs at a time train on one core
+each.
 """
 
 from __future__ import annotations
