@@ -32,7 +32,6 @@ COMMON = ("aerial_pooling=4", "workers=0")
 VARIANTS: dict[str, tuple[str, ...]] = {
     PLAIN: (),
     "loss with dice": ("loss={cross_entropy: 1, dice: 1}",),
-    "loss with focal": ("loss={cross_entropy: 1, focal: 1}",),
     "label smoothing 0.1": ("label_smoothing=0.1",),
     "balanced class weights": ("class_weights=balanced",),
     "rare classes 0.5": ("rare_classes=0.5",),
