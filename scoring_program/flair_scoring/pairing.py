@@ -100,6 +100,23 @@ def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
     return Rasters({id: min(found[id]) for id in sorted(found)}, sorted(problems), ignored)
 
 
+def find_predictions(folder: str | Path, ids: Collection[str]) -> dict[str, str]:
+    """The predictions of these patches anywhere below `folder`, path by id; absent ones are left out.
+
+    Raises UsageError if `folder` cannot be listed, and if a patch has several predictions: then it holds the
+    results of several submissions.
+    """
+    found: dict[str, list[str]] = {}
+    for path in list_files(folder):
+        match = PREDICTION.fullmatch(os.path.basename(path))
+        if match and match[1] in ids:
+            found.setdefault(match[1], []).append(path)
+    if several := [f"{id}: {list_names(sorted(paths))}" for id, paths in found.items() if len(paths) > 1]:
+        title = f"{folder}: holds several predictions of a patch; name the folder of one result"
+        raise UsageError(list_problems(title, sorted(several)))
+    return {id: paths[0] for id, paths in found.items()}
+
+
 def select_references(references: Rasters, ids: Collection[str] | None, folder: str | Path) -> dict[str, str]:
     """The references to score, path by id: those of `ids`, or all. `folder` is named in messages.
 

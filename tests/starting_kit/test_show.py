@@ -224,6 +224,35 @@ def test_aerial_images_are_enough(flair_tree: Path, tmp_path: Path) -> None:
         assert patch.height < other.height
 
 
+def test_a_prediction_of_the_patch_must_be_one(flair_tree: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_labels(tmp_path / name / "PRED_077413.tif", np.zeros((512, 512), np.uint8))
+    done = show("077413", "--data", flair_tree, "--predictions", tmp_path, "-o", tmp_path / "patch.png")
+    assert done.returncode == 2
+    assert "several predictions of a patch; name the folder of one result (1 problem)" in done.stderr
+    assert f"077413: {tmp_path}/first/PRED_077413.tif, {tmp_path}/second" in done.stderr
+    assert not (tmp_path / "patch.png").exists()
+
+
+def test_what_the_patch_lacks_is_told_first(flair_tree: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(flair_tree, data)
+    masks = sorted((data / "flair_2_labels_test").rglob("MSK_*.tif"))
+    for path in masks:
+        path.unlink()
+    done = show(masks[-1].stem[4:], "--data", data, "-o", tmp_path / "patch.png")
+    assert done.returncode == 2
+    assert masks[-1].name in done.stderr.splitlines()[1]
+
+
+def test_another_format_is_refused(flair_tree: Path, tmp_path: Path) -> None:
+    done = show("077413", "--data", flair_tree, "-o", tmp_path / "patch.jpg")
+    assert done.returncode == 2
+    assert "patch.jpg: expected a name that ends in .png" in done.stderr
+    assert not (tmp_path / "patch.jpg").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,4 +1,4 @@
-"""Draws a map as a picture for people: coordinates, a scale, and the classes with their shares."""
+"""Draws a map as a picture for people: coordinates, and the classes with their shares."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from flair_scoring.nomenclature import Nomenclature
 LONGEST = 2000  # pixels of the picture's map, along its longer side
 _EMPTY = (235, 235, 235)
 _INCHES = 10
+_NO_DATA = Swatch(facecolor=tuple(part / 255 for part in _EMPTY), edgecolor="grey", label="no data")
 
 
 def draw_labels(labels: np.ndarray, grid: Grid, title: str, nomenclature: Nomenclature) -> bytes:
@@ -30,14 +31,15 @@ def draw_labels(labels: np.ndarray, grid: Grid, title: str, nomenclature: Nomenc
         for index, (name, colour) in enumerate(names)
         if counts[index]
     ]
+    if counts[NO_DATA]:
+        swatches.append(_NO_DATA)
     return _draw(colours[_reduce(labels)], grid, title, swatches)
 
 
 def draw_image(pixels: np.ndarray, covered: np.ndarray, grid: Grid, title: str) -> bytes:
     """PNG of red, green, blue uint8 (height, width, 3), grey where `covered` is False."""
-    return _draw(
-        np.where(_reduce(covered)[..., None], _reduce(pixels), np.array(_EMPTY, np.uint8)), grid, title, []
-    )
+    shown = np.where(_reduce(covered)[..., None], _reduce(pixels), np.array(_EMPTY, np.uint8))
+    return _draw(shown, grid, title, [] if covered.all() else [_NO_DATA])
 
 
 def _reduce(raster: np.ndarray) -> np.ndarray:
