@@ -238,6 +238,22 @@ def test_failures_and_what_is_left_out_have_lists_of_their_own() -> None:
     assert "<h2>Not ranked" not in render_board_page(make_board(make_results(3)))
 
 
+def test_a_class_that_does_not_occur_has_an_empty_cell() -> None:
+    explained = "Where a cell is empty, the class occurs neither in the references nor in the predictions"
+    results = make_results(2, absent=8)
+    for absent in (False, True):
+        if absent:  # in the first result nothing is taken for the class either
+            for matrix in results[0].domains.values():
+                matrix[:, 9] += matrix[:, 8]
+                matrix[:, 8] = 0
+        page = render_board_page(make_board(results))
+        classes = page[page.index("<h2>Classes") : page.index("<h2>Published")]
+        first, second = re.findall(r"<tr><th>[^<]+</th>(.+)</tr>", classes)
+        cells = [re.findall(r"<td[^>]*>(?:<b>)?([^<]*)", row)[8] for row in (first, second)]
+        assert cells == (["", "0.0"] if absent else ["0.0", "0.0"])
+        assert (explained in classes) == absent
+
+
 def test_a_verdict_that_ingestion_does_not_give_is_shown_and_not_run() -> None:
     (result,) = make_results(0, failed=1)
     result.timing.update(verdict="<img src=x>", reason="<script>")

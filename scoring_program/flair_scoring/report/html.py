@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2430; --soft: #5c6675; --line: #dde2e9; --back: #ffffff;
-  --band: #edf3fb; --heat: 31 98 184; --limit: #c2410c; }
+  --band: #edf3fb; --heat: 31 98 184; --warn: #c2410c; }
 @media (prefers-color-scheme: dark) {
   :root { --text: #e8ebef; --soft: #a0a9b6; --line: #343c47; --back: #14181d;
-    --band: #1b2838; --heat: 92 156 235; --limit: #f08a5d; } }
+    --band: #1b2838; --heat: 92 156 235; --warn: #f08a5d; } }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif;
   color: var(--text); background: var(--back); overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 1rem; }
@@ -35,11 +35,6 @@ td { vertical-align: baseline; }
 th:first-child, td:first-child, th.text, td.text { text-align: left; }
 th:first-child { position: sticky; left: 0; z-index: 1; background: var(--back); }
 .long { white-space: normal; min-width: 14rem; max-width: 44rem; overflow-wrap: anywhere; }
-figure { display: inline-block; vertical-align: top; margin: 0 .6rem .6rem 0; width: 13rem; }
-figure img { width: 100%; }
-figcaption { font-size: .85rem; color: var(--soft); }
-.legend span { display: inline-block; margin-right: .9rem; white-space: nowrap; }
-.legend i { display: inline-block; width: .8rem; height: .8rem; border: 1px solid var(--line); }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .heat td { text-align: center; padding: .25rem .35rem; }
 .heat td { background: rgb(var(--heat) / calc(var(--share) * .55)); }
@@ -50,7 +45,7 @@ figcaption { font-size: .85rem; color: var(--soft); }
 svg { display: block; width: 100%; min-width: 44rem; max-width: 60rem; font-size: 13px; fill: var(--text); }
 svg line, svg polyline { stroke: var(--line); fill: none; } svg .mark { stroke-width: 2; }
 svg .mark, svg .front { stroke: rgb(var(--heat)); }
-svg line.limit { stroke: var(--limit); stroke-dasharray: 4 3; } svg text.limit { fill: var(--limit); }
+svg line.limit { stroke: var(--warn); stroke-dasharray: 4 3; } svg text.limit { fill: var(--warn); }
 svg circle, svg rect { fill: rgb(var(--heat)); } svg circle.soft { fill: var(--soft); }
 svg text { paint-order: stroke; stroke: var(--back); stroke-width: 3px; stroke-linejoin: round; }
 svg text.soft { fill: var(--soft); }
@@ -59,9 +54,9 @@ svg text.soft { fill: var(--soft); }
 @page { margin: 12mm; }
 @media print {
   :root { color-scheme: light; --text: #000000; --soft: #4a5360; --line: #c9d0d9; --back: #ffffff;
-    --band: #edf3fb; --heat: 31 98 184; --limit: #c2410c; }
+    --band: #edf3fb; --heat: 31 98 184; --warn: #c2410c; }
   html { font-size: 11px; } body { font-size: 11px; padding: 0; max-width: none; }
-  * { print-color-adjust: exact; } p { orphans: 3; widows: 3; }
+  * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } p { orphans: 3; widows: 3; }
   .wide { overflow: visible; } th:first-child { position: static; } svg { min-width: 0; }
   h1, h2, summary { break-after: avoid; } tr, figure, svg { break-inside: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; }
@@ -110,8 +105,12 @@ def cell(text: str, style: str = "text", tag: str = "td") -> Markup:
 
 
 def folded(summary: str, *parts: str) -> str:
-    """`parts`, which are HTML, behind a line that opens them; a printed page shows them opened."""
-    return f"<details><summary>{_escape(summary)}</summary>\n" + "\n".join(parts) + "\n</details>"
+    """`parts`, which are HTML, behind a line that opens them; a printed page shows them opened.
+
+    `summary` is escaped, unless it is Markup, such as a `heading`.
+    """
+    line = summary if isinstance(summary, Markup) else _escape(summary)
+    return f"<details><summary>{line}</summary>\n" + "\n".join(parts) + "\n</details>"
 
 
 def heat(share: float, hint: str) -> Markup:
@@ -128,9 +127,9 @@ def picture(content: bytes, kind: str, caption: str) -> Markup:
     )
 
 
-def heading(text: str) -> str:
+def heading(text: str) -> Markup:
     """The title of a section, escaped."""
-    return f"<h2>{_escape(text)}</h2>"
+    return Markup(f"<h2>{_escape(text)}</h2>")
 
 
 def bullets(items: Iterable[str]) -> str:
@@ -143,10 +142,9 @@ def preformatted(text: str) -> str:
     return f"<pre>{_escape(text)}</pre>"
 
 
-def folded_section(title: str, *parts: str) -> str:
-    """A section that is closed until the reader opens it; a printed page shows it."""
-    content = "\n".join(parts)
-    return f"<details><summary><h2>{_escape(title)}</h2></summary>\n{content}\n</details>"
+def with_noun(number: int, one: str, many: str) -> str:
+    """A number with its noun, as "1 patch" and "1,250 patches"."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _class(name: str) -> str:

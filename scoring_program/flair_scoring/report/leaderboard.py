@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
+import numpy as np
+
 from flair_scoring.base.provenance import KIT_VERSION
+from flair_scoring.metrics import iou
 from flair_scoring.nomenclature import NOMENCLATURES
 from flair_scoring.ranking.permutation import ALPHA
 from flair_scoring.ranking.results import Result
@@ -19,7 +22,7 @@ from flair_scoring.ranking.standings import (
     pareto_front,
 )
 from flair_scoring.report.charts import Point, time_plot
-from flair_scoring.report.html import Markup, cell, folded, paragraph, render_page, table
+from flair_scoring.report.html import Markup, cell, folded, paragraph, render_page, table, with_noun
 from flair_scoring.report.leaderboard_look import SCRIPT, STYLE
 from flair_scoring.report.leaderboard_standings import left_out_section, standings_section, unscored_section
 from flair_scoring.report.leaderboard_tables import (
@@ -33,6 +36,7 @@ from flair_scoring.report.published import read_published
 
 _PAIRS = 10  # results whose differences the page shows pair by pair
 _TIED = 3  # leaders with the same mIoU that the first sentence names
+_ABSENT = Markup("<td></td>")
 
 
 def render_board_page(board: Board, made: datetime | None = None) -> str:
@@ -67,7 +71,7 @@ def _about(board: Board, made: datetime) -> str:
     scored = [standing.result for standing in board.standings]
     failed = sum(not result.scores for result in board.results)
     left_out = len(board.results) - len(scored) - failed
-    entries = _count(len(board.results), "entry", "entries")
+    entries = with_noun(len(board.results), "entry", "entries")
     if failed or left_out:
         parts = [f"{len(scored)} ranked", f"{failed} without a score" if failed else ""]
         parts.append(f"{left_out} not ranked" if left_out else "")
@@ -76,16 +80,12 @@ def _about(board: Board, made: datetime) -> str:
     if scored:
         keys = {key for key in scored[0].scores if key.startswith("iou_")}
         names = [name for name, known in NOMENCLATURES.items() if set(known.keys) == keys]
-        facts += [f"{_count(len(keys), 'class', 'classes')} ({name})" for name in names]
+        facts += [f"{with_noun(len(keys), 'class', 'classes')} ({name})" for name in names]
     if domains := count_domains(scored):
-        facts.append(_count(domains, "domain", "domains"))
+        facts.append(with_noun(domains, "domain", "domains"))
     date = made.astimezone(UTC)
     facts += [f"{date.day} {date:%B %Y, %H:%M} UTC", f"kit {KIT_VERSION}"]
     return f'<p class="about soft">{" ".join(f"<span>{escape(fact)}</span>" for fact in facts)}</p>'
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _lead(standings: Sequence[Standing]) -> str:
@@ -190,13 +190,31 @@ def _class_section(scored: Sequence[Result]) -> list[str]:
     if not keys:
         return []
     best = {key: max(result.scores[key] for result in scored) for key in keys}
+    absent = [_find_absent(result, keys) for result in scored]
     rows = []
-    for result in scored:
-        cells = [(result.scores[key], result.scores[key] == best[key] > 0) for key in keys]
-        rows.append([result.name, *(_iou_cell(value, wins) for value, wins in cells)])
+    for result, missing in zip(scored, absent, strict=True):
+        cells = [
+            _ABSENT if key in missing else _iou_cell(result.scores[key], result.scores[key] == best[key] > 0)
+            for key in keys
+        ]
+        rows.append([result.name, *cells])
     heads = [cell(key.removeprefix("iou_").replace("_", " "), "down", "th") for key in keys]
     note = "IoU in per cent. The best result of each class is bold."
+    if any(absent):
+        note += (
+            " Where a cell is empty, the class occurs neither in the references nor in the predictions, so "
+            "the mIoU leaves it out."
+        )
     return ["<h2>Classes</h2>", paragraph(note, "soft"), table(["", *heads], rows, "heat sortable")]
+
+
+def _find_absent(result: Result, keys: Sequence[str]) -> set[str]:
+    """The keys of classes without any pixel, which have the score 0; empty if the matrices are not known."""
+    orders = [known.keys for known in NOMENCLATURES.values() if set(known.keys) == set(keys)]
+    if not result.domains or not orders:
+        return set()
+    values = iou(np.sum(list(result.domains.values()), axis=0))
+    return {key for key, value in zip(orders[0], values, strict=True) if np.isnan(value)}
 
 
 def _iou_cell(value: float, wins: bool) -> Markup:
