@@ -30,7 +30,8 @@ h3 + p, h3 + p.soft { margin-top: 0; } p.soft:has(+ .score) { margin-bottom: 0; 
 .gain { background: rgb(var(--heat)); } .loss { background: var(--warn); }
 .ticks { position: relative; height: 1.25rem; line-height: 1.25rem; font-weight: 400; }
 .ticks span { position: absolute; white-space: nowrap; }
-.chart td, .chart tbody th { vertical-align: middle; } .chart thead th { vertical-align: bottom; }
+.chart td, .chart tbody th { vertical-align: middle; } .chart tbody th { overflow-wrap: break-word; }
+.chart thead th { vertical-align: bottom; }
 .heat thead th:first-child { padding-left: .6rem; }
 .ticks .middle { transform: translateX(-50%); } .ticks .end { transform: translateX(-100%); }
 .mark { display: inline-block; height: 1em; border-left: 2px solid var(--text); margin: 0 .5em 0 .1em;
