@@ -73,7 +73,7 @@ def render_page(title: str, *parts: str, script: str = "", style: str = "") -> s
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escape(title)}</title>\n<style>{_STYLE}{style}</style>\n<body>\n<h1>{_escape(title)}</h1>\n"
+        f"<title>{escape_text(title)}</title>\n<style>{_STYLE}{style}</style>\n<body>\n<h1>{escape_text(title)}</h1>\n"
         + "\n".join(parts)
         + (f"\n<script>{script}</script>" if script else "")
         + "\n</body>\n</html>\n"
@@ -82,7 +82,7 @@ def render_page(title: str, *parts: str, script: str = "", style: str = "") -> s
 
 def paragraph(text: str, style: str = "") -> str:
     """A paragraph of `text`, escaped."""
-    return f"<p{_class(style)}>{_escape(text)}</p>"
+    return f"<p{_class(style)}>{escape_text(text)}</p>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
@@ -91,17 +91,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -
     The first cell of each row is its heading. Cells are escaped, except those of type Markup: each of them is
     a whole <th> in `head` and a whole <td> in `rows`.
     """
-    titles = "".join(cell if isinstance(cell, Markup) else f"<th>{_escape(cell)}</th>" for cell in head)
+    titles = "".join(cell if isinstance(cell, Markup) else f"<th>{escape_text(cell)}</th>" for cell in head)
     lines = [f'<div class="wide"><table{_class(style)}>', f"<thead><tr>{titles}</tr></thead>", "<tbody>"]
     for first, *cells in rows:
-        filled = "".join(cell if isinstance(cell, Markup) else f"<td>{_escape(cell)}</td>" for cell in cells)
-        lines.append(f"<tr><th>{_escape(first)}</th>{filled}</tr>")
+        filled = "".join(
+            cell if isinstance(cell, Markup) else f"<td>{escape_text(cell)}</td>" for cell in cells
+        )
+        lines.append(f"<tr><th>{escape_text(first)}</th>{filled}</tr>")
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
 def cell(text: str, style: str = "text", tag: str = "td") -> Markup:
     """A cell of `text`, escaped. Of the styles, "text" is left-aligned; "long" also wraps its lines."""
-    return Markup(f"<{tag}{_class(style)}>{_escape(text)}</{tag}>")
+    return Markup(f"<{tag}{_class(style)}>{escape_text(text)}</{tag}>")
 
 
 def folded(summary: str, *parts: str) -> str:
@@ -109,37 +111,37 @@ def folded(summary: str, *parts: str) -> str:
 
     `summary` is escaped, unless it is Markup, such as a `heading`.
     """
-    line = summary if isinstance(summary, Markup) else _escape(summary)
+    line = summary if isinstance(summary, Markup) else escape_text(summary)
     return f"<details><summary>{line}</summary>\n" + "\n".join(parts) + "\n</details>"
 
 
 def heat(share: float, hint: str) -> Markup:
     """A cell with `share` (0..1) in per cent; its colour is stronger for a larger share."""
-    return Markup(f'<td style="--share:{share:.3f}" title="{_escape(hint)}">{100 * share:.0f}</td>')
+    return Markup(f'<td style="--share:{share:.3f}" title="{escape_text(hint)}">{100 * share:.0f}</td>')
 
 
 def picture(content: bytes, kind: str, caption: str) -> Markup:
     """An image of the media type `kind`, stored inside the page, and its caption."""
     data = base64.b64encode(content).decode()
     return Markup(
-        f'<figure><img alt="{_escape(caption)}" src="data:{kind};base64,{data}">'
-        f"<figcaption>{_escape(caption)}</figcaption></figure>"
+        f'<figure><img alt="{escape_text(caption)}" src="data:{kind};base64,{data}">'
+        f"<figcaption>{escape_text(caption)}</figcaption></figure>"
     )
 
 
 def heading(text: str) -> Markup:
     """The title of a section, escaped."""
-    return Markup(f"<h2>{_escape(text)}</h2>")
+    return Markup(f"<h2>{escape_text(text)}</h2>")
 
 
 def bullets(items: Iterable[str]) -> str:
     """A list of sentences, escaped."""
-    return f"<ul>{''.join(f'<li>{_escape(item)}</li>' for item in items)}</ul>"
+    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in items)}</ul>"
 
 
 def preformatted(text: str) -> str:
     """Lines of a log or of a message, escaped, in letters of one width; long lines are wrapped."""
-    return f"<pre>{_escape(text)}</pre>"
+    return f"<pre>{escape_text(text)}</pre>"
 
 
 def with_noun(number: int, one: str, many: str) -> str:
@@ -151,7 +153,7 @@ def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
 
 
-def _escape(text: str) -> str:
+def escape_text(text: str) -> str:
     """Escape text as HTML; replace characters that control a terminal or the direction of writing."""
     return html.escape(
         "".join(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
 
 import numpy as np
 
@@ -22,7 +21,16 @@ from flair_scoring.ranking.standings import (
     pareto_front,
 )
 from flair_scoring.report.charts import Point, time_plot
-from flair_scoring.report.html import Markup, cell, folded, paragraph, render_page, table, with_noun
+from flair_scoring.report.html import (
+    Markup,
+    cell,
+    escape_text,
+    folded,
+    paragraph,
+    render_page,
+    table,
+    with_noun,
+)
 from flair_scoring.report.leaderboard_look import SCRIPT, STYLE
 from flair_scoring.report.leaderboard_standings import left_out_section, standings_section, unscored_section
 from flair_scoring.report.leaderboard_tables import (
@@ -85,7 +93,7 @@ def _about(board: Board, made: datetime) -> str:
         facts.append(with_noun(domains, "domain", "domains"))
     date = made.astimezone(UTC)
     facts += [f"{date.day} {date:%B %Y, %H:%M} UTC", f"kit {KIT_VERSION}"]
-    return f'<p class="about soft">{" ".join(f"<span>{escape(fact)}</span>" for fact in facts)}</p>'
+    return f'<p class="about soft">{" ".join(f"<span>{escape_text(fact)}</span>" for fact in facts)}</p>'
 
 
 def _lead(standings: Sequence[Standing]) -> str:
@@ -93,7 +101,7 @@ def _lead(standings: Sequence[Standing]) -> str:
     if not standings:
         return '<p class="lead">No result is ranked.</p>'
     first = [standing.result for standing in standings if standing.rank == 1]
-    names = [f"<b>{escape(result.name)}</b>" for result in first]
+    names = [f"<b>{escape_text(result.name)}</b>" for result in first]
     miou = f"<b>{first[0].scores['miou']:.4f}</b>"
     if len(standings) == 1:
         return f'<p class="lead">{names[0]} is the only ranked result, with a mIoU of {miou}.</p>'
@@ -125,7 +133,10 @@ def _explanations(board: Board) -> list[str]:
     ranked = [standing.result for standing in board.standings]
     notes = [*([missing] if missing else []), *explain_references(ranked), *explain_times(board)]
     parts = [paragraph(note, "soft") for note in notes]
-    terms = [f"<p><b>{escape(term)}</b>: {escape(text)}</p>" for term, text in explain_terms(board).items()]
+    terms = [
+        f"<p><b>{escape_text(term)}</b>: {escape_text(text)}</p>"
+        for term, text in explain_terms(board).items()
+    ]
     if terms:
         parts.append(folded("How to read the columns", *terms))
     return parts
@@ -160,7 +171,7 @@ def _difference_section(scored: Sequence[Result]) -> list[str]:
 def _p_cell(p: float, same: bool) -> Markup:
     if same:
         return Markup('<td class="same"></td>')
-    return Markup(f'<td style="--share:{0.6 if p < ALPHA else 0}">{escape(describe_p_value(p))}</td>')
+    return Markup(f'<td style="--share:{0.6 if p < ALPHA else 0}">{escape_text(describe_p_value(p))}</td>')
 
 
 def _time_section(standings: Sequence[Standing]) -> list[str]:
