@@ -288,3 +288,11 @@ def test_the_legend_explains_gaps(monkeypatch: pytest.MonkeyPatch, whole: bool) 
     ]
     gap = [] if whole else ["no data"]
     assert legends == [["water, 100.0%", *gap], gap]
+
+
+def test_letters_that_the_font_lacks_warn_of_nothing(
+    data: Path, predictions: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    folder = predictions.rename(tmp_path / "模型 🌳")
+    assert draw(data, tmp_path, folder).returncode == 0
+    assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []

@@ -176,6 +176,11 @@ def test_names_of_cameras_are_no_formulas_and_may_be_long(monkeypatch: pytest.Mo
     assert title.get_window_extent().x1 < figure.bbox.x1
 
 
+def test_letters_that_the_font_lacks_warn_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    draw_png(make_plot(None, None, title="IMG_077413: 相机 🌳"), width=500)
+    assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []
+
+
 def test_a_palette_makes_the_file_smaller_and_changes_no_colour_of_a_class() -> None:
     rng = np.random.default_rng(0)
     labels = np.full((512, 512), 4, np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -62,5 +63,7 @@ def _draw(shown: np.ndarray, grid: Grid, title: str, swatches: list[Swatch]) -> 
     if swatches:
         axes.legend(handles=swatches, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
+    with warnings.catch_warnings():  # the name of a folder may have letters that no font has
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
     return picture.getvalue()
