@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -296,3 +297,26 @@ def test_letters_that_the_font_lacks_warn_of_nothing(
     folder = predictions.rename(tmp_path / "模型 🌳")
     assert draw(data, tmp_path, folder).returncode == 0
     assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (512, 6144), (6144, 512), (1024, 2048)])
+def test_nothing_in_the_picture_overlaps(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_arguments, **_options: figures.append(figure))
+    grid = Grid(WEST, NORTH, 0.2, *shape, {}, 0.0)
+    draw_labels_picture(np.full(shape, 4, np.uint8), grid, f"{NAME}: predictions of {'x' * 70}", FLAIR_12)
+    (figure,) = figures
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()]
+    inside = [text for text in texts if text.get_text() and text.get_visible()]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    shown = [
+        text
+        for text in inside
+        if (text not in axes.get_xticklabels() or left <= text.get_position()[0] <= right)
+        and (text not in axes.get_yticklabels() or bottom <= text.get_position()[1] <= top)
+    ]
+    assert len(shown) > 3
+    for one, other in combinations(shown, 2):
+        assert not one.get_window_extent().overlaps(other.get_window_extent()), (one, other)

@@ -16,6 +16,7 @@ from flair_scoring.nomenclature import Nomenclature
 LONGEST = 2000  # pixels of the picture's map, along its longer side
 _EMPTY = (235, 235, 235)
 _INCHES = 10
+_MAP, _LABEL = 6.5, 2  # inches of the width of the map beside its legend, and of the length of a label
 _NO_DATA = Swatch(facecolor=tuple(part / 255 for part in _EMPTY), edgecolor="grey", label="no data")
 
 
@@ -56,10 +57,16 @@ def _draw(shown: np.ndarray, grid: Grid, title: str, swatches: list[Swatch]) -> 
     axes = figure.subplots()
     edges = (grid.west, grid.west + width, grid.north - height, grid.north)
     axes.imshow(shown, extent=edges, interpolation="nearest")
-    axes.set(xlabel="east, m (Lambert-93)", ylabel="north, m (Lambert-93)")
+    # Without this, numbers and labels of a long and narrow map would lie on each other
+    scale = min(_MAP / width, (figure.get_figheight() - 1) / height)
+    axes.locator_params("x", nbins=_count_numbers(width * scale / 0.9))
+    axes.locator_params("y", nbins=_count_numbers(height * scale / 0.3))
+    if height * scale > _LABEL:
+        axes.set(xlabel="east, m (Lambert-93)", ylabel="north, m (Lambert-93)")
+    else:
+        axes.set(xlabel="east and north, m (Lambert-93)")
     axes.set_title(title, parse_math=False)  # a $ in the name of a folder begins no formula
     axes.ticklabel_format(useOffset=False, style="plain")
-    axes.locator_params(nbins=5)
     if swatches:
         axes.legend(handles=swatches, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     picture = io.BytesIO()
@@ -67,3 +74,8 @@ def _draw(shown: np.ndarray, grid: Grid, title: str, swatches: list[Swatch]) -> 
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
     return picture.getvalue()
+
+
+def _count_numbers(room: float) -> int:
+    """How many numbers an axis shows that has room for `room` of them."""
+    return int(min(max(room, 1), 5))
