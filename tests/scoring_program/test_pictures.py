@@ -97,7 +97,7 @@ def test_the_command_puts_them_into_the_report(patches: Patches, images: Path, t
     (images / "flair_2_aerial_test/IMG_085221.tif").unlink()
     done = run(patches.predictions, patches.references, *options)
     assert done.returncode == 2
-    assert "aerial images are missing (1 problem):\n  - IMG_085221.tif" in done.stderr
+    assert "images of the scored patches (1 problem):\n  - IMG_085221.tif" in done.stderr
     assert not (tmp_path / "out/scores.json").exists()
 
 
@@ -111,7 +111,9 @@ def test_participants_are_never_shown_the_labels(patches: Patches, images: Path,
 def test_a_folder_without_images_is_named(patches: Patches, tmp_path: Path) -> None:
     found = evaluate(patches.predictions, patches.references)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"empty: aerial images are missing \(3 problems\)"):
+    with pytest.raises(
+        UsageError, match=r"empty: aerial images are missing; name the folder with .* \(3 problems\)"
+    ):
         render_pictures(found, tmp_path / "empty")
 
 

@@ -27,7 +27,8 @@ def render_pictures(evaluation: Evaluation, data: Path, count: int = 2) -> list[
     images = find_rasters(list_files(data), IMAGE).paths
     ids = [evaluation.ids[index] for found in chosen.values() for index, _ in found]
     if missing := [f"IMG_{id}.tif" for id in ids if id not in images]:
-        raise UsageError(list_problems(f"{data}: aerial images are missing", missing))
+        title = f"{data}: aerial images are missing; name the folder with the images of the scored patches"
+        raise UsageError(list_problems(title, missing))
     about = "The best, the median and the worst patches, by the share of right pixels among the scored ones."
     parts = ["<h2>Pictures</h2>", paragraph(about, "soft"), _legend(evaluation.nomenclature)]
     parts += render_area(evaluation, images)
