@@ -17,7 +17,7 @@ LONGEST = 2000  # pixels of the picture's map, along its longer side
 _EMPTY = (235, 235, 235)
 _INCHES = 10
 _MAP, _LABEL = 6.5, 2  # inches of the width of the map beside its legend, and of the length of a label
-_NO_DATA = Swatch(facecolor=tuple(part / 255 for part in _EMPTY), edgecolor="grey", label="no data")
+_NO_DATA = Swatch(facecolor=f"#{bytes(_EMPTY).hex()}", edgecolor="grey", label="no data")
 
 
 def draw_labels(labels: np.ndarray, grid: Grid, title: str, nomenclature: Nomenclature) -> bytes:
