@@ -158,7 +158,7 @@ def _difference_section(scored: Sequence[Result]) -> list[str]:
     heads = ["", *(f"{number}." for number in range(1, len(shown) + 1))]
     note = (
         "p-value of the difference in mIoU of each pair (permutation test), not corrected for the number of "
-        f"pairs. Coloured: below {ALPHA:g}. The numbers are the places in the table above."
+        f"pairs. Coloured: below {ALPHA:g}. The columns are the rows, by their numbers."
     )
     summary = "p-values of each pair"
     if len(shown) < len(scored):
