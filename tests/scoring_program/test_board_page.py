@@ -271,7 +271,7 @@ def test_marks_that_turn_the_direction_are_shown_in_no_part_of_the_page() -> Non
 
 def test_pairs_are_numbered_by_rows_since_equal_results_share_a_rank() -> None:
     page = render_board_page(make_board(make_results(3)))
-    assert [rank for rank in re.findall(r'<td class="rank">(\d)', page)] == ["1", "2", "2"]
+    assert re.findall(r'<td class="rank">(\d)', page) == ["1", "2", "2"]
     pairs = page[page.index("<h2>Differences") : page.index("<h2>Published")]
     assert re.findall(r"<th>(\d)\.\xa0", pairs) == ["1", "2", "3"]
     assert "places in the table above" not in pairs
