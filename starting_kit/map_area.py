@@ -40,7 +40,7 @@ from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.maps.georeference import read_place
 from flair_scoring.maps.mosaic import Grid, fill, find_covered, lay_out
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.pairing import IMAGE, PREDICTION, REFERENCE, find_predictions
+from flair_scoring.pairing import IMAGE, PREDICTION, REFERENCE, find_patches
 from flair_scoring.raster import RasterError, read_raster
 
 Arrays = dict[str, np.ndarray]
@@ -87,7 +87,7 @@ def read_predictions(folder: Path, patches: Sequence[Patch]) -> Arrays:
     Raises UsageError when no patch has one, when one has several, and when one cannot be used.
     """
     require_folder(folder, "predictions PRED_<id>.tif")
-    paths = find_predictions(folder, [patch.id for patch in patches])
+    paths = find_patches(folder, [patch.id for patch in patches], PREDICTION)
     if not paths:
         first = patches[0]
         raise UsageError(

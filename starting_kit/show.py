@@ -15,7 +15,7 @@ from flair_ingestion.dataset import METADATA, SPLITS, Patch, find_roots, require
 from flair_scoring.base.errors import DataError, UsageError, list_problems, run_command
 from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.pairing import find_predictions
+from flair_scoring.pairing import PREDICTION, find_patches
 from flair_scoring.raster import RasterError, read_raster
 
 
@@ -44,7 +44,7 @@ def find_patch(data: Path, id: str) -> Patch:
 def find_prediction(folder: Path, id: str) -> Path:
     """The path of PRED_<id>.tif, anywhere below the folder; UsageError if there is none, or several."""
     require_folder(folder, f"PRED_{id}.tif")
-    paths = find_predictions(folder, [id])
+    paths = find_patches(folder, [id], PREDICTION)
     if id not in paths:
         raise UsageError(f"{folder}: no PRED_{id}.tif there; name a folder with predictions of this patch")
     return Path(paths[id])

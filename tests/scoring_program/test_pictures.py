@@ -117,6 +117,15 @@ def test_a_folder_without_images_is_named(patches: Patches, tmp_path: Path) -> N
         render_pictures(found, tmp_path / "empty")
 
 
+def test_a_folder_with_several_images_of_a_patch_is_refused(patches: Patches, tmp_path: Path) -> None:
+    found = evaluate(patches.predictions, patches.references)
+    for name in ("first", "second"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "IMG_077413.tif").touch()
+    with pytest.raises(UsageError, match=r"several images of a patch; .*\n  - 077413: .*/first/IMG_077413"):
+        render_pictures(found, tmp_path / "images")
+
+
 @pytest.mark.parametrize("count", range(1, 12))
 def test_no_patch_is_shown_twice(count: int) -> None:
     matrices = np.zeros((count, 13, 13), np.uint32)

@@ -232,7 +232,9 @@ def test_the_results_of_several_submissions_are_no_map(data: Path, predictions: 
     shutil.copytree(predictions, tmp_path / "results/first")
     shutil.copytree(predictions, tmp_path / "results/second")
     message = refusal(draw(data, tmp_path, tmp_path / "results"), tmp_path)
-    assert "holds several predictions of a patch; name the folder of one result (3 problems)" in message
+    assert (
+        "holds several predictions of a patch; name the folder that holds one of each (3 problems)" in message
+    )
     assert f"077413: {tmp_path}/results/first/predictions/PRED_077413.tif, " in message
 
 

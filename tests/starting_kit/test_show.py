@@ -235,7 +235,7 @@ def test_a_prediction_of_the_patch_must_be_one(flair_tree: Path, tmp_path: Path)
         write_labels(tmp_path / name / "PRED_077413.tif", np.zeros((512, 512), np.uint8))
     done = show("077413", "--data", flair_tree, "--predictions", tmp_path, "-o", tmp_path / "patch.png")
     assert done.returncode == 2
-    assert "several predictions of a patch; name the folder of one result (1 problem)" in done.stderr
+    assert "several predictions of a patch; name the folder that holds one of each (1 problem)" in done.stderr
     assert f"077413: {tmp_path}/first/PRED_077413.tif, {tmp_path}/second" in done.stderr
     assert not (tmp_path / "patch.png").exists()
 
