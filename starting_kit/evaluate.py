@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from flair_baseline.evaluation import End, Task, evaluate_all, require_comparable, require_outputs
@@ -56,6 +57,16 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args()
 
 
+def find_subset(options: Sequence[str]) -> int | None:
+    """The number after --subset among the options for ingest.py, which refuses what is no number."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--subset", type=int)
+    try:
+        return parser.parse_known_args(options)[0].subset
+    except argparse.ArgumentError:
+        return None
+
+
 def main() -> None:
     """Evaluate every submission named on the command line, one at a time, and say how each one ended."""
     require_linux()
@@ -68,7 +79,8 @@ def main() -> None:
         print(f"note: {gap}", file=sys.stderr)
     require_outputs(submissions, args.data, args.output)
     if args.compare:
-        require_comparable(args.compare, submissions, args.output, {patch.domain for patch in patches})
+        domains = Counter(patch.domain for patch in patches)
+        require_comparable(args.compare, submissions, args.output, domains, find_subset(options))
     with (
         advice_if_interrupted(advise(submissions, args.submissions)),
         tempfile.TemporaryDirectory() as folder,  # the reference is timed once for all submissions

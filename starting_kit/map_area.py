@@ -9,8 +9,9 @@ their shares.
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,11 +37,10 @@ from flair_scoring.base.errors import (
     run_command,
 )
 from flair_scoring.base.files import require_folder, write_file
-from flair_scoring.base.settings import similar_key
 from flair_scoring.maps.georeference import read_place
 from flair_scoring.maps.mosaic import Grid, fill, find_covered, lay_out
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.pairing import PREDICTION, find_rasters, list_files
+from flair_scoring.pairing import IMAGE, PREDICTION, REFERENCE, find_patches
 from flair_scoring.raster import RasterError, read_raster
 
 Arrays = dict[str, np.ndarray]
@@ -48,38 +48,47 @@ T = TypeVar("T")
 VISIBLE = 0.05  # pixels by which patches may be off the grid without a note
 
 
-def find_area(data: Path, area: str) -> list[Patch]:
-    """The patches of DOMAIN/AREA in any split, by id; UsageError or DataError says why there are none."""
+def find_area(data: Path, area: str, labels: bool) -> list[Patch]:
+    """The patches of DOMAIN/AREA in any split, by id; with `labels` they have their labels.
+
+    Raises UsageError if there is no such area, and DataError if a file of it is missing.
+    """
     require_data(data)
     names: set[str] = set()
-    problems: list[str] = []
+    complete = True
     for split in SPLITS:
         if not find_roots(data, "aerial", split):
             continue
-        labels = bool(find_roots(data, "labels", split))
-        patches, found = scan_split(data, split, labels, series=False, metadata=False)
-        problems += found
+        patches, problems = scan_split(data, split, labels, series=False, metadata=False)
+        if about := [problem for problem in problems if f"/{area}/" in problem]:
+            raise DataError(list_problems(f"{data}: {area} is incomplete or damaged", about))
         if here := [patch for patch in patches if f"{patch.domain}/{patch.area}" == area]:
             return here
         names |= {f"{patch.domain}/{patch.area}" for patch in patches}
-    if problems:
-        title = f"{data}: no complete area {area}; the data set is incomplete or damaged"
-        raise DataError(list_problems(title, list(dict.fromkeys(problems))))
-    near = similar_key(area, names)
-    raise UsageError(
-        f"{data}: no area {area}; {f'did you mean {near}? ' if near else ''}Areas are named like "
-        f"{min(names)}, after their folders"
-    )
+        complete = complete and not problems
+    if not names:
+        raise DataError(f"{data}: holds no aerial images; check_dataset.py DATA says what is there")
+    more = "" if complete else "; the data set is incomplete, and check_dataset.py DATA says what is missing"
+    raise UsageError(f"{data}: no area {area}; {suggest_area(area, names)}{more}")
+
+
+def suggest_area(area: str, names: Collection[str]) -> str:
+    """What to write in place of an area that is none of `names`."""
+    meant = area.upper().replace("\\", "/")
+    if halves := [name for name in sorted(names) if meant in name.split("/")]:
+        return f"expected DOMAIN/AREA, such as {list_names(halves, 5)}"
+    near = difflib.get_close_matches(meant, names, n=1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else f"areas are named like {min(names)}, after their folders"
 
 
 def read_predictions(folder: Path, patches: Sequence[Patch]) -> Arrays:
     """The predictions PRED_<id>.tif of the patches, class indices, by id; absent ones are left out.
 
-    Raises UsageError when no patch has one, and when one cannot be used.
+    Raises UsageError when no patch has one, when one has several, and when one cannot be used.
     """
     require_folder(folder, "predictions PRED_<id>.tif")
-    paths = find_rasters(list_files(folder), PREDICTION).paths
-    if not any(patch.id in paths for patch in patches):
+    paths = find_patches(folder, [patch.id for patch in patches], PREDICTION)
+    if not paths:
         first = patches[0]
         raise UsageError(
             f"{folder}: holds no prediction of {first.domain}/{first.area}, such as PRED_{first.id}.tif; "
@@ -126,13 +135,24 @@ def name_gaps(grid: Grid, patches: Sequence[Patch], arrays: Arrays) -> None:
         print(f"note: gaps where predictions are missing, {missing}", file=sys.stderr)
     counts = find_covered(grid, grid.corners)
     if empty := float((counts == 0).mean()):
-        print(f"note: {empty:.1%} of the map is no patch of the data set", file=sys.stderr)
+        print(f"note: {tell_share(empty)} of the map is no patch of the data set", file=sys.stderr)
     if shared := float((counts > 1).mean()):
         on_top = "the one with the higher id is shown there"
-        print(f"note: patches overlap in {shared:.1%} of the map; {on_top}", file=sys.stderr)
+        print(f"note: patches overlap in {tell_share(shared)} of the map; {on_top}", file=sys.stderr)
     if grid.misfit > VISIBLE:
         moved = f"they were moved by up to {grid.misfit:.2f} pixels"
         print(f"note: the patches do not lie on one grid; {moved}", file=sys.stderr)
+
+
+def tell_share(share: float) -> str:
+    """A share in per cent; a few pixels are not told as 0.0%."""
+    return f"{share:.1%}" if share >= 0.0005 else "less than 0.1%"
+
+
+def name_result(folder: Path) -> str:
+    """The name of a result, also if the folder of its predictions was given."""
+    whole = folder.resolve()
+    return whole.parent.name if whole.name == "predictions" else whole.name
 
 
 def main() -> None:
@@ -155,8 +175,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.output.suffix.lower() not in (".tif", ".tiff"):
         parser.error(f"--output {args.output}: expected a name that ends in .tif")
+    if any(kind.fullmatch(args.output.name) for kind in (IMAGE, REFERENCE, PREDICTION)):
+        parser.error(f"--output {args.output}: is the name of a patch's file; choose another name")
+    if args.output.is_dir():
+        parser.error(f"--output {args.output}: is a folder; expected the name of a map to write")
     area = args.area.strip("/")
-    patches = find_area(args.data, area)
+    patches = find_area(args.data, area, args.labels)
     if args.labels and not all(patch.labels for patch in patches):
         raise UsageError(f"{args.data}: there are no labels of {area}; unpack the archive with the labels")
     grid = lay_out(read_all(patches, lambda patch: read_place(patch.image)), area)
@@ -172,11 +196,11 @@ def main() -> None:
             arrays = read_predictions(args.result, patches)
         labels = fill(grid, arrays, NO_DATA)
         raster = encode_labels(labels, grid, FLAIR_12)
-        title = f"{area}: {'labels' if args.labels else f'predictions of {args.result.resolve().name}'}"
+        title = f"{area}: {'labels' if args.labels else f'predictions of {name_result(args.result)}'}"
         picture = draw_labels(labels, grid, title, FLAIR_12)
     name_gaps(grid, patches, arrays)
-    write_file(args.output, raster)
     write_file(args.output.with_suffix(".png"), picture)
+    write_file(args.output, raster)
     print(args.output)
     print(args.output.with_suffix(".png"))
 

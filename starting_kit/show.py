@@ -15,7 +15,7 @@ from flair_ingestion.dataset import METADATA, SPLITS, Patch, find_roots, require
 from flair_scoring.base.errors import DataError, UsageError, list_problems, run_command
 from flair_scoring.base.files import require_folder, write_file
 from flair_scoring.nomenclature import FLAIR_12
-from flair_scoring.pairing import PREDICTION, find_rasters, list_files
+from flair_scoring.pairing import PREDICTION, find_patches
 from flair_scoring.raster import RasterError, read_raster
 
 
@@ -37,14 +37,14 @@ def find_patch(data: Path, id: str) -> Patch:
                     return patch
     if problems:
         title = f"{data}: no complete patch {id}; the data set is incomplete or damaged"
-        raise DataError(list_problems(title, problems))
+        raise DataError(list_problems(title, sorted(problems, key=lambda problem: id not in problem)))
     raise UsageError(f"{data}: no patch {id} in any split; check_dataset.py DATA says what is there")
 
 
 def find_prediction(folder: Path, id: str) -> Path:
-    """The path of PRED_<id>.tif, anywhere below the folder; raises UsageError if it is not there."""
+    """The path of PRED_<id>.tif, anywhere below the folder; UsageError if there is none, or several."""
     require_folder(folder, f"PRED_{id}.tif")
-    paths = find_rasters(list_files(folder), PREDICTION).paths
+    paths = find_patches(folder, [id], PREDICTION)
     if id not in paths:
         raise UsageError(f"{folder}: no PRED_{id}.tif there; name a folder with predictions of this patch")
     return Path(paths[id])
@@ -88,6 +88,8 @@ def main() -> None:
         parser.error(f"--superpatch {args.superpatch}: expected an even number from 10 to 110")
     if args.dates < 1:
         parser.error(f"--dates {args.dates}: expected 1 or more")
+    if args.output.suffix.lower() != ".png":
+        parser.error(f"--output {args.output}: expected a name that ends in .png")
     if not 500 <= args.width <= 10_000:
         parser.error(f"--width {args.width}: expected 500 to 10000")
     if args.colours is not None and not 32 <= args.colours <= 256:

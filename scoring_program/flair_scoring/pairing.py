@@ -100,6 +100,25 @@ def find_rasters(files: Iterable[str], name: re.Pattern[str]) -> Rasters:
     return Rasters({id: min(found[id]) for id in sorted(found)}, sorted(problems), ignored)
 
 
+def find_patches(folder: str | Path, ids: Collection[str], name: re.Pattern[str]) -> dict[str, str]:
+    """The files of these patches anywhere below `folder`, path by id; absent ones are left out.
+
+    `name` is the pattern PREDICTION or IMAGE. Raises UsageError if `folder` cannot be listed, and if a patch
+    has several such files: then it holds several results or data sets, and only one of them can be meant.
+    """
+    found: dict[str, list[str]] = {}
+    wanted = set(ids)
+    for path in list_files(folder):
+        match = name.fullmatch(os.path.basename(path))
+        if match and match[1] in wanted:
+            found.setdefault(match[1], []).append(path)
+    if several := [f"{id}: {list_names(sorted(paths))}" for id, paths in found.items() if len(paths) > 1]:
+        what = "images" if name is IMAGE else "predictions"
+        title = f"{folder}: holds several {what} of a patch; name the folder that holds one of each"
+        raise UsageError(list_problems(title, sorted(several)))
+    return {id: paths[0] for id, paths in found.items()}
+
+
 def select_references(references: Rasters, ids: Collection[str] | None, folder: str | Path) -> dict[str, str]:
     """The references to score, path by id: those of `ids`, or all. `folder` is named in messages.
 

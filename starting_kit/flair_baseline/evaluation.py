@@ -30,8 +30,10 @@ from flair_scoring.base.locks import lock
 from flair_scoring.base.processes import end_with_parent
 from flair_scoring.base.provenance import stamp
 from flair_scoring.base.terminal import one_line
+from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.outputs.ingestion_output import read_timing
 from flair_scoring.ranking.comparison import read_other
+from flair_scoring.raster import PATCH_SIZE
 
 KIT = Path(__file__).resolve().parents[2]
 INGEST = KIT / "ingestion_program" / "ingest.py"
@@ -84,19 +86,36 @@ def require_outputs(submissions: Mapping[str, Path], data: Path, output: Path) -
         raise UsageError(list_problems(f"{output}: cannot take the results", problems))
 
 
-def require_comparable(compare: Path, submissions: Collection[str], output: Path, domains: set[str]) -> None:
+def require_comparable(
+    compare: Path, submissions: Collection[str], output: Path, patches: Mapping[str, int], subset: int | None
+) -> None:
     """Raises UsageError or DataError if a result cannot be compared with those of a run, before it runs.
 
     `compare` is the result's folder, `output` that of the results folders of the run, which are called as the
-    `submissions`, and `domains` are those of the run's patches.
+    `submissions`, `patches` is the number of patches by domain, and `subset` how many of them the run takes.
     """
     folder = compare if compare.is_dir() else compare.parent
     if folder.resolve() in {(output / name).resolve() for name in submissions}:
         raise UsageError(f"{compare}: this run replaces it; choose another --output, or another --compare")
-    if others := sorted(read_other(compare).domains.keys() - domains):
+    matrices = read_other(compare).domains
+    if others := sorted(matrices.keys() - patches.keys()):
         raise UsageError(
             f"{compare}: was scored on domains that this split does not have: {list_names(others, 5)}; "
             "compare results of one split"
+        )
+    classes = len(next(iter(matrices.values()))) - 1
+    if classes != FLAIR_12.num_classes:
+        raise UsageError(
+            f"{compare}: scores {classes} classes, and this run {FLAIR_12.num_classes}; compare results of "
+            "one nomenclature"
+        )
+    scored = sum(int(matrix.sum()) for matrix in matrices.values()) // PATCH_SIZE**2
+    total = sum(patches.values())
+    taken = min(subset or total, total)
+    if scored != taken:
+        raise UsageError(
+            f"{compare}: patches scored: {scored:,}; patches of this run: {taken:,} (--subset); compare "
+            "results of the same patches"
         )
 
 

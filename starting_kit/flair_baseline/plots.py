@@ -6,6 +6,7 @@ What is absent has no panel. Positions are in inches from the upper left corner 
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +124,9 @@ def draw_png(
         for position, index in enumerate(indices):
             _draw_date(_add_axes(figure, *strip.place(position), strip.side), plot.series, index)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=width / WIDTH)
+    with warnings.catch_warnings():  # the name of a camera may have letters that no font has
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(buffer, format="png", dpi=width / WIDTH)
     return _reduce_colours(buffer, most_colours) if most_colours else buffer.getvalue()
 
 

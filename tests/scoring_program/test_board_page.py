@@ -158,9 +158,9 @@ def test_the_first_sentence_names_the_leader_and_its_group() -> None:
     assert lead(render_board_page(make_board([]))) == "No result is ranked."
     alone = make_results(1)
     miou = f"{alone[0].scores['miou']:.4f}"
-    assert lead(render_board_page(make_board(alone))) == (
-        f"utt_best is the only ranked result, with a mIoU of {miou}."
-    )
+    page = render_board_page(make_board(alone))
+    assert "p leader" not in page  # nothing was tested
+    assert lead(page) == (f"utt_best is the only ranked result, with a mIoU of {miou}.")
     first, second, third = make_results(3)
     best = f"{first.scores['miou']:.4f}"
     assert lead(render_board_page(make_board([first, second]))) == (
@@ -238,6 +238,22 @@ def test_failures_and_what_is_left_out_have_lists_of_their_own() -> None:
     assert "<h2>Not ranked" not in render_board_page(make_board(make_results(3)))
 
 
+def test_a_class_that_does_not_occur_has_an_empty_cell() -> None:
+    explained = "Where a cell is empty, the class occurs neither in the references nor in the predictions"
+    results = make_results(2, absent=8)
+    for absent in (False, True):
+        if absent:  # in the first result nothing is taken for the class either
+            for matrix in results[0].domains.values():
+                matrix[:, 9] += matrix[:, 8]
+                matrix[:, 8] = 0
+        page = render_board_page(make_board(results))
+        classes = page[page.index("<h2>Classes") : page.index("<h2>Published")]
+        first, second = re.findall(r"<tr><th>[^<]+</th>(.+)</tr>", classes)
+        cells = [re.findall(r"<td[^>]*>(?:<b>)?([^<]*)", row)[8] for row in (first, second)]
+        assert cells == (["", "0.0"] if absent else ["0.0", "0.0"])
+        assert (explained in classes) == absent
+
+
 def test_a_verdict_that_ingestion_does_not_give_is_shown_and_not_run() -> None:
     (result,) = make_results(0, failed=1)
     result.timing.update(verdict="<img src=x>", reason="<script>")
@@ -245,3 +261,17 @@ def test_a_verdict_that_ingestion_does_not_give_is_shown_and_not_run() -> None:
     assert "&lt;img src=x&gt;" in page
     assert "<img" not in page
     assert page.count("<script>") == 1
+
+
+def test_marks_that_turn_the_direction_are_shown_in_no_part_of_the_page() -> None:
+    """ranking.results replaces them in the names of folders; names may come from elsewhere."""
+    results = [replace(one, name=f"{one.name}\u202eexe.fdp") for one in make_results(3, failed=1)]
+    assert "\u202e" not in render_board_page(make_board(results))
+
+
+def test_pairs_are_numbered_by_rows_since_equal_results_share_a_rank() -> None:
+    page = render_board_page(make_board(make_results(3)))
+    assert re.findall(r'<td class="rank">(\d)', page) == ["1", "2", "2"]
+    pairs = page[page.index("<h2>Differences") : page.index("<h2>Published")]
+    assert re.findall(r"<th>(\d)\.\xa0", pairs) == ["1", "2", "3"]
+    assert "places in the table above" not in pairs

@@ -65,9 +65,18 @@ def test_points_far_apart_are_named_and_crowded_ones_have_their_rank_or_nothing(
     root = parse(time_plot(crowd, 2.5, "t", "mIoU"))
     texts = [text.text or "" for text in root.iter("text")]
     assert sum(text.startswith("entry") for text in texts) in range(1, 9)
-    assert [dot[0].text for dot in root.iter("circle")] == [
-        f"{point.rank}. {point.name}: mIoU 0.5000, t 1.000" for point in crowd
-    ]
+    hints = [f"{point.rank}. {point.name}: mIoU 0.5000, t 1.000" for point in crowd]
+    *hidden, top = [dot[0].text for dot in root.iter("circle")]
+    assert hidden == hints[:-1]
+    assert top == "\n".join(hints)  # the only one that a pointer can reach
+
+
+@pytest.mark.parametrize(("value", "numbers"), [(0.8139, (0.808, 0.82)), (0.0, (0.0, 0.005))])
+def test_results_that_are_equally_good_have_a_short_axis(value: float, numbers: tuple[float, float]) -> None:
+    root = parse(time_plot([Point(name, 1, 1.0, value, True) for name in "ab"], None, "t", "mIoU"))
+    texts = [text.text or "" for text in root.iter("text") if text.attrib["text-anchor"] == "end"]
+    ends = [float(text) for text in texts if text.startswith("0.")]
+    assert (ends[0], ends[-1]) == pytest.approx(numbers)
 
 
 PLACES = st.tuples(st.floats(0, 800), st.floats(0, 400))

@@ -190,6 +190,7 @@ def test_other_references_and_classes_are_refused(tmp_path: Path) -> None:
 
 
 WRONG = {
+    "scores.json": (lambda folder: folder.write_text("{}"), "is a file, and not a confusion.npz"),
     "nowhere": (lambda folder: None, "no such folder"),
     "empty": (lambda folder: folder.mkdir(), "holds no confusion.npz"),
     "damaged": (

@@ -97,7 +97,7 @@ def test_the_command_puts_them_into_the_report(patches: Patches, images: Path, t
     (images / "flair_2_aerial_test/IMG_085221.tif").unlink()
     done = run(patches.predictions, patches.references, *options)
     assert done.returncode == 2
-    assert "aerial images are missing (1 problem):\n  - IMG_085221.tif" in done.stderr
+    assert "images of the scored patches (1 problem):\n  - IMG_085221.tif" in done.stderr
     assert not (tmp_path / "out/scores.json").exists()
 
 
@@ -111,8 +111,19 @@ def test_participants_are_never_shown_the_labels(patches: Patches, images: Path,
 def test_a_folder_without_images_is_named(patches: Patches, tmp_path: Path) -> None:
     found = evaluate(patches.predictions, patches.references)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"empty: aerial images are missing \(3 problems\)"):
+    with pytest.raises(
+        UsageError, match=r"empty: aerial images are missing; name the folder with .* \(3 problems\)"
+    ):
         render_pictures(found, tmp_path / "empty")
+
+
+def test_a_folder_with_several_images_of_a_patch_is_refused(patches: Patches, tmp_path: Path) -> None:
+    found = evaluate(patches.predictions, patches.references)
+    for name in ("first", "second"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "IMG_077413.tif").touch()
+    with pytest.raises(UsageError, match=r"several images of a patch; .*\n  - 077413: .*/first/IMG_077413"):
+        render_pictures(found, tmp_path / "images")
 
 
 @pytest.mark.parametrize("count", range(1, 12))

@@ -496,7 +496,18 @@ def test_all_that_are_no_results_are_named_at_once(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "(2 problems)" in done.stderr
     assert f"{bad}/scores.json: damaged" in done.stderr
-    assert f"{tmp_path}/gone: neither" in done.stderr
+    assert f"{tmp_path}/gone: no such folder; expected one with the output of score.py" in done.stderr
+
+
+def test_columns_of_the_text_stand_below_each_other_in_every_script(tmp_path: Path) -> None:
+    names = ("plain", "模型第一版", "e\u0301quipe")
+    folders = [result(tmp_path / name, 0.6 - index / 10) for index, name in enumerate(names)]
+    rows = render_board_text(make_board(read_results(folders))).splitlines()[1:4]
+    gaps = {
+        name: len(row.partition(name)[2]) - len(row.partition(name)[2].lstrip())
+        for name, row in zip(names, rows, strict=True)
+    }
+    assert gaps == {"plain": 7, "模型第一版": 2, "e\u0301quipe": 6}  # 5, 10 and 6 cells wide
 
 
 @pytest.mark.parametrize("name", ["scores.html", "timing.html", "detailed_results.html"])

@@ -58,6 +58,11 @@ for (const ticks of document.querySelectorAll('.ticks')) {
     end = box.right + 2;
   }
 }
+for (const name of document.querySelectorAll('.chart tbody th')) {
+  const text = document.createRange(), words = name.textContent.split(' ').length;
+  text.selectNodeContents(name);
+  if (text.getClientRects().length > words) problems.push('a word is broken: ' + name.textContent);
+}
 for (const one of document.querySelectorAll('.wide')) {
   const first = one.querySelector('tbody th');
   one.scrollLeft = 50;
@@ -136,6 +141,15 @@ def make_pages(folder: Path) -> dict[str, str]:
 
 def test_nothing_is_cut_or_overlaps(tmp_path: Path) -> None:
     found = look(make_pages(tmp_path), tmp_path, [390, 1280])
+    assert {name: problems for name, problems in found.items() if problems} == {}
+
+
+def test_nothing_is_cut_and_no_name_is_broken_in_print(tmp_path: Path) -> None:
+    """On the width of A4 between its margins."""
+    pages = {
+        name: page.replace("@media print {", "@media all {") for name, page in make_pages(tmp_path).items()
+    }
+    found = look(pages, tmp_path, [703])
     assert {name: problems for name, problems in found.items() if problems} == {}
 
 

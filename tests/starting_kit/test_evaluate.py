@@ -22,7 +22,7 @@ import evaluate
 from flair_baseline import evaluation
 from flair_scoring import Evaluation
 from flair_scoring.base.errors import DataError, UsageError, run_command
-from flair_scoring.nomenclature import FLAIR_12
+from flair_scoring.nomenclature import FLAIR_12, FLAIR_18
 from flair_scoring.outputs.matrices import encode_matrices
 from programs import wait_until
 
@@ -362,6 +362,10 @@ def test_pages_show_pictures_and_a_kept_result_can_be_compared(here: Path) -> No
     kept = evaluation.read_end(here / "results/a", conditions)
     assert kept
     assert kept.sentence in told
+    scores = (here / "results/a/scores.json").read_bytes()
+    told = finish(start(here, "submissions", "--compare", "earlier", "--subset", "1"), 2)
+    assert "earlier: patches scored: 6; patches of this run: 1 (--subset)" in told
+    assert (here / "results/a/scores.json").read_bytes() == scores
 
 
 def test_what_cannot_be_compared_is_refused_before_the_run(tmp_path: Path) -> None:
@@ -380,14 +384,24 @@ def test_what_cannot_be_compared_is_refused_before_the_run(tmp_path: Path) -> No
         evaluation.require_comparable,
         submissions=["a"],
         output=tmp_path / "results",
-        domains={"D015_2020", "D022_2021"},
+        patches={"D015_2020": 1, "D022_2021": 1},
     )
     with pytest.raises(UsageError, match=r"results/a: this run replaces it; choose another --output"):
-        check(own)
+        check(own, subset=None)
     with pytest.raises(UsageError, match="this run replaces it"):
-        check(own / "confusion.npz")
+        check(own / "confusion.npz", subset=None)
     with pytest.raises(UsageError, match=r"other: was scored on domains .* D004_2021; compare results"):
-        check(other)
+        check(other, subset=None)
     with pytest.raises(UsageError, match=r"empty: holds no confusion\.npz"):
-        check(tmp_path / "empty")
-    check(write(tmp_path / "earlier", "D015_2020"))
+        check(tmp_path / "empty", subset=None)
+    earlier = write(tmp_path / "earlier", "D015_2020")
+    check(earlier, subset=1)
+    for subset in (None, 2, 3):
+        with pytest.raises(UsageError, match=r"earlier: patches scored: 1; patches of this run: 2 "):
+            check(earlier, subset=subset)
+    wide = np.zeros((1, 19, 19), np.uint32)
+    wide[0, 0, 0] = 512 * 512
+    found = Evaluation(FLAIR_18, ("000001",), ("D015_2020",), ("Z1_UU",), wide)
+    (earlier / "confusion.npz").write_bytes(encode_matrices(found))
+    with pytest.raises(UsageError, match="earlier: scores 18 classes, and this run 12;"):
+        check(earlier, subset=1)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from matplotlib.figure import Figure
 from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.merge import merge
 
+from flair_baseline.maps.geotiff import NO_DATA
+from flair_baseline.maps.picture import draw_image as draw_image_picture
+from flair_baseline.maps.picture import draw_labels as draw_labels_picture
 from flair_files import AREA, area_folder, draw_image, draw_labels, write_raster
+from flair_scoring.maps.mosaic import Grid
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import write_labels
 from programs import run_here
@@ -188,3 +195,130 @@ def test_names_of_folders_are_no_formulas(data: Path, predictions: Path, tmp_pat
     predictions.rename(folder)
     done = draw(data, tmp_path, folder)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_right_area_is_suggested(data: Path, tmp_path: Path) -> None:
+    for id, area in (("077420", "Z1_NF"), ("077421", "Z2_UU")):
+        folder = area_folder(data, "aerial", "test", DOMAIN, area=area)
+        write_raster(folder / f"IMG_{id}.tif", draw_image(np.random.default_rng(5)))
+    for wrong, right in (
+        (f"{DOMAIN}/Z1_NX", f"did you mean {DOMAIN}/Z1_NF?"),
+        (NAME.lower(), f"did you mean {NAME}?"),
+        (NAME.replace("/", "_"), f"did you mean {NAME}?"),
+        (DOMAIN, f"expected DOMAIN/AREA, such as {DOMAIN}/Z1_NF, {DOMAIN}/{AREA}, {DOMAIN}/Z2_UU"),
+        (AREA, f"expected DOMAIN/AREA, such as {NAME}"),
+        ("somewhere", f"areas are named like {DOMAIN}/"),
+    ):
+        assert f"no area {wrong}; {right}" in refusal(draw(data, tmp_path, "--images", area=wrong), tmp_path)
+
+
+def test_data_without_images_are_refused(data: Path, tmp_path: Path) -> None:
+    shutil.rmtree(data / "flair_2_aerial_test")
+    assert "holds no aerial images" in refusal(draw(data, tmp_path, "--labels"), tmp_path)
+
+
+def test_missing_labels_matter_to_a_map_of_labels_only(data: Path, predictions: Path, tmp_path: Path) -> None:
+    (area_folder(data, "labels", "test", DOMAIN) / "MSK_077414.tif").unlink()
+    message = refusal(draw(data, tmp_path, "--labels"), tmp_path)
+    assert f"{NAME} is incomplete or damaged (1 problem)" in message
+    assert "no MSK_077414.tif" in message
+    done = draw(data, tmp_path, predictions)
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert (file.read(1)[:512, 512:] <= FLAIR_12.other).all()
+
+
+def test_the_results_of_several_submissions_are_no_map(data: Path, predictions: Path, tmp_path: Path) -> None:
+    shutil.copytree(predictions, tmp_path / "results/first")
+    shutil.copytree(predictions, tmp_path / "results/second")
+    message = refusal(draw(data, tmp_path, tmp_path / "results"), tmp_path)
+    assert (
+        "holds several predictions of a patch; name the folder that holds one of each (3 problems)" in message
+    )
+    assert f"077413: {tmp_path}/results/first/predictions/PRED_077413.tif, " in message
+
+
+def test_the_title_names_the_result(
+    data: Path, predictions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_arguments, **_options: figures.append(figure))
+    for folder in (predictions, predictions / "predictions"):
+        assert draw(data, tmp_path, folder).returncode == 0
+    assert {figure.axes[0].get_title() for figure in figures} == {f"{NAME}: predictions of result"}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("IMG_077413.tif", "is the name of a patch's file; choose another name"),
+        ("PRED_077413.tif", "is the name of a patch's file; choose another name"),
+        ("folder.tif", "is a folder; expected the name of a map to write"),
+    ],
+)
+def test_names_that_are_no_map_are_refused(data: Path, tmp_path: Path, name: str, sentence: str) -> None:
+    (tmp_path / "folder.tif").mkdir()
+    output = image_of(data, "077413").with_name(name) if name.startswith("IMG") else tmp_path / name
+    before = image_of(data, "077413").read_bytes()
+    done = run_here("map_area", "--images", "--data", data, "--area", NAME, "-o", output)
+    assert done.returncode == 2
+    assert f"--output {output}: {sentence}" in done.stderr
+    assert image_of(data, "077413").read_bytes() == before
+
+
+def test_no_map_is_left_without_its_picture(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.png").mkdir()
+    done = draw(data, tmp_path, "--images")
+    assert done.returncode == 2
+    assert "map.png: is a folder" in done.stderr
+    assert not (tmp_path / "map.tif").exists()
+    assert list((tmp_path / "map.png").iterdir()) == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_legend_explains_gaps(monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_arguments, **_options: figures.append(figure))
+    corners = {"000001": (0, 0)} | ({} if whole else {"000002": (512, 512)})
+    grid = Grid(WEST, NORTH, 0.2, 512 if whole else 1024, 512 if whole else 1024, corners, 0.0)
+    labels = np.full((grid.height, grid.width), NO_DATA, np.uint8)
+    labels[:512, :512] = 4
+    draw_labels_picture(labels, grid, "labels", FLAIR_12)
+    draw_image_picture(np.zeros((*labels.shape, 3), np.uint8), labels == 4, grid, "images")
+    legends = [
+        [text.get_text() for text in legend.get_texts()] if (legend := figure.axes[0].get_legend()) else []
+        for figure in figures
+    ]
+    gap = [] if whole else ["no data"]
+    assert legends == [["water, 100.0%", *gap], gap]
+
+
+def test_letters_that_the_font_lacks_warn_of_nothing(
+    data: Path, predictions: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    folder = predictions.rename(tmp_path / "模型 🌳")
+    assert draw(data, tmp_path, folder).returncode == 0
+    assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (512, 6144), (6144, 512), (1024, 2048)])
+def test_nothing_in_the_picture_overlaps(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_arguments, **_options: figures.append(figure))
+    grid = Grid(WEST, NORTH, 0.2, *shape, {}, 0.0)
+    draw_labels_picture(np.full(shape, 4, np.uint8), grid, f"{NAME}: predictions of {'x' * 70}", FLAIR_12)
+    (figure,) = figures
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()]
+    inside = [text for text in texts if text.get_text() and text.get_visible()]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    shown = [
+        text
+        for text in inside
+        if (text not in axes.get_xticklabels() or left <= text.get_position()[0] <= right)
+        and (text not in axes.get_yticklabels() or bottom <= text.get_position()[1] <= top)
+    ]
+    assert len(shown) > 3
+    for one, other in combinations(shown, 2):
+        assert not one.get_window_extent().overlaps(other.get_window_extent()), (one, other)

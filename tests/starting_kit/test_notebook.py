@@ -24,6 +24,17 @@ def test_no_outputs_are_stored() -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
 
 
+def test_commands_take_paths_with_blanks() -> None:
+    code = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    lines = "".join("".join(cell["source"]) + "\n" for cell in code).replace("\\\n", " ").splitlines()
+    commands = [line for line in lines if line.strip().startswith("!")]
+    assert len(commands) == 7
+    for command in commands:
+        names = re.findall(r'(.)\{(KIT|RUN|DATA|sys\.executable)\}[^" ]*(.)', command)
+        assert names
+        assert all((before, after) == ('"', '"') for before, _, after in names), command
+
+
 def test_the_score_of_one_patch_is_the_challenges() -> None:
     """Half of the ground is building and predicted so; the other half is *other*, predicted as bare soil."""
     labels = np.repeat(np.array([1, 19], np.uint8), 512 * 256).reshape(512, 512)

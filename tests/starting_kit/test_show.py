@@ -176,6 +176,11 @@ def test_names_of_cameras_are_no_formulas_and_may_be_long(monkeypatch: pytest.Mo
     assert title.get_window_extent().x1 < figure.bbox.x1
 
 
+def test_letters_that_the_font_lacks_warn_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    draw_png(make_plot(None, None, title="IMG_077413: 相机 🌳"), width=500)
+    assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []
+
+
 def test_a_palette_makes_the_file_smaller_and_changes_no_colour_of_a_class() -> None:
     rng = np.random.default_rng(0)
     labels = np.full((512, 512), 4, np.uint8)
@@ -222,6 +227,35 @@ def test_aerial_images_are_enough(flair_tree: Path, tmp_path: Path) -> None:
     assert "note" not in whole.stderr
     with Image.open(tmp_path / "patch.png") as patch, Image.open(tmp_path / "whole.png") as other:
         assert patch.height < other.height
+
+
+def test_a_prediction_of_the_patch_must_be_one(flair_tree: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_labels(tmp_path / name / "PRED_077413.tif", np.zeros((512, 512), np.uint8))
+    done = show("077413", "--data", flair_tree, "--predictions", tmp_path, "-o", tmp_path / "patch.png")
+    assert done.returncode == 2
+    assert "several predictions of a patch; name the folder that holds one of each (1 problem)" in done.stderr
+    assert f"077413: {tmp_path}/first/PRED_077413.tif, {tmp_path}/second" in done.stderr
+    assert not (tmp_path / "patch.png").exists()
+
+
+def test_what_the_patch_lacks_is_told_first(flair_tree: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(flair_tree, data)
+    masks = sorted((data / "flair_2_labels_test").rglob("MSK_*.tif"))
+    for path in masks:
+        path.unlink()
+    done = show(masks[-1].stem[4:], "--data", data, "-o", tmp_path / "patch.png")
+    assert done.returncode == 2
+    assert masks[-1].name in done.stderr.splitlines()[1]
+
+
+def test_another_format_is_refused(flair_tree: Path, tmp_path: Path) -> None:
+    done = show("077413", "--data", flair_tree, "-o", tmp_path / "patch.jpg")
+    assert done.returncode == 2
+    assert "patch.jpg: expected a name that ends in .png" in done.stderr
+    assert not (tmp_path / "patch.jpg").exists()
 
 
 @pytest.mark.parametrize(

@@ -23,3 +23,14 @@ def one_line(text: str) -> str:
 def _escape(character: str) -> str:
     harmless = character.isprintable() or unicodedata.category(character) == "Zs"
     return character if harmless else character.encode("unicode_escape").decode()
+
+
+def count_cells(text: str) -> int:
+    """How many cells of a terminal a line takes: two for each wide letter, none for accents of their own."""
+    return sum(map(_count_cells, text))
+
+
+def _count_cells(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -67,6 +67,8 @@ def read_other(path: Path) -> Result:
     if not path.exists():
         raise UsageError(f"{path}: no such folder; {_ADVICE}")
     file = path / MATRICES if path.is_dir() else path
+    if path.is_file() and path.suffix != ".npz":
+        raise UsageError(f"{path}: is a file, and not a {MATRICES}; {_ADVICE}")
     if not file.exists():
         raise UsageError(f"{path}: holds no {MATRICES}; {_ADVICE}")
     domains, checksums = read_domain_matrices(file)

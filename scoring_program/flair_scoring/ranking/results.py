@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flair_scoring.base.errors import DataError, FlairError, UsageError, list_names, list_problems
+from flair_scoring.base.files import require_folder
 from flair_scoring.base.terminal import one_line
 from flair_scoring.metrics import mean_iou
 from flair_scoring.outputs.ingestion_output import TIMING, read_timing
@@ -95,6 +96,7 @@ def _read_or_fail(folder: Path, name: str) -> Result | FlairError:
 
 
 def _read(folder: Path, name: str) -> Result:
+    require_folder(folder, "the output of score.py")
     timing = read_timing(folder) if (folder / TIMING).is_file() else {}
     if not (folder / SCORES).is_file():
         if not timing:

@@ -23,7 +23,8 @@ class Standing:
     `p_leader` is its p-value from `leader_group_p_values`, for all results together. Group 1 is the leader's
     group, with p_leader >= ALPHA. Each later group is found in the same way among the results that are left;
     it describes the list and is no test. `p_above` is the p-value of the difference from the next better
-    result alone. All three are None if a result has no matrices of domains, or if there are too few domains.
+    result alone. All three are None if there is one result only, if a result has no matrices of domains, or
+    if there are too few domains.
     """
 
     rank: int
@@ -173,7 +174,7 @@ def _share_ranks(scores: Sequence[float]) -> list[int]:
 
 
 def _testable(results: Sequence[Result]) -> bool:
-    return count_domains(results) >= MIN_DOMAINS and not without_domains(results)
+    return len(results) > 1 and count_domains(results) >= MIN_DOMAINS and not without_domains(results)
 
 
 def _order(result: Result, common: Basis | None) -> tuple[float, float, float, str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
-from flair_scoring.report.html import Markup, table
+from flair_scoring.report.html import Markup, escape_text, table
 
 _LONG = 16  # rows of a table that stands alone
 _SCALE = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
@@ -21,17 +20,15 @@ def scale(ticks: Sequence[tuple[float, str]]) -> Markup:
     labels = []
     for place, label in ticks:
         side = "start" if place < 0.02 else "end" if place > 0.98 else "middle"
-        labels.append(f'<span class="{side}" style="left:{place:.2%}">{escape(label)}</span>')
+        labels.append(f'<span class="{side}" style="left:{place:.2%}">{escape_text(label)}</span>')
     return Markup(f'<div class="ticks">{"".join(labels)}</div>')
 
 
 def share_bar(share: float, colour: str = "rgb(var(--heat))", mark: float | None = None) -> Markup:
     """A cell with a bar of `share` (0..1) of it, and a vertical line at `mark` (0..1) if given."""
     line = "" if mark is None else f'<i style="left:{mark:.1%}"></i>'
-    return Markup(
-        f'<td class="track"><div class="share"><b style="width:{share:.1%};background:{escape(colour)}"></b>'
-        f"{line}</div></td>"
-    )
+    style = f"width:{share:.1%};background:{escape_text(colour)}"
+    return Markup(f'<td class="track"><div class="share"><b style="{style}"></b>{line}</div></td>')
 
 
 def signed_bar(value: float, reach: float) -> Markup:

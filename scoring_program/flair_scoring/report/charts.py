@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 
-from flair_scoring.report.html import Markup
+from flair_scoring.report.html import Markup, escape_text
 from flair_scoring.report.labels import Box, cover_line, place_labels
 
 _WIDTH, _RIGHT = 880, 20
 _NUMBERS = 70  # width at the left for the numbers of the axis
 _LABEL = 26  # characters of a name beside a point
 _RADIUS = 5
+_HIDDEN = 2  # distance of points of which a pointer can reach the upper one only
+_LEAST_SHARE = 0.01  # length of the axis of mIoU, also if all results are equally good
 _DECADES = 6  # of a time axis; a time that is smaller is drawn at its left end
 _LEAST_SPAN = 1e-9  # of an axis, since its numbers are rounded to 12 digits after the point
 
@@ -41,11 +42,11 @@ def time_plot(points: Sequence[Point], limit: float | None, x_title: str, y_titl
     """Dots for the points, a line through those on the front, a vertical line at `limit`; x is logarithmic.
 
     A point whose name has no room beside it shows its rank; a point without room for that shows nothing.
-    Each point tells its name and numbers to a pointer that rests on it.
+    Each point tells its name and numbers to a pointer that rests on it, and those of points that it hides.
     """
     top, bottom, edge, right = 30, 420, 18, _WIDTH - _RIGHT
     low, high = _time_range([point.x for point in points] + ([limit] if limit else []))
-    y_ticks = _ticks(min(point.y for point in points), max(point.y for point in points))
+    y_ticks = _ticks(*_widen(min(point.y for point in points), max(point.y for point in points)))
 
     def x_of(value: float) -> float:
         share = math.log(max(value, low) / low) / math.log(high / low)
@@ -76,8 +77,10 @@ def time_plot(points: Sequence[Point], limit: float | None, x_title: str, y_titl
         taken += cover_line(x1, y1, x2, y2)
     parts.append(f'<polyline class="front" points="{path}"/>')
     places = [(x_of(point.x), y_of(point.y)) for point in points]
-    for point, (x, y) in zip(points, places, strict=True):
-        hint = f"{point.rank}. {point.name}: {y_title} {point.y:.4f}, {x_title} {point.x:.3f}"
+    hints = [
+        f"{point.rank}. {point.name}: {y_title} {point.y:.4f}, {x_title} {point.x:.3f}" for point in points
+    ]
+    for point, (x, y), hint in zip(points, places, _share_hints(hints, places), strict=True):
         parts.append(_dot(x, y, hint, "" if point.on_front else "soft"))
     # Names on the front come first, then the others, each group the best first
     order = sorted(range(len(points)), key=lambda index: (not points[index].on_front, -points[index].y))
@@ -95,9 +98,24 @@ def _figure(parts: Sequence[str], height: float) -> Markup:
     return Markup(f'<div class="wide"><svg viewBox="0 0 {_WIDTH} {height:.0f}">{"".join(parts)}</svg></div>')
 
 
+def _share_hints(hints: Sequence[str], places: Sequence[tuple[float, float]]) -> list[str]:
+    """The hints, with those of points that the point hides. Points are drawn in their order."""
+    shared = []
+    for index, place in enumerate(places):
+        near = [other for other, there in enumerate(places) if math.dist(place, there) < _HIDDEN]
+        shared.append("\n".join(hints[other] for other in near) if near[-1] == index else hints[index])
+    return shared
+
+
+def _widen(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis of shares, which are not negative; at least `_LEAST_SHARE` apart."""
+    missing = max(_LEAST_SHARE - (high - low), 0.0) / 2
+    return max(low - missing, 0.0), high + missing
+
+
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers, at most nine, the first at or below `low` and the last at or above `high`."""
-    span = max(high - low or abs(high) or 1.0, _LEAST_SPAN)
+    span = max(high - low, _LEAST_SPAN)
     unit = 10.0 ** math.floor(math.log10(span))
     step = next(size * unit for size in (0.2, 0.5, 1.0, 2.0) if span / (size * unit) <= 6)
     first, last = math.floor(low / step), math.ceil(high / step)
@@ -140,9 +158,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
 
 def _dot(x: float, y: float, hint: str, style: str = "") -> str:
     place = f'cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}"'
-    return f'<circle class="{style}" {place}><title>{escape(hint)}</title></circle>'
+    return f'<circle class="{style}" {place}><title>{escape_text(hint)}</title></circle>'
 
 
 def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> str:
     named = f' class="{style}"' if style else ""
-    return f'<text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape_text(text)}</text>'

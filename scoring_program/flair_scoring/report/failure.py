@@ -6,7 +6,7 @@ from textwrap import dedent
 from typing import Any
 
 from flair_scoring.base.errors import FlairError, PredictionError, TimeLimitError
-from flair_scoring.report.html import folded_section, paragraph, preformatted, render_page
+from flair_scoring.report.html import folded, heading, paragraph, preformatted, render_page
 from flair_scoring.report.result import provenance_table
 from flair_scoring.report.result_style import RESULT_STYLE
 from flair_scoring.report.run_time import render_time
@@ -48,8 +48,8 @@ def render_failure(error: Exception, timing: dict[str, Any], platform: bool) -> 
         *([f'<div class="summary">{render_time(timing)}</div>'] if late and timing else []),
         "<h2>What to do</h2>",
         paragraph(advice),
-        folded_section(
-            "About the run",
+        folded(
+            heading("About the run"),
             provenance_table({name: value for name, value in timing.items() if name != "reason"}),
         ),
         style=RESULT_STYLE,

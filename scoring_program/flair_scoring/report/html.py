@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2430; --soft: #5c6675; --line: #dde2e9; --back: #ffffff;
-  --band: #edf3fb; --heat: 31 98 184; --limit: #c2410c; }
+  --band: #edf3fb; --heat: 31 98 184; --warn: #c2410c; }
 @media (prefers-color-scheme: dark) {
   :root { --text: #e8ebef; --soft: #a0a9b6; --line: #343c47; --back: #14181d;
-    --band: #1b2838; --heat: 92 156 235; --limit: #f08a5d; } }
+    --band: #1b2838; --heat: 92 156 235; --warn: #f08a5d; } }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif;
   color: var(--text); background: var(--back); overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 1rem; }
@@ -35,11 +35,6 @@ td { vertical-align: baseline; }
 th:first-child, td:first-child, th.text, td.text { text-align: left; }
 th:first-child { position: sticky; left: 0; z-index: 1; background: var(--back); }
 .long { white-space: normal; min-width: 14rem; max-width: 44rem; overflow-wrap: anywhere; }
-figure { display: inline-block; vertical-align: top; margin: 0 .6rem .6rem 0; width: 13rem; }
-figure img { width: 100%; }
-figcaption { font-size: .85rem; color: var(--soft); }
-.legend span { display: inline-block; margin-right: .9rem; white-space: nowrap; }
-.legend i { display: inline-block; width: .8rem; height: .8rem; border: 1px solid var(--line); }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .heat td { text-align: center; padding: .25rem .35rem; }
 .heat td { background: rgb(var(--heat) / calc(var(--share) * .55)); }
@@ -50,7 +45,7 @@ figcaption { font-size: .85rem; color: var(--soft); }
 svg { display: block; width: 100%; min-width: 44rem; max-width: 60rem; font-size: 13px; fill: var(--text); }
 svg line, svg polyline { stroke: var(--line); fill: none; } svg .mark { stroke-width: 2; }
 svg .mark, svg .front { stroke: rgb(var(--heat)); }
-svg line.limit { stroke: var(--limit); stroke-dasharray: 4 3; } svg text.limit { fill: var(--limit); }
+svg line.limit { stroke: var(--warn); stroke-dasharray: 4 3; } svg text.limit { fill: var(--warn); }
 svg circle, svg rect { fill: rgb(var(--heat)); } svg circle.soft { fill: var(--soft); }
 svg text { paint-order: stroke; stroke: var(--back); stroke-width: 3px; stroke-linejoin: round; }
 svg text.soft { fill: var(--soft); }
@@ -59,9 +54,9 @@ svg text.soft { fill: var(--soft); }
 @page { margin: 12mm; }
 @media print {
   :root { color-scheme: light; --text: #000000; --soft: #4a5360; --line: #c9d0d9; --back: #ffffff;
-    --band: #edf3fb; --heat: 31 98 184; --limit: #c2410c; }
+    --band: #edf3fb; --heat: 31 98 184; --warn: #c2410c; }
   html { font-size: 11px; } body { font-size: 11px; padding: 0; max-width: none; }
-  * { print-color-adjust: exact; } p { orphans: 3; widows: 3; }
+  * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } p { orphans: 3; widows: 3; }
   .wide { overflow: visible; } th:first-child { position: static; } svg { min-width: 0; }
   h1, h2, summary { break-after: avoid; } tr, figure, svg { break-inside: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; }
@@ -78,7 +73,7 @@ def render_page(title: str, *parts: str, script: str = "", style: str = "") -> s
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escape(title)}</title>\n<style>{_STYLE}{style}</style>\n<body>\n<h1>{_escape(title)}</h1>\n"
+        f"<title>{escape_text(title)}</title>\n<style>{_STYLE}{style}</style>\n<body>\n<h1>{escape_text(title)}</h1>\n"
         + "\n".join(parts)
         + (f"\n<script>{script}</script>" if script else "")
         + "\n</body>\n</html>\n"
@@ -87,7 +82,7 @@ def render_page(title: str, *parts: str, script: str = "", style: str = "") -> s
 
 def paragraph(text: str, style: str = "") -> str:
     """A paragraph of `text`, escaped."""
-    return f"<p{_class(style)}>{_escape(text)}</p>"
+    return f"<p{_class(style)}>{escape_text(text)}</p>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
@@ -96,64 +91,69 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -
     The first cell of each row is its heading. Cells are escaped, except those of type Markup: each of them is
     a whole <th> in `head` and a whole <td> in `rows`.
     """
-    titles = "".join(cell if isinstance(cell, Markup) else f"<th>{_escape(cell)}</th>" for cell in head)
+    titles = "".join(cell if isinstance(cell, Markup) else f"<th>{escape_text(cell)}</th>" for cell in head)
     lines = [f'<div class="wide"><table{_class(style)}>', f"<thead><tr>{titles}</tr></thead>", "<tbody>"]
     for first, *cells in rows:
-        filled = "".join(cell if isinstance(cell, Markup) else f"<td>{_escape(cell)}</td>" for cell in cells)
-        lines.append(f"<tr><th>{_escape(first)}</th>{filled}</tr>")
+        filled = "".join(
+            cell if isinstance(cell, Markup) else f"<td>{escape_text(cell)}</td>" for cell in cells
+        )
+        lines.append(f"<tr><th>{escape_text(first)}</th>{filled}</tr>")
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
 def cell(text: str, style: str = "text", tag: str = "td") -> Markup:
     """A cell of `text`, escaped. Of the styles, "text" is left-aligned; "long" also wraps its lines."""
-    return Markup(f"<{tag}{_class(style)}>{_escape(text)}</{tag}>")
+    return Markup(f"<{tag}{_class(style)}>{escape_text(text)}</{tag}>")
 
 
 def folded(summary: str, *parts: str) -> str:
-    """`parts`, which are HTML, behind a line that opens them; a printed page shows them opened."""
-    return f"<details><summary>{_escape(summary)}</summary>\n" + "\n".join(parts) + "\n</details>"
+    """`parts`, which are HTML, behind a line that opens them; a printed page shows them opened.
+
+    `summary` is escaped, unless it is Markup, such as a `heading`.
+    """
+    line = summary if isinstance(summary, Markup) else escape_text(summary)
+    return f"<details><summary>{line}</summary>\n" + "\n".join(parts) + "\n</details>"
 
 
 def heat(share: float, hint: str) -> Markup:
     """A cell with `share` (0..1) in per cent; its colour is stronger for a larger share."""
-    return Markup(f'<td style="--share:{share:.3f}" title="{_escape(hint)}">{100 * share:.0f}</td>')
+    return Markup(f'<td style="--share:{share:.3f}" title="{escape_text(hint)}">{100 * share:.0f}</td>')
 
 
 def picture(content: bytes, kind: str, caption: str) -> Markup:
     """An image of the media type `kind`, stored inside the page, and its caption."""
     data = base64.b64encode(content).decode()
     return Markup(
-        f'<figure><img alt="{_escape(caption)}" src="data:{kind};base64,{data}">'
-        f"<figcaption>{_escape(caption)}</figcaption></figure>"
+        f'<figure><img alt="{escape_text(caption)}" src="data:{kind};base64,{data}">'
+        f"<figcaption>{escape_text(caption)}</figcaption></figure>"
     )
 
 
-def heading(text: str) -> str:
+def heading(text: str) -> Markup:
     """The title of a section, escaped."""
-    return f"<h2>{_escape(text)}</h2>"
+    return Markup(f"<h2>{escape_text(text)}</h2>")
 
 
 def bullets(items: Iterable[str]) -> str:
     """A list of sentences, escaped."""
-    return f"<ul>{''.join(f'<li>{_escape(item)}</li>' for item in items)}</ul>"
+    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in items)}</ul>"
 
 
 def preformatted(text: str) -> str:
     """Lines of a log or of a message, escaped, in letters of one width; long lines are wrapped."""
-    return f"<pre>{_escape(text)}</pre>"
+    return f"<pre>{escape_text(text)}</pre>"
 
 
-def folded_section(title: str, *parts: str) -> str:
-    """A section that is closed until the reader opens it; a printed page shows it."""
-    content = "\n".join(parts)
-    return f"<details><summary><h2>{_escape(title)}</h2></summary>\n{content}\n</details>"
+def with_noun(number: int, one: str, many: str) -> str:
+    """A number with its noun, as "1 patch" and "1,250 patches"."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
 
 
-def _escape(text: str) -> str:
+def escape_text(text: str) -> str:
     """Escape text as HTML; replace characters that control a terminal or the direction of writing."""
     return html.escape(
         "".join(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
+
+import numpy as np
 
 from flair_scoring.base.provenance import KIT_VERSION
+from flair_scoring.metrics import iou
 from flair_scoring.nomenclature import NOMENCLATURES
 from flair_scoring.ranking.permutation import ALPHA
 from flair_scoring.ranking.results import Result
@@ -19,7 +21,16 @@ from flair_scoring.ranking.standings import (
     pareto_front,
 )
 from flair_scoring.report.charts import Point, time_plot
-from flair_scoring.report.html import Markup, cell, folded, paragraph, render_page, table
+from flair_scoring.report.html import (
+    Markup,
+    cell,
+    escape_text,
+    folded,
+    paragraph,
+    render_page,
+    table,
+    with_noun,
+)
 from flair_scoring.report.leaderboard_look import SCRIPT, STYLE
 from flair_scoring.report.leaderboard_standings import left_out_section, standings_section, unscored_section
 from flair_scoring.report.leaderboard_tables import (
@@ -33,6 +44,7 @@ from flair_scoring.report.published import read_published
 
 _PAIRS = 10  # results whose differences the page shows pair by pair
 _TIED = 3  # leaders with the same mIoU that the first sentence names
+_ABSENT = Markup("<td></td>")
 
 
 def render_board_page(board: Board, made: datetime | None = None) -> str:
@@ -67,7 +79,7 @@ def _about(board: Board, made: datetime) -> str:
     scored = [standing.result for standing in board.standings]
     failed = sum(not result.scores for result in board.results)
     left_out = len(board.results) - len(scored) - failed
-    entries = _count(len(board.results), "entry", "entries")
+    entries = with_noun(len(board.results), "entry", "entries")
     if failed or left_out:
         parts = [f"{len(scored)} ranked", f"{failed} without a score" if failed else ""]
         parts.append(f"{left_out} not ranked" if left_out else "")
@@ -76,16 +88,12 @@ def _about(board: Board, made: datetime) -> str:
     if scored:
         keys = {key for key in scored[0].scores if key.startswith("iou_")}
         names = [name for name, known in NOMENCLATURES.items() if set(known.keys) == keys]
-        facts += [f"{_count(len(keys), 'class', 'classes')} ({name})" for name in names]
+        facts += [f"{with_noun(len(keys), 'class', 'classes')} ({name})" for name in names]
     if domains := count_domains(scored):
-        facts.append(_count(domains, "domain", "domains"))
+        facts.append(with_noun(domains, "domain", "domains"))
     date = made.astimezone(UTC)
     facts += [f"{date.day} {date:%B %Y, %H:%M} UTC", f"kit {KIT_VERSION}"]
-    return f'<p class="about soft">{" ".join(f"<span>{escape(fact)}</span>" for fact in facts)}</p>'
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+    return f'<p class="about soft">{" ".join(f"<span>{escape_text(fact)}</span>" for fact in facts)}</p>'
 
 
 def _lead(standings: Sequence[Standing]) -> str:
@@ -93,7 +101,7 @@ def _lead(standings: Sequence[Standing]) -> str:
     if not standings:
         return '<p class="lead">No result is ranked.</p>'
     first = [standing.result for standing in standings if standing.rank == 1]
-    names = [f"<b>{escape(result.name)}</b>" for result in first]
+    names = [f"<b>{escape_text(result.name)}</b>" for result in first]
     miou = f"<b>{first[0].scores['miou']:.4f}</b>"
     if len(standings) == 1:
         return f'<p class="lead">{names[0]} is the only ranked result, with a mIoU of {miou}.</p>'
@@ -125,7 +133,10 @@ def _explanations(board: Board) -> list[str]:
     ranked = [standing.result for standing in board.standings]
     notes = [*([missing] if missing else []), *explain_references(ranked), *explain_times(board)]
     parts = [paragraph(note, "soft") for note in notes]
-    terms = [f"<p><b>{escape(term)}</b>: {escape(text)}</p>" for term, text in explain_terms(board).items()]
+    terms = [
+        f"<p><b>{escape_text(term)}</b>: {escape_text(text)}</p>"
+        for term, text in explain_terms(board).items()
+    ]
     if terms:
         parts.append(folded("How to read the columns", *terms))
     return parts
@@ -147,7 +158,7 @@ def _difference_section(scored: Sequence[Result]) -> list[str]:
     heads = ["", *(f"{number}." for number in range(1, len(shown) + 1))]
     note = (
         "p-value of the difference in mIoU of each pair (permutation test), not corrected for the number of "
-        f"pairs. Coloured: below {ALPHA:g}. The numbers are the places in the table above."
+        f"pairs. Coloured: below {ALPHA:g}. The columns are the rows, by their numbers."
     )
     summary = "p-values of each pair"
     if len(shown) < len(scored):
@@ -160,7 +171,7 @@ def _difference_section(scored: Sequence[Result]) -> list[str]:
 def _p_cell(p: float, same: bool) -> Markup:
     if same:
         return Markup('<td class="same"></td>')
-    return Markup(f'<td style="--share:{0.6 if p < ALPHA else 0}">{escape(describe_p_value(p))}</td>')
+    return Markup(f'<td style="--share:{0.6 if p < ALPHA else 0}">{escape_text(describe_p_value(p))}</td>')
 
 
 def _time_section(standings: Sequence[Standing]) -> list[str]:
@@ -190,13 +201,31 @@ def _class_section(scored: Sequence[Result]) -> list[str]:
     if not keys:
         return []
     best = {key: max(result.scores[key] for result in scored) for key in keys}
+    absent = [_find_absent(result, keys) for result in scored]
     rows = []
-    for result in scored:
-        cells = [(result.scores[key], result.scores[key] == best[key] > 0) for key in keys]
-        rows.append([result.name, *(_iou_cell(value, wins) for value, wins in cells)])
+    for result, missing in zip(scored, absent, strict=True):
+        cells = [
+            _ABSENT if key in missing else _iou_cell(result.scores[key], result.scores[key] == best[key] > 0)
+            for key in keys
+        ]
+        rows.append([result.name, *cells])
     heads = [cell(key.removeprefix("iou_").replace("_", " "), "down", "th") for key in keys]
     note = "IoU in per cent. The best result of each class is bold."
+    if any(absent):
+        note += (
+            " Where a cell is empty, the class occurs neither in the references nor in the predictions, so "
+            "the mIoU leaves it out."
+        )
     return ["<h2>Classes</h2>", paragraph(note, "soft"), table(["", *heads], rows, "heat sortable")]
+
+
+def _find_absent(result: Result, keys: Sequence[str]) -> set[str]:
+    """The keys of classes without any pixel, which have the score 0; empty if the matrices are not known."""
+    orders = [known.keys for known in NOMENCLATURES.values() if set(known.keys) == set(keys)]
+    if not result.domains or not orders:
+        return set()
+    values = iou(np.sum(list(result.domains.values()), axis=0))
+    return {key for key, value in zip(orders[0], values, strict=True) if np.isnan(value)}
 
 
 def _iou_cell(value: float, wins: bool) -> Markup:

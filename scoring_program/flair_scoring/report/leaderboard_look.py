@@ -7,7 +7,7 @@ body { max-width: 80rem; }
 .about { margin: -.6rem 0 1.6rem; max-width: none; font-size: .9rem; }
 .about span { display: inline-block; margin-right: 1.1rem; }
 .lead { font-size: 1.2rem; line-height: 1.4; max-width: 54rem; margin: 0 0 1.2rem; }
-.lead b, .board .miou { font-weight: 650; }
+.lead b, .board .miou { font-weight: 650; } .lead b { unicode-bidi: isolate; }
 .board th, .board td { padding: .3125rem .5rem; vertical-align: middle; }
 .board thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 .board tr.leader > * { background: var(--band); }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from flair_scoring.base.errors import list_names
 from flair_scoring.base.provenance import stamp
+from flair_scoring.base.terminal import count_cells
 from flair_scoring.ranking.permutation import ALPHA, MIN_DOMAINS
 from flair_scoring.ranking.references import without_checksums
 from flair_scoring.ranking.results import Result
@@ -26,11 +27,12 @@ HEAD = (
 def render_board_text(board: Board) -> str:
     """The table for the terminal, one line per result, and how to read it."""
     rows = [list(HEAD), *make_rows(board)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(count_cells, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(width) if title in ("name", "verdict") else cell.rjust(width)
+            cell + gap if title in ("name", "verdict") else gap + cell
             for title, cell, width in zip(HEAD, row, widths, strict=True)
+            for gap in [" " * (width - count_cells(cell))]
         ).rstrip()
         for row in rows
     ]

@@ -17,7 +17,16 @@ from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.ranking.comparison import Comparison
 from flair_scoring.report.bars import beside, empty_bar, scale_head, share_bar, table_of_bars
 from flair_scoring.report.differences import describe_difference, render_differences
-from flair_scoring.report.html import bullets, folded_section, heat, paragraph, render_page, table
+from flair_scoring.report.html import (
+    bullets,
+    folded,
+    heading,
+    heat,
+    paragraph,
+    render_page,
+    table,
+    with_noun,
+)
 from flair_scoring.report.published import Published, read_published
 from flair_scoring.report.result_style import RESULT_STYLE
 from flair_scoring.report.run_time import render_latencies, render_time
@@ -65,14 +74,15 @@ def render_report(
         *render_latencies(timing),
         "<h2>What was checked</h2>",
         *map(paragraph, _checks(evaluation)),
-        folded_section("How it was computed", provenance_table(timing, evaluation.nomenclature.name)),
+        folded(heading("How it was computed"), provenance_table(timing, evaluation.nomenclature.name)),
         style=RESULT_STYLE,
     )
 
 
 def _describe_origin(evaluation: Evaluation) -> str:
     domains = len(set(evaluation.domains) - {""})
-    patches = f"{len(evaluation.ids):,} patches" + (f" in {domains} domains" if domains else "")
+    patches = with_noun(len(evaluation.ids), "patch", "patches")
+    patches += f" in {with_noun(domains, 'domain', 'domains')}" if domains else ""
     return f"{patches}, {evaluation.nomenclature.name}, scored by kit {KIT_VERSION}"
 
 
@@ -193,9 +203,10 @@ def _figures(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _checks(evaluation: Evaluation) -> Iterator[str]:
+    references = with_noun(len(evaluation.ids), "reference", "references")
     yield (
-        f"{len(evaluation.ids):,} references and exactly one prediction for each: one band, uint8, 512 x 512 "
-        f"pixels, values 0 to {evaluation.nomenclature.other}. All {evaluation.matrix.sum():,} pixels count."
+        f"{references} and exactly one prediction for each: one band, uint8, 512 x 512 pixels, values 0 to "
+        f"{evaluation.nomenclature.other}. All {evaluation.matrix.sum():,} pixels count."
     )
     classes = zip(evaluation.nomenclature.classes, evaluation.iou, strict=True)
     if absent := [name for name, value in classes if np.isnan(value)]:

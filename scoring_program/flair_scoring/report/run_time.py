@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flair_scoring.report.bars import scale
-from flair_scoring.report.html import Markup, paragraph
+from flair_scoring.report.html import Markup, paragraph, with_noun
 
 _MOST_BINS, _MOST_STEPS = 40, 5
 _LETTER = 0.025  # width of a digit as a share of the axis, on a screen of 390 pixels
@@ -74,7 +74,8 @@ def _describe_latencies(latencies: Sequence[float], limit: float | None, request
     said = f"A request took {round_seconds(statistics.median(latencies))} ms in the median and "
     said += f"{round_seconds(slowest)} ms at most."
     if limit:
-        said += f" The limit of the run, divided by its {requests:,} requests, is {round_seconds(limit)} ms"
+        shared = with_noun(requests, "request", "requests")
+        said += f" The limit of the run, divided by its {shared}, is {round_seconds(limit)} ms"
         if slowest and not _is_near(limit, latencies):
             said += f", {limit / slowest:,.0f} times the slowest: it lies outside of this chart"
         said += "."
@@ -112,7 +113,7 @@ def draw_histogram(latencies: Sequence[float], limit: float | None) -> Markup:
         bars += f'<b style="height:max({count / max(counts):.1%}, {least}px)" title="{count}"></b>'
     line = f'<i style="left:{place(limit):.2%}" title="limit"></i>' if limit and limit in shown else ""
     labels = scale(_thin_out([(place(tick), f"{tick:,g}") for tick in ticks]))
-    most = f"{max(counts):,} request{'s' if max(counts) != 1 else ''} in the highest bar"
+    most = f"{with_noun(max(counts), 'request', 'requests')} in the highest bar"
     axis = "milliseconds" + (", logarithmic" if logarithmic else "")
     axis += "; dashed: the limit" if line else ""
     return Markup(

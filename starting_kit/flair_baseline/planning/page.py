@@ -9,6 +9,12 @@ from flair_baseline.planning.selection import State, Step
 from flair_scoring.report.charts import Point, time_plot
 from flair_scoring.report.html import paragraph, render_page, table
 
+# The names of the members of an ensemble fill lines: smaller letters, and numbers that stay in view
+_STYLE = """
+.score { font-size: 1.6rem; line-height: 1.3; }
+tbody th { white-space: normal; min-width: 11rem; max-width: 24rem; }
+"""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -136,4 +142,5 @@ def render_plan_page(plan: Plan) -> str:
             f"margin of {plan.margin:.0%} is for this and for the scatter of the clock. With the results of "
             "other machines, plan.py --timings shows how much the ratios differ between devices."
         ),
+        style=_STYLE,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from flair_scoring.base.errors import UsageError, list_problems
 from flair_scoring.evaluation import Evaluation
 from flair_scoring.nomenclature import Nomenclature
-from flair_scoring.pairing import IMAGE, find_rasters, list_files
+from flair_scoring.pairing import IMAGE, find_patches
 from flair_scoring.report.html import paragraph
 from flair_scoring.report.pictures.area import render_area
 from flair_scoring.report.pictures.layers import RIGHT, UNSCORED, WRONG, read_layers, render_row
@@ -21,13 +21,15 @@ def render_pictures(evaluation: Evaluation, data: Path, count: int = 2) -> list[
 
     Patches are sorted by their share of right pixels; only pixels whose reference is a scored class count.
     `evaluation` must know the paths of its patches, `pairs`. The aerial images IMG_<id>.tif may lie anywhere
-    below the folder `data`. Raises UsageError that lists missing images, and DataError for a damaged one.
+    below the folder `data`. Raises UsageError that lists the images that are missing, or patches with several
+    images, and DataError for a damaged one.
     """
     chosen = choose_patches(evaluation, count)
-    images = find_rasters(list_files(data), IMAGE).paths
+    images = find_patches(data, evaluation.ids, IMAGE)
     ids = [evaluation.ids[index] for found in chosen.values() for index, _ in found]
     if missing := [f"IMG_{id}.tif" for id in ids if id not in images]:
-        raise UsageError(list_problems(f"{data}: aerial images are missing", missing))
+        title = f"{data}: aerial images are missing; name the folder with the images of the scored patches"
+        raise UsageError(list_problems(title, missing))
     about = "The best, the median and the worst patches, by the share of right pixels among the scored ones."
     parts = ["<h2>Pictures</h2>", paragraph(about, "soft"), _legend(evaluation.nomenclature)]
     parts += render_area(evaluation, images)
