@@ -164,6 +164,9 @@ def test_all_mistakes_are_reported_together():
     ]
     with pytest.raises(UsageError, match="2 problems") as caught:
         load_config("unet", ["epochs", "seed=["])
+    with pytest.raises(UsageError, match="3 problems") as caught:
+        load_config("unet", ["decoder_channels=[]", "loss={dise: 1}", "ema=2"])
+    assert [key in str(caught.value) for key in ("decoder_channels: ", "loss: ", "ema: ")] == [True] * 3
 
 
 def test_what_an_unreadable_value_would_allow_is_not_called_impossible():
