@@ -67,7 +67,7 @@ from flair_baseline.training.losses import (
     weigh_terms,
 )
 from flair_baseline.training.run_folder import claimed, find_state
-from flair_baseline.training.schedules import finish_epoch
+from flair_baseline.training.schedules import LENGTHENED, finish_epoch
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import Patch
 from flair_scoring.base.errors import DataError, UsageError
@@ -103,6 +103,8 @@ def _train(config: Config, data: Path, run: Path, resume: bool, start: Start | N
     # on GPUs batch norm takes the statistics of all ranks together
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
+    if len(training) < shared.batch_size:  # they are the only batch
+        check_network(shared, len(training))
     steps = steps_per_epoch(len(training), shared)
     if config.class_weights == "balanced":
         measured = (state or {}).get("class_weights") or measure_weights(training, shared)
@@ -117,6 +119,7 @@ def _train(config: Config, data: Path, run: Path, resume: bool, start: Start | N
     else:
         learner = make_learner(shared, device, steps)
         restore(learner, state, run)
+        tell_other_steps(learner, steps)
         origin = state.get("init_from")
         if start is not None and rank() == 0:
             print(f"{run}: goes on with its own weights; {start.path} is not read", file=sys.stderr)
@@ -178,6 +181,18 @@ def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
             f"{run / STATE}: does not fit the network of its configuration; continue with the libraries that "
             f"it was begun with ({run / PROVENANCE} names them), or choose another --output"
         ) from error
+
+
+def tell_other_steps(learner: Learner, steps: int) -> None:
+    """Say on stderr if the finished epochs of a resumed run had more or fewer steps than epochs have now."""
+    finished, taken = len(learner.rows), learner.scheduler.last_epoch  # plateau counts epochs
+    if rank() == 0 and learner.config.schedule != LENGTHENED and taken != finished * steps:
+        print(
+            f"note: the finished epochs had {taken / finished:g} steps each, and now an epoch has {steps}: "
+            "there are other training patches, or another number of ranks; the learning rate goes on from "
+            "where it was",
+            file=sys.stderr,
+        )
 
 
 def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Patch], config: Config) -> Row:
