@@ -245,6 +245,17 @@ def test_parameters_that_nothing_reads_stop_no_rank(monkeypatch: pytest.MonkeyPa
     assert [name for name, value in model.named_parameters() if not value.requires_grad] == unread
 
 
+@pytest.mark.parametrize(("encoder", "narrow"), [("mobileone_s0", True), ("resnet18", False), (TINY, False)])
+def test_a_layer_whose_gradients_torch_gets_wrong_is_not_stored_channels_last(encoder: str, narrow: bool):
+    config = make_config("linknet", encoder, "satellite=false")
+    network = learner.make_learner(config, torch.device("cpu"), 1).model
+    weights = [value for value in network.parameters() if value.dim() == 4 and min(value.shape) > 1]
+    assert {value.is_contiguous() for value in weights} == {narrow}
+    logits, _ = network(draw_inputs()["aerial"])
+    logits.square().mean().backward()  # the process would die here
+    assert all(value.grad.isfinite().all() for value in weights)
+
+
 @pytest.mark.parametrize(
     ("pair", "batch_size", "fault"),
     [
