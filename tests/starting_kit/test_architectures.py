@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -205,6 +206,17 @@ def test_a_packaged_model_labels_as_the_validation(decoder, encoder, flair_tree:
         series = {key: [torch.from_numpy(getattr(window, name))] for key, name in names.items()}
         batch = {"aerial": torch.from_numpy(read_image(patch))[None], "metadata": [patch.metadata]} | series
         assert float((packaged.predict(batch)[0] == labels).float().mean()) > 0.999
+
+
+def test_a_layer_with_several_names_is_saved_under_each(tmp_path: Path):
+    """As in the encoder CoaT."""
+    model = nn.ModuleDict({"first": nn.Linear(2, 3), "other": nn.Linear(2, 3)})
+    model["again"] = model["first"]
+    save_model(tmp_path, model, Config(), 1, {})
+    found, expected = load_file(tmp_path / "model.safetensors"), model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    model.load_state_dict(found)
 
 
 def test_a_run_with_another_decoder(flair_tree: Path, tmp_path: Path):
