@@ -64,8 +64,8 @@ def save_model(
 def copy_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The tensors of a model by name, on the CPU.
 
-    Some encoders, such as CoaT, use a layer under several names. safetensors does not write tensors that share
-    their memory, so every further name gets a copy.
+    Some encoders, such as CoaT, use a layer under several names. safetensors does not write tensors that
+    share their memory, so every further name gets a copy.
     """
     tensors: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
