@@ -434,6 +434,26 @@ def test_a_clipped_step_is_as_long_as_allowed(flair_tree: Path):
     assert lengths[0] == lengths[2] > 0.02
 
 
+def test_a_first_epoch_without_room_for_its_state_can_begin_again(flair_tree, tmp_path, monkeypatch):
+    config = small("epochs=1", "satellite=false")
+
+    def fail(*_):
+        raise UsageError("last.pt: cannot be written (No space left on device); make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", fail)
+        with pytest.raises(UsageError, match="No space left"):
+            train(config, flair_tree, tmp_path / "run")
+    assert not list(tmp_path.glob("run/[!e]*"))  # but an event file, where TensorBoard is there
+    train(config, flair_tree, tmp_path / "run")
+    with monkeypatch.context() as patch:  # a later epoch keeps those before
+        patch.setattr(loop, "save_state", fail)
+        with pytest.raises(UsageError, match="No space left"):
+            train(small("epochs=2", "satellite=false"), flair_tree, tmp_path / "run", resume=True)
+    train(small("epochs=2", "satellite=false"), flair_tree, tmp_path / "run", resume=True)
+    assert len(read_log(tmp_path / "run")) == 2
+
+
 def keep_patches(count: int, patch: pytest.MonkeyPatch) -> None:
     """Let a run find so many training patches."""
     index = loop.index_training_patches

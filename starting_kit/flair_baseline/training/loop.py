@@ -66,7 +66,7 @@ from flair_baseline.training.losses import (
     sum_terms,
     weigh_terms,
 )
-from flair_baseline.training.run_folder import claimed, find_state
+from flair_baseline.training.run_folder import claimed, find_state, remove_unfinished
 from flair_baseline.training.schedules import LENGTHENED, finish_epoch
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import Patch
@@ -158,18 +158,23 @@ def save_epoch(
     """Write the files of RUN after an epoch with these validation metrics; signals wait until all are there.
 
     `origin` is the record of the weights that the run began with, if it was given some. The state is written
-    last: when it names an epoch, the other files of that epoch exist.
+    last: when it names an epoch, the other files of that epoch exist. If a file of the first epoch cannot be
+    written, none is left: the same command can begin again.
     """
     rows = learner.rows
+    weights = {key: list(getattr(learner.config, key)) for key in KEYS}
+    recorded: dict[str, Any] = {"class_weights": weights} if config.class_weights == "balanced" else {}
+    recorded |= {} if origin is None else {"init_from": origin}
     with held_signals():
-        weights = {key: list(getattr(learner.config, key)) for key in KEYS}
-        recorded: dict[str, Any] = {"class_weights": weights} if config.class_weights == "balanced" else {}
-        recorded |= {} if origin is None else {"init_from": origin}
-        if best_row(rows) is rows[-1]:
-            save_model(run, learner.kept_model, config, len(rows), metrics, recorded)
-        write_table(run / TABLE, rows)
-        draw_curves(run / CURVES, rows)
-        save_state(run, learner.state() | {"config": to_dict(config)} | recorded)
+        try:
+            if best_row(rows) is rows[-1]:
+                save_model(run, learner.kept_model, config, len(rows), metrics, recorded)
+            write_table(run / TABLE, rows)
+            draw_curves(run / CURVES, rows)
+            save_state(run, learner.state() | {"config": to_dict(config)} | recorded)
+        except BaseException:
+            remove_unfinished(run)
+            raise
 
 
 def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
