@@ -57,9 +57,24 @@ def save_model(
         **(recorded or {}),
     }
     text = json.dumps(provenance, indent=2, allow_nan=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_file(run / WEIGHTS, save(tensors, metadata={"provenance": text}))
+    write_file(run / WEIGHTS, save(copy_tensors(model), metadata={"provenance": text}))
     write_file(run / PROVENANCE, text + "\n")
+
+
+def copy_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of a model by name, on the CPU.
+
+    Some encoders, such as CoaT, use a layer under several names. safetensors does not write tensors that
+    share their memory, so every further name gets a copy.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        tensors[name] = tensor.detach().cpu().contiguous()
+        if tensor.data_ptr() in seen:
+            tensors[name] = tensors[name].clone()
+        seen.add(tensor.data_ptr())
+    return tensors
 
 
 def find_weights(run_or_checkpoint: Path) -> Path:

@@ -134,7 +134,10 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         except ValueError as error:
             problems.append(f"{override!r}: {error}")
         if not equals:
-            problems.append(f"{override!r} is not of the form key=value, for example epochs=3")
+            problems.append(
+                f"{override!r} is not of the form key=value, for example epochs=3; "
+                "a value with spaces needs quotes"
+            )
     if problems:
         raise UsageError(list_problems("changes of the configuration", problems))
     return values
@@ -263,7 +266,7 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return "a list of whole numbers" if get_args(kind)[0] is int else "a list of numbers"
     if get_origin(kind) is dict:
-        return "a mapping of names to numbers, such as {cross_entropy: 1, dice: 0.5}"
+        return "a mapping of names to numbers, such as {cross_entropy: 1, dice: 0.5} with its spaces"
     return {
         bool: "true or false",
         int: "a whole number below 2**63",

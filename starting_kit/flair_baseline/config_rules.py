@@ -60,17 +60,16 @@ def find_impossible(config: Config) -> list[str]:
             f"channels: {letters!r:.80} is no selection of R (red), V (green), B (blue), I (infrared) and E "
             "(elevation), each at most once; expected for example RVB, IVB or RVBIE"
         )
-    return problems + _find_impossible_decoders(config)
+    return problems + _find_impossible_decoders(config) + _find_impossible_steps(config)
 
 
 def _find_impossible_decoders(config: Config) -> list[str]:
     """What the decoder's widths and the size of its images rule out."""
-    problems: list[str] = []
     decoder, widths, pooling = config.decoder, config.decoder_channels, max(config.aerial_pooling, 1)
     listed = decoder in ONE_BLOCK_PER_WIDTH
     if not 1 <= len(widths) <= 5 or min(widths) < 1:
-        problems.append("decoder_channels: expected 1 to 5 positive numbers, deepest first")
-        return problems
+        return ["decoder_channels: expected 1 to 5 positive numbers, deepest first"]
+    problems = []
     halvings = len(widths) if listed else 4 if decoder == "dpt" else 5
     if PATCH_SIZE % (pooling * 2**halvings):
         reason = "once for each of decoder_channels" if listed else f"as decoder {decoder} needs it"
@@ -87,11 +86,11 @@ def _find_impossible_decoders(config: Config) -> list[str]:
             f"decoder_channels: with {halvings} numbers decoder manet compares {pixels} pixels with each "
             f"other, which needs {4 * pixels**2 / 2**30:.0f} GiB a patch; give 3 numbers or more"
         )
-    return problems + _find_impossible_steps(config)
+    return problems
 
 
 def _find_impossible_steps(config: Config) -> list[str]:
-    """The same for the keys of loss, average and schedule."""
+    """What the keys of loss, average and schedule rule out."""
     problems = []
     if unknown := [name for name in config.loss if name not in LOSSES]:
         problems.append(f"loss: {', '.join(unknown)} is none of {', '.join(LOSSES)}")

@@ -47,9 +47,15 @@ def require_encoder(config: Config) -> None:
     A file of weights must exist on rank 0, which reads it for all ranks.
     """
     name, weights = config.encoder, config.encoder_weights
+    if ":" in name:  # such as tu-hf-hub:owner/name
+        raise UsageError(
+            f"encoder={name}: is described outside of timm, where a submission cannot look it up; give the "
+            "name that it has in timm.list_models(), after tu-, and its weights as encoder_weights=FILE"
+        )
     known = _pretrained_weights(name)
     if known is None:
-        every = [*smp.encoders.get_encoder_names(), *(TIMM + model for model in timm.list_models())]
+        models = [*timm.list_models(), *_find_tagged(name.removeprefix(TIMM))]
+        every = [*smp.encoders.get_encoder_names(), *(TIMM + model for model in models)]
         near = difflib.get_close_matches(name, every, n=4) or difflib.get_close_matches(
             TIMM + name, every, n=4
         )
@@ -75,8 +81,9 @@ def check_network(config: Config, batch_size: int) -> None:
     """UsageError unless the network of a configuration can be made and learn from `batch_size` patches.
 
     Not every decoder can follow every encoder, some encoders can only read images of one size, and batch norm
-    needs at least two values per channel. To find out, the network takes a step on torch's device "meta",
-    which computes shapes and no values. The message names a decoder or an encoder that does work.
+    needs at least two values per channel. `batch_size` is the configuration's, or smaller where there are
+    fewer training patches. To find out, the network takes a step on torch's device "meta", which computes
+    shapes and no values. The message names a decoder or an encoder that does work.
     """
     require_encoder(config)
     reason = find_fault(config, batch_size)
@@ -84,10 +91,10 @@ def check_network(config: Config, batch_size: int) -> None:
         return
     pair = f"encoder={config.encoder}, decoder={config.decoder}"
     if "more than 1 value per channel" in reason:
-        raise UsageError(
-            f"{pair}: with 1 patch at once batch norm has a single value per channel; choose batch_size=2 or "
-            "more, and an effective_batch_size of as much for each rank"
-        )
+        advice = "choose batch_size=2 or more, and an effective_batch_size of as much for each rank"
+        if batch_size < config.batch_size:
+            advice = "train on 2 patches or more"
+        raise UsageError(f"{pair}: with 1 patch at once batch norm has a single value per channel; {advice}")
     raise UsageError(f"{pair}: {reason}; {_find_alternatives(config, batch_size)}")
 
 
@@ -229,8 +236,12 @@ def _pretrained_weights(encoder: str) -> list[str] | None:
     if not name.startswith(TIMM):
         return None
     model = name.removeprefix(TIMM)
-    if ":" in model:  # a model outside timm's own list, such as hf-hub:owner/name
-        return ["imagenet"]
-    if not timm.is_model(model):
+    plain, _, tag = model.partition(".")
+    if not timm.is_model(plain) or (tag and model not in _find_tagged(model)):
         return None
-    return ["imagenet"] if timm.is_model_pretrained(model.partition(".")[0]) else []
+    return ["imagenet"] if timm.is_model_pretrained(model) else []
+
+
+def _find_tagged(model: str) -> list[str]:
+    """All names of a model of timm that say which weights it has, such as resnet18.a1_in1k."""
+    return timm.list_models(model.partition(".")[0], include_tags=True)

@@ -38,6 +38,13 @@ def test_a_run_trains_validates_and_is_packaged(aerial: Path, tmp_path: Path, na
     assert {"model.py", "weights.safetensors"} <= files.keys()
 
 
+def test_a_run_that_reads_series_says_how_it_does_without(aerial: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder flair_sen_train") as caught:
+        train(load_config("utt", [*SMALL, "epochs=1"]), aerial, tmp_path / "run")
+    *_, advice = str(caught.value).splitlines()
+    assert advice == "without the Sentinel-2 archives a configuration trains with satellite=false"
+
+
 def test_evaluation_says_which_archive_it_lacks(aerial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The platform hands series to every submission, so evaluation reads them whatever the model reads."""
     script = Path(__file__).parents[2] / "starting_kit" / "evaluate.py"

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -207,6 +208,17 @@ def test_a_packaged_model_labels_as_the_validation(decoder, encoder, flair_tree:
         assert float((packaged.predict(batch)[0] == labels).float().mean()) > 0.999
 
 
+def test_a_layer_with_several_names_is_saved_under_each(tmp_path: Path):
+    """As in the encoder CoaT."""
+    model = nn.ModuleDict({"first": nn.Linear(2, 3), "other": nn.Linear(2, 3)})
+    model["again"] = model["first"]
+    save_model(tmp_path, model, Config(), 1, {})
+    found, expected = load_file(tmp_path / "model.safetensors"), model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    model.load_state_dict(found)
+
+
 def test_a_run_with_another_decoder(flair_tree: Path, tmp_path: Path):
     config = make_config("segformer", TINY, "channels=IVB", "satellite=false", "precision=bf16")
     assert train(config, flair_tree, tmp_path / "run")["epoch"] == 1
@@ -243,6 +255,17 @@ def test_parameters_that_nothing_reads_stop_no_rank(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(learner, "DistributedDataParallel", lambda model, **_: model)
     model = learner.make_learner(config, torch.device("cpu"), 1).model
     assert [name for name, value in model.named_parameters() if not value.requires_grad] == unread
+
+
+@pytest.mark.parametrize(("encoder", "narrow"), [("mobileone_s0", True), ("resnet18", False), (TINY, False)])
+def test_a_layer_whose_gradients_torch_gets_wrong_is_not_stored_channels_last(encoder: str, narrow: bool):
+    config = make_config("linknet", encoder, "satellite=false")
+    network = learner.make_learner(config, torch.device("cpu"), 1).model
+    weights = [value for value in network.parameters() if value.dim() == 4 and min(value.shape) > 1]
+    assert {value.is_contiguous() for value in weights} == {narrow}
+    logits, _ = network(draw_inputs()["aerial"])
+    logits.square().mean().backward()  # the process would die here
+    assert all(value.grad.isfinite().all() for value in weights)
 
 
 @pytest.mark.parametrize(

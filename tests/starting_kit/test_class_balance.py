@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from flair_baseline.config import Config
+from flair_baseline.training import class_balance
 from flair_baseline.training.class_balance import KEYS, balance, balance_classes, measure_weights
 from flair_ingestion.dataset import index_patches, read_labels
+from flair_scoring.base.errors import DataError
 
 
 def test_a_weight_is_the_capped_inverse_frequency_with_a_mean_of_1():
@@ -23,6 +25,19 @@ def test_a_weight_is_the_capped_inverse_frequency_with_a_mean_of_1():
 def test_equal_frequencies_and_no_pixels_leave_the_listed_weights():
     assert balance([1, 2, 0], np.array([7, 7, 9])) == pytest.approx([1, 2, 0])
     assert balance([1, 2, 0], np.array([0, 0, 9])) == pytest.approx([1, 2, 0])
+
+
+def test_labels_without_any_class_that_counts_are_refused(flair_tree: Path, monkeypatch: pytest.MonkeyPatch):
+    patches = index_patches(flair_tree, "train", labels=True)
+    counts = np.zeros((len(patches), 13), np.int64)
+    counts[:, 12] = 5
+    monkeypatch.setattr(class_balance, "count_classes", lambda *_: counts)
+    with pytest.raises(DataError, match=r"no pixel of the training labels .* in aerial_class_weights"):
+        measure_weights(patches, Config())
+    counts[:, 11] = 5  # plowed land: the satellite branch does not learn it
+    with pytest.raises(DataError, match="in satellite_class_weights"):
+        measure_weights(patches, Config())
+    assert measure_weights(patches, Config(satellite=False))
 
 
 def test_the_labels_of_all_training_patches_are_counted(flair_tree: Path, capsys):

@@ -109,6 +109,7 @@ def test_plain_values_make_the_same_configuration_again():
         ("aerial_class_weights=[1, 2]", "aerial_class_weights: expected 13 numbers"),
         ("loss=dice", "loss: 'dice' is not a mapping of names to numbers, such as {cross_entropy: 1"),
         ("loss={dice: heavy}", "loss: {'dice': 'heavy'} is not a mapping of names to numbers"),
+        ("loss={dice:1}", "such as {cross_entropy: 1, dice: 0.5} with its spaces"),
         ("loss={dice: .inf}", "loss: {'dice': inf} is not a mapping of names to numbers"),
         ("loss={dise: 1, ohem: 2}", "loss: dise, ohem is none of cross_entropy, dice, lovasz, focal"),
         ("loss={dice: -1, focal: 1}", "loss: expected weights from 0 on, not all 0"),
@@ -122,7 +123,10 @@ def test_plain_values_make_the_same_configuration_again():
         ("warmup_steps=5", "warmup_steps: 5 needs schedule=cosine; with plateau choose warmup_steps=0"),
         ("class_weights=inverse", "class_weights: 'inverse' is not one of listed, balanced"),
         ("precision=fp8", "precision: 'fp8' is not one of fp32, bf16, fp16"),
-        ("seed", "'seed' is not of the form key=value, for example epochs=3"),
+        (
+            "seed",
+            "'seed' is not of the form key=value, for example epochs=3; a value with spaces needs quotes",
+        ),
         ("seed=[", "'seed=[': not valid YAML (line 1: expected the node content, but found"),
         (
             "seed=2022-13-45",
@@ -164,6 +168,9 @@ def test_all_mistakes_are_reported_together():
     ]
     with pytest.raises(UsageError, match="2 problems") as caught:
         load_config("unet", ["epochs", "seed=["])
+    with pytest.raises(UsageError, match="3 problems") as caught:
+        load_config("unet", ["decoder_channels=[]", "loss={dise: 1}", "ema=2"])
+    assert [key in str(caught.value) for key in ("decoder_channels: ", "loss: ", "ema: ")] == [True] * 3
 
 
 def test_what_an_unreadable_value_would_allow_is_not_called_impossible():

@@ -11,6 +11,7 @@ from flair_baseline.training import estimate as module
 from flair_baseline.training.estimate import Estimate, estimate_run
 from flair_baseline.training.estimate_text import describe_concerns, describe_estimate
 from flair_baseline.training.loop import train
+from flair_scoring.base.errors import UsageError
 
 GIB, MIB = 2**30, 2**20
 AERIAL = ("satellite=false", "metadata=false")
@@ -92,14 +93,23 @@ def test_time_that_waits_for_data_is_told_apart(flair_tree: Path, monkeypatch: p
     assert found.steps == 3
 
 
+def test_what_a_run_would_refuse_is_not_estimated(flair_tree: Path) -> None:
+    """Six patches in steps of two: six steps in two epochs."""
+    longer = small("epochs=2", "effective_batch_size=2", "schedule=cosine", "warmup_steps=6", *AERIAL)
+    with pytest.raises(UsageError, match="warmup_steps=6: the run has 6 steps in all"):
+        estimate_run(longer, flair_tree)
+
+
 def test_the_command_prints_and_writes_nothing(flair_tree, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "MEASURED_EPOCHS", 1)
     options = ["effective_batch_size=8", "batch_size=2", "epochs=3", "satellite=false", "metadata=false"]
     overrides = ["encoder=tu-mobilenetv3_small_050", "encoder_weights=null", "decoder_channels=[8,8,8,8,8]"]
     more = ["aerial_pooling=4", "superpatch_size=16", "workers=0", "device=cpu"]
-    main("--data", flair_tree, "--config", "unet", "--estimate", *options, *overrides, *more)
+    given = ["--init-from", "absent.pth", "--resume"]
+    main("--data", flair_tree, "--config", "unet", "--estimate", *given, *options, *overrides, *more)
     told = capsys.readouterr()
+    assert "it reads neither the file of --init-from nor the run of --resume" in told.err
     titles = [line.partition(":")[0] for line in told.out.splitlines()]
     assert titles == ["step", "epoch", "run", "memory", "disk"]
     assert "warning: an epoch is less than one full step: there are 6 training patches" in told.err

@@ -43,8 +43,12 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     (f"{TRAIN} encoder=convnext_tiny", "no such encoder; the nearest are tu-convnext_tiny, "),
     (f"{TRAIN} encoder=my_own", "encoder=my_own: no such encoder; all are in segmentation_models"),
     (
-        f"{TRAIN} encoder=tu-resnet18.mine",
-        "encoder=tu-resnet18.mine, decoder=unet: Invalid pretrained",
+        f"{TRAIN} encoder=tu-resnet18.a1_in2k",
+        "encoder=tu-resnet18.a1_in2k: no such encoder; the nearest are tu-resnet18.a1_in1k, tu-resnet18.",
+    ),
+    (
+        f"{TRAIN} encoder=tu-hf-hub:timm/resnet18.a1_in1k",
+        "is described outside of timm, where a submission cannot look it up; give the name that it has",
     ),
     (f"{TRAIN} encoder=resnet18 encoder_weights=mine", "expected imagenet, ssl, swsl or null"),
     (

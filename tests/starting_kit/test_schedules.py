@@ -59,6 +59,17 @@ def test_warm_up_must_end_before_the_run():
     make_schedule(config, optimizer(1), steps_per_epoch=4)
 
 
+def test_steps_after_the_end_of_one_cycle_keep_its_last_rate():
+    """A run that is resumed on another number of ranks may have a step more in each epoch."""
+    config = Config(schedule="one_cycle", epochs=1, learning_rate=1.0)
+    one = optimizer(1.0)
+    schedule = make_schedule(config, one, STEPS)
+    for _ in range(STEPS + 3):
+        one.step()
+        finish_step(schedule)
+    assert one.param_groups[0]["lr"] < 1e-4
+
+
 def test_only_plateau_listens_to_the_validation_loss():
     for name, lower in (("plateau", True), ("cosine", False), ("one_cycle", False)):
         config = load_config("unet", [f"schedule={name}", "plateau_patience=0"])

@@ -434,6 +434,63 @@ def test_a_clipped_step_is_as_long_as_allowed(flair_tree: Path):
     assert lengths[0] == lengths[2] > 0.02
 
 
+def test_a_first_epoch_without_room_for_its_state_can_begin_again(flair_tree, tmp_path, monkeypatch):
+    config = small("epochs=1", "satellite=false")
+
+    def fail(*_):
+        raise UsageError("last.pt: cannot be written (No space left on device); make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", fail)
+        with pytest.raises(UsageError, match="No space left"):
+            train(config, flair_tree, tmp_path / "run")
+    assert not list(tmp_path.glob("run/[!e]*"))  # but an event file, where TensorBoard is there
+    train(config, flair_tree, tmp_path / "run")
+    with monkeypatch.context() as patch:  # a later epoch keeps those before
+        patch.setattr(loop, "save_state", fail)
+        with pytest.raises(UsageError, match="No space left"):
+            train(small("epochs=2", "satellite=false"), flair_tree, tmp_path / "run", resume=True)
+    train(small("epochs=2", "satellite=false"), flair_tree, tmp_path / "run", resume=True)
+    assert len(read_log(tmp_path / "run")) == 2
+
+
+def keep_patches(count: int, patch: pytest.MonkeyPatch) -> None:
+    """Let a run find so many training patches."""
+    index = loop.index_training_patches
+
+    def find(data: Path, config: Config):
+        training, held_out = index(data, config)
+        return training[:count], held_out
+
+    patch.setattr(loop, "index_training_patches", find)
+
+
+def test_a_single_patch_is_refused_where_batch_norm_needs_two(flair_tree: Path, tmp_path: Path, monkeypatch):
+    keep_patches(1, monkeypatch)
+    pyramid = ("decoder=upernet", "satellite=false", "epochs=1")
+    with pytest.raises(UsageError, match="a single value per channel; train on 2 patches or more"):
+        train(small(*pyramid), flair_tree, tmp_path / "run")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "plateau"])
+def test_a_run_that_goes_on_with_other_patches_says_so_and_ends(
+    schedule: str, flair_tree: Path, tmp_path: Path, monkeypatch, capsys
+):
+    config = small("satellite=false", f"schedule={schedule}", "effective_batch_size=2")
+    with monkeypatch.context() as patch:
+        keep_patches(2, patch)
+        calls = iter([loop.validate])  # the second epoch finds none
+        patch.setattr(loop, "validate", lambda *arguments: next(calls)(*arguments))
+        with pytest.raises(StopIteration):
+            train(config, flair_tree, tmp_path / "run")
+    capsys.readouterr()
+    train(config, flair_tree, tmp_path / "run", resume=True)
+    told = "note: the finished epochs had 1 steps each, and now an epoch has 3: there are other training"
+    assert (told in capsys.readouterr().err) == (schedule != "plateau")
+    assert len(read_log(tmp_path / "run")) == 2
+
+
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("names", [["model.safetensors", "model.json"], ["curves.png", "log.csv"]])
 def test_what_is_left_of_a_run_without_its_state_is_not_overwritten(run, flair_tree, tmp_path, names, resume):
@@ -586,6 +643,16 @@ def test_a_reading_process_that_is_killed_is_explained(flair_tree: Path, tmp_pat
 def test_other_failures_of_torch_are_explained_or_left_alone():
     with pytest.raises(UsageError, match="the GPU's memory ran out; lower batch_size"), explained_failures():
         raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(UsageError, match="memory ran out; lower batch_size"), explained_failures():
+        torch.empty(2**59)
+    be_deterministic(True)
+    try:
+        pixels, places = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.long)
+        told = "no deterministic algorithm here for max_unpool"
+        with pytest.raises(UsageError, match=told), explained_failures():
+            torch.nn.functional.max_unpool2d(pixels, places, 2)
+    finally:
+        be_deterministic(False)
     with pytest.raises(RuntimeError, match="mat1 and mat2"), explained_failures():
         torch.ones(2, 3) @ torch.ones(2, 3)
     with pytest.raises(DataError, match="as it is"), explained_failures():

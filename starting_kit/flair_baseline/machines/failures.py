@@ -27,14 +27,32 @@ def explained_failures() -> Iterator[None]:
             "precision=bf16 or a smaller encoder"
         ) from error
     except RuntimeError as error:
-        if "not implemented for 'Half'" in str(error):
-            raise UsageError(
-                f"precision=fp16: torch cannot compute the network in it here ({error}); choose "
-                "precision=fp32 or bf16"
-            ) from error
-        if "DataLoader worker" not in str(error):
+        if (advice := _find_advice(str(error))) is None:
             raise
-        raise UsageError(
+        raise UsageError(advice) from error
+
+
+def _find_advice(reason: str) -> str | None:
+    """What the user can do about a RuntimeError of torch; None if it is not the user's to mend."""
+    if "not implemented for 'Half'" in reason:
+        return (
+            f"precision=fp16: torch cannot compute the network in it here ({reason}); choose "
+            "precision=fp32 or bf16"
+        )
+    if "does not have a deterministic implementation" in reason:
+        operation = reason.split()[0]
+        return (
+            f"deterministic=true: torch has no deterministic algorithm here for {operation}, which the "
+            "network or its loss needs; choose deterministic=false, or another decoder, encoder or loss"
+        )
+    if "DefaultCPUAllocator" in reason:
+        return (
+            "memory ran out; lower batch_size, which leaves the result nearly the same, or choose a larger "
+            "aerial_pooling or a smaller encoder"
+        )
+    if "DataLoader worker" in reason:
+        return (
             "a process that reads data was killed: memory, or shared memory (/dev/shm), ran out; lower "
             "workers or batch_size, or choose workers=0"
-        ) from error
+        )
+    return None

@@ -34,8 +34,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 def be_deterministic(wanted: bool) -> None:
     """Restrict torch to deterministic algorithms, or lift that restriction.
 
-    Call it before CUDA computes anything. Some encoders of timm hold operations without a deterministic
-    algorithm on CUDA: there torch raises RuntimeError.
+    Call it before CUDA computes anything. Some encoders and decoders hold operations without a deterministic
+    algorithm on CUDA: there torch raises RuntimeError, which `explained_failures` puts into words.
     """
     if wanted:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it starts

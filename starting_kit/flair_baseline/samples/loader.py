@@ -26,6 +26,7 @@ from flair_baseline.samples.photometry import change_light, draw_light
 from flair_ingestion.dataset import (
     Patch,
     describe_gaps,
+    find_roots,
     read_image,
     read_labels,
     read_superpatch,
@@ -152,7 +153,10 @@ def index_training_patches(data: Path, config: Config) -> tuple[list[Patch], lis
     )
     if problems or others:
         found = list(dict.fromkeys([*problems, *others]))  # a file that both need is named once
-        raise DataError(list_problems(f"{data}: the training data are incomplete or damaged", found))
+        message = list_problems(f"{data}: the training data are incomplete or damaged", found)
+        if config.satellite and not find_roots(data, "sen", "train"):
+            message += "\nwithout the Sentinel-2 archives a configuration trains with satellite=false"
+        raise DataError(message)
     if rank() == 0:
         for gap in describe_gaps(data, {"train": training, "val": held_out}):
             print(f"note: {gap}", file=sys.stderr)

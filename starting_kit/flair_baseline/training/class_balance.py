@@ -25,6 +25,7 @@ from flair_baseline.machines.distributed import rank, sum_over_ranks
 from flair_baseline.samples.batches import share_of_rank
 from flair_baseline.samples.class_counts import count_classes
 from flair_ingestion.dataset import Patch
+from flair_scoring.base.errors import DataError
 from flair_scoring.nomenclature import FLAIR_12
 
 HIGHEST_BALANCE = 10.0
@@ -41,12 +42,18 @@ def measure_weights(patches: Sequence[Patch], config: Config) -> dict[str, list[
     """The balanced weights of both branches, by key, from the labels of all patches; the same on all ranks.
 
     Each rank reads its share of the labels, in as many threads as `workers`. DataError for labels that cannot
-    be read.
+    be read, and when none of them holds a class that a branch learns.
     """
     started = time.monotonic()
     threads = min(config.workers, os.cpu_count() or 1)
     own = count_classes(share_of_rank(patches), threads).sum(axis=0)
     counts = sum_over_ranks(torch.from_numpy(own)).numpy()
+    for key in KEYS if config.satellite else KEYS[:1]:
+        if not counts[np.array(getattr(config, key)) > 0].any():
+            raise DataError(
+                "class_weights=balanced: no pixel of the training labels has a class with a weight above 0 "
+                f"in {key}; look at the labels, or give other weights"
+            )
     measured = {key: balance(getattr(config, key), counts) for key in KEYS}
     if rank() == 0:
         found = zip(FLAIR_12.classes_with_other, measured[KEYS[0]], strict=True)

@@ -29,6 +29,7 @@ from flair_baseline.training.event_files import opened_events
 from flair_baseline.training.history import Row
 from flair_baseline.training.learner import Learner, make_learner
 from flair_baseline.training.loop import save_epoch, train_epoch
+from flair_baseline.training.schedules import check_warmup
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import Patch, sample_patches
 
@@ -82,7 +83,7 @@ def estimate_run(config: Config, data: Path) -> Estimate:
     """Prepare a run as `train` does, take some steps, validate some patches, save into a temporary folder.
 
     Pretrained weights are not loaded: they change no time. Under torchrun all ranks call this together.
-    Raises what `train` raises before and in its first epoch.
+    Raises what `train` raises before and in the first epoch of a new run without given weights.
     """
     begun = time.monotonic()
     be_deterministic(config.deterministic)
@@ -90,7 +91,10 @@ def estimate_run(config: Config, data: Path) -> Estimate:
     shared = share_step(config)
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
+    if len(training) < shared.batch_size:  # they are the only batch
+        check_network(shared, len(training))
     steps = batches_per_epoch(len(training), shared) / batches_per_step(shared)
+    check_warmup(shared, math.ceil(steps))
     if config.class_weights == "balanced":
         shared = balance_classes(shared, measure_weights(training, shared))
     learner = make_learner(replace(shared, encoder_weights=None), device, math.ceil(steps) + _MORE_STEPS)

@@ -111,7 +111,9 @@ def make_learner(config: Config, device: torch.device, steps_per_epoch: int) -> 
     On GPUs batch norm takes the statistics of all ranks. UsageError as `build_model` and `make_schedule`.
     """
     torch.manual_seed(config.seed)
-    model = build_model(config).to(device).to(memory_format=torch.channels_last)
+    model = build_model(config).to(device)
+    if device.type == "cuda" or not has_narrow_shortcut(model):
+        model.to(memory_format=torch.channels_last)
     network: nn.Module = model
     if world_size() > 1:
         for name in find_unread(config):  # distributed training would wait for their gradients
@@ -129,6 +131,21 @@ def make_learner(config: Config, device: torch.device, steps_per_epoch: int) -> 
     scaler = GradScaler(device.type, enabled=config.precision == "fp16")
     average = make_average(model, config.ema) if config.ema > 0 else None
     return Learner(config, model, network, optimizer, scheduler, scaler, average, rows=[])
+
+
+def has_narrow_shortcut(model: nn.Module) -> bool:
+    """Whether a layer of the model takes every second pixel of few channels, as the first one of MobileOne.
+
+    With channels last, torch 2.15 writes beyond the memory of such a layer's gradients on the CPU, and the
+    process dies. 16 channels and more were seen to be safe.
+    """
+    return any(
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and layer.stride != (1, 1)
+        and layer.in_channels // layer.groups < 16
+        for layer in model.modules()
+    )
 
 
 def build_model(config: Config) -> UTT:

@@ -66,8 +66,8 @@ from flair_baseline.training.losses import (
     sum_terms,
     weigh_terms,
 )
-from flair_baseline.training.run_folder import claimed, find_state
-from flair_baseline.training.schedules import finish_epoch
+from flair_baseline.training.run_folder import claimed, find_state, remove_unfinished
+from flair_baseline.training.schedules import LENGTHENED, finish_epoch
 from flair_baseline.training.validation import validate
 from flair_ingestion.dataset import Patch
 from flair_scoring.base.errors import DataError, UsageError
@@ -103,6 +103,8 @@ def _train(config: Config, data: Path, run: Path, resume: bool, start: Start | N
     # on GPUs batch norm takes the statistics of all ranks together
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
+    if len(training) < shared.batch_size:  # they are the only batch
+        check_network(shared, len(training))
     steps = steps_per_epoch(len(training), shared)
     if config.class_weights == "balanced":
         measured = (state or {}).get("class_weights") or measure_weights(training, shared)
@@ -117,6 +119,7 @@ def _train(config: Config, data: Path, run: Path, resume: bool, start: Start | N
     else:
         learner = make_learner(shared, device, steps)
         restore(learner, state, run)
+        tell_other_steps(learner, steps)
         origin = state.get("init_from")
         if start is not None and rank() == 0:
             print(f"{run}: goes on with its own weights; {start.path} is not read", file=sys.stderr)
@@ -155,18 +158,23 @@ def save_epoch(
     """Write the files of RUN after an epoch with these validation metrics; signals wait until all are there.
 
     `origin` is the record of the weights that the run began with, if it was given some. The state is written
-    last: when it names an epoch, the other files of that epoch exist.
+    last: when it names an epoch, the other files of that epoch exist. If a file of the first epoch cannot be
+    written, none is left: the same command can begin again.
     """
     rows = learner.rows
+    weights = {key: list(getattr(learner.config, key)) for key in KEYS}
+    recorded: dict[str, Any] = {"class_weights": weights} if config.class_weights == "balanced" else {}
+    recorded |= {} if origin is None else {"init_from": origin}
     with held_signals():
-        weights = {key: list(getattr(learner.config, key)) for key in KEYS}
-        recorded: dict[str, Any] = {"class_weights": weights} if config.class_weights == "balanced" else {}
-        recorded |= {} if origin is None else {"init_from": origin}
-        if best_row(rows) is rows[-1]:
-            save_model(run, learner.kept_model, config, len(rows), metrics, recorded)
-        write_table(run / TABLE, rows)
-        draw_curves(run / CURVES, rows)
-        save_state(run, learner.state() | {"config": to_dict(config)} | recorded)
+        try:
+            if best_row(rows) is rows[-1]:
+                save_model(run, learner.kept_model, config, len(rows), metrics, recorded)
+            write_table(run / TABLE, rows)
+            draw_curves(run / CURVES, rows)
+            save_state(run, learner.state() | {"config": to_dict(config)} | recorded)
+        except BaseException:
+            remove_unfinished(run)
+            raise
 
 
 def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
@@ -178,6 +186,18 @@ def restore(learner: Learner, state: dict[str, Any], run: Path) -> None:
             f"{run / STATE}: does not fit the network of its configuration; continue with the libraries that "
             f"it was begun with ({run / PROVENANCE} names them), or choose another --output"
         ) from error
+
+
+def tell_other_steps(learner: Learner, steps: int) -> None:
+    """Say on stderr if the finished epochs of a resumed run had more or fewer steps than epochs have now."""
+    finished, taken = len(learner.rows), learner.scheduler.last_epoch  # plateau counts epochs
+    if rank() == 0 and learner.config.schedule != LENGTHENED and taken != finished * steps:
+        print(
+            f"note: the finished epochs had {taken / finished:g} steps each, and now an epoch has {steps}: "
+            "there are other training patches, or another number of ranks; the learning rate goes on from "
+            "where it was",
+            file=sys.stderr,
+        )
 
 
 def run_epoch(learner: Learner, training: Sequence[Patch], held_out: Sequence[Patch], config: Config) -> Row:

@@ -14,10 +14,11 @@ from flair_baseline.config import Config, to_dict
 from flair_baseline.training.history import CURVES, TABLE
 from flair_baseline.training.schedules import LENGTHENED
 from flair_scoring.base.errors import UsageError
-from flair_scoring.base.files import make_folder
+from flair_scoring.base.files import make_folder, remove_files
 
 LOCK = ".lock"
 MACHINE_KEYS = ("workers", "device")  # what may differ when a run is resumed
+FILES = (WEIGHTS, PROVENANCE, TABLE, CURVES)  # of an epoch, written before its state
 END_KEYS = ("epochs", "stopping_patience")  # they decide when a run ends; epochs also make most schedules
 
 
@@ -56,6 +57,12 @@ def _held(lock: FileLock, run: Path) -> Iterator[None]:
         lock.release()
 
 
+def remove_unfinished(run: Path) -> None:
+    """Remove the files of a first epoch whose state could not be written, or else RUN could never begin."""
+    if not (run / STATE).exists():
+        remove_files(run / name for name in FILES)
+
+
 def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None:
     """The state from which RUN continues, or None when RUN holds nothing of a run.
 
@@ -64,7 +71,7 @@ def find_state(run: Path, config: Config, resume: bool) -> dict[str, Any] | None
     stopping_patience, and with schedule=plateau the number of epochs.
     """
     if not (run / STATE).exists():
-        if left := [name for name in (WEIGHTS, PROVENANCE, TABLE, CURVES) if (run / name).exists()]:
+        if left := [name for name in FILES if (run / name).exists()]:
             raise UsageError(
                 f"{run}: holds {', '.join(left)} but no {STATE}, so it cannot be continued; choose another "
                 "--output, or remove what is there"
