@@ -90,7 +90,12 @@ def load_saved(path: Path) -> Any:
         with path.open("rb") as file:  # from a name torch would guess what the file is
             return _load(file)
     except Exception as error:
-        raise DataError(f"{path}: {_explain_failure(path, error)}") from error
+        if found := _REFUSED.search(str(error)):
+            raise DataError(f"{path}: {_explain_objects(found[1])}") from error
+        if zipfile.is_zipfile(path) and (told := _explain_zip(path)):
+            raise DataError(f"{path}: {told}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.filename else _describe_failure(path)
+        raise DataError(f"{path}: cannot be read ({reason}); expected what torch.save wrote") from error
 
 
 def _load(file: BinaryIO) -> Any:
@@ -105,33 +110,30 @@ def _load(file: BinaryIO) -> Any:
                 warnings.simplefilter("ignore")  # of torch, on the format of the file
                 return torch.load(file, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
-            found = _FILLED.search(str(error))
-            if found is None or kinds.get(found[2]) is not _Inert:
+            filled = _FILLED.search(str(error))
+            if filled is None or kinds.get(filled[2]) is not _Inert:
                 raise
-            kinds[found[2]] = _InertMapping if found[1].startswith("SETITEM") else _InertList
+            kinds[filled[2]] = _InertMapping if filled[1].startswith("SETITEM") else _InertList
 
 
-def _explain_failure(path: Path, error: Exception) -> str:
-    """What a file is that torch cannot load, or what is the matter with it."""
-    if found := _REFUSED.search(str(error)):
-        return _explain_objects(found[1])
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith("/constants.pkl") for name in names):
-            return (
-                "is a TorchScript archive, a program; save the tensors alone with "
-                "torch.save(model.state_dict(), FILE)"
-            )
-        if not any(name.endswith("/data.pkl") for name in names):
-            held = list_names(names, shown=3) or "nothing"
-            return f"is a zip with {held} in it; unpack it and give the file of the weights"
-    reason = describe_content(path) if path.is_file() else ""
-    if "torch.save" in reason:
-        reason = "it is damaged, or torch.save did not write it"
-    if isinstance(error, OSError) and error.strerror:
-        reason = error.strerror
-    return f"cannot be read ({reason}); expected what torch.save wrote"
+def _explain_zip(path: Path) -> str | None:
+    """What a zip is that torch.save did not write, and what to do; None for another one."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        return (
+            "is a TorchScript archive, a program; save the tensors alone with "
+            "torch.save(model.state_dict(), FILE)"
+        )
+    if any(name.endswith("/data.pkl") for name in names):
+        return None
+    held = list_names(names, shown=3) or "nothing"
+    return f"is a zip with {held} in it; unpack it and give the file of the weights"
+
+
+def _describe_failure(path: Path) -> str:
+    found = describe_content(path)
+    return "it is damaged, or torch.save did not write it" if "torch.save" in found else found
 
 
 def _explain_objects(name: str) -> str:
