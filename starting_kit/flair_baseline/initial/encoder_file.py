@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flair_baseline.initial.guess import guess_encoder
 from flair_baseline.initial.layouts import LOSSES, unwrap
-from flair_baseline.initial.matching import find_differences, find_first_layers
+from flair_baseline.initial.matching import find_differences, find_first_layers, find_unusable
 from flair_baseline.initial.tensor_files import read_tensors
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 
@@ -61,12 +61,11 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     count, given = ours[first[0]].shape[1], theirs[first[0]].shape[1]
     if given not in (3, count):
         raise DataError(f"{path}: its first layer reads {given} bands; expected 3 or {count}")
+    if unusable := find_unusable(theirs, ours):
+        raise DataError(list_problems(f"{path}: weights that cannot be used", unusable))
     if given != count:
-        theirs |= {key: repeat_bands(theirs[key], count) for key in first}
+        theirs |= {key: repeat_bands(theirs[key].float(), count) for key in first}
     found = {key: tensor.to(ours[key].dtype) for key, tensor in theirs.items() if key in ours}
-    if unusable := [key for key, tensor in found.items() if not tensor.isfinite().all()]:
-        told = [f"{key}: holds NaN or infinity" for key in unusable]
-        raise DataError(list_problems(f"{path}: weights that are not finite", told))
     encoder.load_state_dict(ours | found)
 
 
@@ -85,7 +84,7 @@ def _find_names(tensors: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> di
         for name, tensor in tensors.items()
         if LOSSES not in name.split(".")
     }
-    prefixes = {"": 0} | {
+    prefixes: dict[str, int] = {"": 0} | {
         name.removesuffix(end): 0 for name in theirs for end in own if name.endswith("." + end)
     }
     for prefix in prefixes:
