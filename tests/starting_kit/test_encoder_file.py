@@ -104,6 +104,10 @@ def nan() -> dict[str, Tensor]:
         (lambda: resnet("resnet50"), "not the weights of encoder=resnet18, but of resnet50"),
         (lambda: resnet("resnet18", bands=4), "its first layer reads 4 bands; expected 3 or 5"),
         (lambda: {"a.weight": torch.ones(1)}, "holds no weights of encoder=resnet18; expected its tensors"),
+        (
+            lambda: under("student.backbone.")(resnet("resnet18")) | under("teacher.")(resnet("resnet18")),
+            "holds 2 networks, 'student.backbone.' and 'teacher.'; save only one of them",
+        ),
         (nan, "weights that cannot be used (1 problem):\n  - bn1.weight: holds NaN or infinity"),
         (
             lambda: {name: (one * 100).to(torch.int8) for name, one in resnet("resnet18").items()},

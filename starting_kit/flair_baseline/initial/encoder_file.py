@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from flair_baseline.initial.guess import guess_encoder
 from flair_baseline.initial.layouts import LOSSES, unwrap
 from flair_baseline.initial.matching import find_differences, find_first_layers, find_unusable
-from flair_baseline.initial.tensor_files import read_tensors
+from flair_baseline.initial.tensor_files import explain_several, read_tensors
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -46,7 +46,7 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     file does not hold all tensors of this encoder.
     """
     ours = encoder.state_dict()
-    theirs = _find_names(read_tensors(path, f"the weights of the encoder {name}"), ours)
+    theirs = _find_names(read_tensors(path, f"the weights of the encoder {name}"), ours, path)
     first = [f"{own}.weight" for own in find_first_layers(encoder)]
     problems = find_differences(theirs, ours, first) if theirs else []
     if not theirs:
@@ -76,8 +76,11 @@ def repeat_bands(weight: Tensor, count: int) -> Tensor:
     return weight[:, [index % 3 for index in range(count)]] * (3 / count)
 
 
-def _find_names(tensors: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file under the names that the encoder gives them; others keep their own."""
+def _find_names(tensors: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors of a file under the names that the encoder gives them; others keep their own.
+
+    DataError when the file has several such encoders, as some self-supervised trainings write.
+    """
     own = {_plain(name): name for name in ours}
     theirs = {
         _plain(unwrap(name)): (name, tensor)
@@ -92,6 +95,9 @@ def _find_names(tensors: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> di
     best = max(prefixes, key=lambda prefix: prefixes[prefix])
     if not prefixes[best]:
         return {}
+    several = [prefix for prefix, count in prefixes.items() if count == prefixes[best]]
+    if len(several) > 1:
+        raise DataError(f"{path}: {explain_several(several)}")
     cut = {name.removeprefix(best): value for name, value in theirs.items() if name.startswith(best)}
     return {own.get(name, original): tensor for name, (original, tensor) in cut.items()}
 

@@ -74,14 +74,15 @@ def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
         if begins_as_safetensors(start) or not start.startswith(_TORCH):
             return dict(load_file(path))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be read ({reason}); expected {expected}") from error
     except SafetensorError as error:
         raise DataError(f"{path}: cannot be read ({describe_content(path)}); expected {expected}") from error
-    found = find_tensors(load_saved(path), path, expected)
+    found = _find_tensors(_load_saved(path), path, expected)
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
 
 
-def load_saved(path: Path) -> Any:
+def _load_saved(path: Path) -> Any:
     """What torch.save wrote, on the CPU, with inert objects in the place of those that are no plain values.
 
     Raises DataError when torch.save did not write the file, or when it holds objects that could run code.
@@ -143,7 +144,7 @@ def _explain_objects(name: str) -> str:
     )
 
 
-def find_tensors(loaded: Any, path: Path, expected: str) -> Mapping[str, Any]:
+def _find_tensors(loaded: Any, path: Path, expected: str) -> Mapping[str, Any]:
     """The mapping of names to tensors: all that was saved, or one of the mappings inside, or DataError.
 
     Other tensors may stand beside it, such as the loss or the weights of the classes: the tensors of a
