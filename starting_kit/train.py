@@ -100,7 +100,7 @@ def main() -> None:
     require_data(args.data)
     if args.estimate:
         with joined_ranks(), explained_failures():
-            print_estimate(estimate_run(config, args.data), config)
+            print_estimate(estimate_run(config, args.data, start), config)
         return
     advice = f"finished epochs are kept; this command goes on: {command_that_goes_on('--resume')}"
     with joined_ranks(), explained_failures(), advice_if_interrupted(advice if rank() == 0 else ""):

@@ -68,6 +68,18 @@ def test_weights_as_timm_names_them(tmp_path, name):
     require_same(model.unet.encoder.model, expected)
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
+def test_position_embeddings_are_fitted_to_the_images_as_by_timm(tmp_path, name):
+    path = write(tmp_path, drawn(timm.create_model(name)), f"{name}.safetensors")
+    expected = timm.create_model(
+        name, in_chans=5, img_size=512, pretrained=True, pretrained_cfg_overlay={"file": str(path)}
+    ).state_dict()
+    found = make_network(replace(config(f"tu-{name}", path), decoder="dpt")).unet.encoder.model.state_dict()
+    assert "pos_embed" in found
+    for key, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[key], rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize(
     "wrap",
     [

@@ -7,10 +7,12 @@ difference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from flair_baseline.initial.guess import guess_encoder
@@ -42,11 +44,13 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     """Take the weights of the encoder `name` from a file.
 
     A first layer for 3 bands is fitted to ours as smp and timm do: its bands are repeated in turn, and scaled
-    by 3 / bands, so that outputs keep their size; for one band they are added up. Raises DataError when the
-    file does not hold all tensors of this encoder.
+    by 3 / bands, so that outputs keep their size; for one band they are added up. Position embeddings for
+    images of another size are interpolated, as timm does. Raises DataError when the file does not hold all
+    tensors of this encoder.
     """
     ours = encoder.state_dict()
     theirs = _find_names(read_tensors(path, f"the weights of the encoder {name}"), ours, path)
+    theirs |= _fit_positions(theirs, encoder)
     first = [f"{own}.weight" for own in find_first_layers(encoder)]
     problems = find_differences(theirs, ours, first) if theirs else []
     if not theirs:
@@ -74,6 +78,20 @@ def repeat_bands(weight: Tensor, count: int) -> Tensor:
     if count == 1:
         return weight.sum(1, keepdim=True)
     return weight[:, [index % 3 for index in range(count)]] * (3 / count)
+
+
+def _fit_positions(theirs: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
+    """A vision transformer's position embeddings for images of another size, interpolated for ours."""
+    tokens = getattr(getattr(encoder, "model", encoder), "num_prefix_tokens", 0)
+    fitted = {}
+    for name, own in encoder.state_dict().items():
+        given = theirs.get(name)
+        if not name.endswith("pos_embed") or given is None or given.ndim != 3 or given.shape == own.shape:
+            continue
+        sides = [math.isqrt(max(one.shape[1] - tokens, 0)) for one in (given, own)]
+        if all(side**2 == one.shape[1] - tokens for side, one in zip(sides, (given, own), strict=True)):
+            fitted[name] = resample_abs_pos_embed(given.float(), [sides[1]] * 2, num_prefix_tokens=tokens)
+    return fitted
 
 
 def _find_names(tensors: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

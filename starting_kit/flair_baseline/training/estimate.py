@@ -18,6 +18,7 @@ import torch
 
 from flair_baseline.config import Config
 from flair_baseline.encoders import check_network
+from flair_baseline.initial.given import Start, read_start
 from flair_baseline.machines.distributed import from_rank_0, rank, world_size
 from flair_baseline.machines.machine import be_deterministic, choose_device
 from flair_baseline.samples.band_statistics import measure_series
@@ -78,16 +79,20 @@ class Estimate:
         return self.training + self.validation + self.saving
 
 
-def estimate_run(config: Config, data: Path) -> Estimate:
+def estimate_run(config: Config, data: Path, start: Start | None = None) -> Estimate:
     """Prepare a run as `train` does, take some steps, validate some patches, save into a temporary folder.
 
-    Pretrained weights are not loaded: they change no time. Under torchrun all ranks call this together.
+    Pretrained weights are not loaded, and those of `start` are only read: they change no time. Under torchrun
+    all ranks call this together.
     Raises what `train` raises before and in its first epoch.
     """
     begun = time.monotonic()
     be_deterministic(config.deterministic)
     device = choose_device(config.device)
     shared = share_step(config)
+    given = read_start(start, config) if start is not None and rank() == 0 else None
+    if from_rank_0(given is not None and given.has_encoder):
+        shared = replace(shared, encoder_weights=None)
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
     steps = batches_per_epoch(len(training), shared) / batches_per_step(shared)
