@@ -54,7 +54,7 @@ def adapt_first_layer(outcome: Outcome, given: Given, model: UTT, config: Config
         before = outcome.taken(f"{name}.weight")
         weight, constant = rescale(before, ours, shared, own)
         outcome.adapt(f"{name}.weight", weight)
-        exactness = _compare(layers[name], ours, (before, own | shared), (weight, own), constant)
+        exactness = _compare(layers[name], ours, (before, {**own, **shared}), (weight, own), constant)
         done.append((exactness, _shift(outcome, model, name, layers[name], constant)))
     told = _explain_change(max(exactness for exactness, _ in done), min(shifted for _, shifted in done))
     outcome.notes.append(f"pixels: scaled as by {key} in the file{_who_says(given, key)}; {told}")

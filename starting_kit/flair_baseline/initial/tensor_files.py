@@ -106,7 +106,7 @@ def _load(file: BinaryIO) -> Any:
     while True:
         file.seek(0)
         try:
-            stand_ins = [_make_stand_in(name, kind) for name, kind in kinds.items()]
+            stand_ins: list[Any] = [_make_stand_in(name, kind) for name, kind in kinds.items()]
             with safe_globals(stand_ins), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of torch, on the format of the file
                 return torch.load(file, map_location="cpu", weights_only=True)

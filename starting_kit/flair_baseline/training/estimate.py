@@ -103,7 +103,7 @@ def estimate_run(config: Config, data: Path, start: Start | None = None) -> Esti
         measure_series(training, config)
     if config.rare_classes:
         learner.class_counts = count_once(training, config, None)
-    start = time.monotonic() - begun
+    preparation = time.monotonic() - begun
     measured, losses = _measure_steps(learner, training, shared)
     validation, metrics = _measure_validation(learner, held_out, shared)
     numbers = {"epoch": 1, "seconds": 1.0, "learning_rate": learner.learning_rate}
@@ -114,7 +114,7 @@ def estimate_run(config: Config, data: Path, start: Start | None = None) -> Esti
     return Estimate(
         patches=len(training),
         steps=steps,
-        start=start,
+        start=preparation,
         first_step=mean(measured.first_steps),
         step=mean(measured.steps or measured.first_steps),
         waiting=mean(measured.waits or measured.first_waits),
