@@ -1,11 +1,11 @@
 """Convert a checkpoint of the official code (IGNF/FLAIR-2) into a run folder, which package.py takes.
 
-OFFICIAL.ckpt is a Lightning checkpoint that the official training wrote, or the state dict of the network,
-with or without metadata. The file does not say how its data were prepared: the converter assumes monthly
-means of the clear dates, as in the published configuration, unless key=value says otherwise. The run reads
-Sentinel-2 series as the official code does: with that code's cloud filter, every date moved to 2021, every
-monthly mean dated to the 15th. Its logits then equal those of the official model. DEPARTURES.md lists what
-this kit does otherwise on its own.
+OFFICIAL.ckpt is a Lightning checkpoint that the official training wrote, or the state dict of the network
+(.pth, .safetensors), with or without metadata. The file does not say how its data were prepared: the
+converter assumes monthly means of the clear dates, as in the published configuration, unless key=value
+says otherwise. The run reads Sentinel-2 series as the official code does: with that code's cloud filter,
+every date moved to 2021, every monthly mean dated to the 15th. Its logits then equal those of the
+official model. DEPARTURES.md lists what this kit does otherwise on its own.
 """
 
 from __future__ import annotations

@@ -100,13 +100,9 @@ def main() -> None:
     require_data(args.data)
     if args.estimate:
         with joined_ranks(), explained_failures():
-            if rank() == 0 and (start is not None or args.resume):
-                print(
-                    "note: --estimate measures a new run that draws its weights; it reads neither the file "
-                    "of --init-from nor the run of --resume",
-                    file=sys.stderr,
-                )
-            print_estimate(estimate_run(config, args.data), config)
+            if rank() == 0 and args.resume:
+                print("note: --estimate measures a new run, not that of --resume", file=sys.stderr)
+            print_estimate(estimate_run(config, args.data, start), config)
         return
     advice = f"finished epochs are kept; this command goes on: {command_that_goes_on('--resume')}"
     with joined_ranks(), explained_failures(), advice_if_interrupted(advice if rank() == 0 else ""):

@@ -149,8 +149,21 @@ def describe_content(path: Path) -> str:
     """What a file seems to be that is not a checkpoint, judged by its first bytes."""
     with path.open("rb") as file:
         start = file.read(32)
-    known = (reason for beginning, reason in _BEGINNINGS if start.lstrip().startswith(beginning))
-    return next(known, "it is damaged, or another program wrote it") if start else "it is empty"
+    if not start:
+        return "it is empty"
+    known = [reason for beginning, reason in _BEGINNINGS if start.lstrip().startswith(beginning)]
+    if known and not begins_as_safetensors(start):
+        return known[0]
+    return "it is damaged, or another program wrote it"
+
+
+def begins_as_safetensors(start: bytes) -> bool:
+    """Whether these first bytes of a file can be those of a .safetensors file.
+
+    Such a file begins with the length of its header, in eight bytes, and with the header, which is JSON. The
+    first bytes of that length may be those of a pickle or of a zip.
+    """
+    return start[4:9] == b"\0\0\0\0{"
 
 
 def explain_unreadable(error: Exception) -> str:

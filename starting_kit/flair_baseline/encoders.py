@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from flair_baseline.config import Config, model_options
 from flair_baseline.config_rules import find_impossible
 from flair_baseline.initial.encoder_file import load_encoder, names_file, require_file
-from flair_baseline.machines.distributed import rank
+from flair_baseline.machines.distributed import copy_from_rank_0, rank
 from flair_baseline.model.aerial import BANDS
 from flair_baseline.model.architectures import TIMM
 from flair_baseline.model.metadata import SIZE
@@ -205,15 +205,18 @@ def _shorten(error: Exception | None) -> str:
 def make_network(config: Config) -> UTT:
     """The network of a configuration, with the encoder's pretrained weights if it names some.
 
-    Weights in a file are read on rank 0 alone: DistributedDataParallel hands them on. UsageError when the
-    encoder cannot be built; DataError when the file holds another's weights; OSError when published weights
-    are neither cached nor downloadable.
+    Weights in a file are read on rank 0 alone, and all ranks get them. UsageError when the encoder cannot be
+    built; DataError when the file holds another's weights; OSError when published weights are neither cached
+    nor downloadable.
     """
     weights = config.encoder_weights
     if names_file(weights):
         network = make_network(replace(config, encoder_weights=None))
         if rank() == 0:
             load_encoder(network.unet.encoder, Path(str(weights)), config.encoder)
+        copy_from_rank_0(
+            network.unet.encoder
+        )  # DistributedDataParallel would leave the batch-norm statistics
         return network
     try:
         return UTT(encoder_weights=weights, **model_options(config))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from flair_baseline.config import Config
 from flair_baseline.initial.layouts import LOSSES, OFFICIAL, unwrap
+from flair_baseline.initial.matching import find_unusable
 from flair_baseline.initial.start import FIRST_SATELLITE_LAYER, reflectance_factor
-from flair_baseline.initial.tensor_files import explain_several, find_tensors, load_saved
+from flair_baseline.initial.tensor_files import explain_several, read_tensors
 from flair_baseline.model.utt import UTT
 from flair_baseline.training.learner import build_model
 from flair_scoring.base.errors import DataError, list_problems
@@ -36,13 +37,12 @@ def read_official(path: Path) -> dict[str, Tensor]:
     Prefixes that other code has put before these names are removed. Raises DataError when the file is no such
     checkpoint, or holds several networks.
     """
-    found = find_tensors(load_saved(path), path, "the tensors of a U-T&T by name")
-    return _strip_names(found, path)
+    return _strip_names(read_tensors(path, "the tensors of a U-T&T by name"), path)
 
 
 def _strip_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors under the official network's own names, without those of the losses."""
-    named = {str(name): tensor for name, tensor in tensors.items() if LOSSES not in str(name).split(".")}
+    named = {name: tensor for name, tensor in tensors.items() if LOSSES not in name.split(".")}
     prefixes = {name[: found.start()] for name in named if (found := OFFICIAL.search(name))}
     if len(prefixes) > 1:
         raise DataError(f"{path}: {explain_several(prefixes)}")
@@ -72,11 +72,9 @@ def convert(tensors: Mapping[str, Tensor], config: Config, source: Path) -> UTT:
     problems = [f"{name}: unexpected" for name in tensors if name not in expected]
     for name, tensor in ours.items():
         found = tensors.get(official[name])
-        if found is not None and (not isinstance(found, Tensor) or found.shape != tensor.shape):
-            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            problems.append(f"{official[name]}: {shape}, expected {list(tensor.shape)}")
-        elif found is not None and not found.isfinite().all():
-            problems.append(f"{official[name]}: holds NaN or infinity, expected finite numbers")
+        if found is not None and found.shape != tensor.shape:
+            problems.append(f"{official[name]}: {list(found.shape)}, expected {list(tensor.shape)}")
+    problems += find_unusable(tensors, {official[name]: tensor for name, tensor in ours.items()})
     problems += [f"{name}: missing" for name in official.values() if name not in tensors]
     if problems:
         title = f"{source}: not a checkpoint of the official U-T&T"

@@ -39,7 +39,7 @@ import sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
-from test_distributed import average_three_steps, three_steps, validate_untrained
+from test_distributed import average_three_steps, begin_with_an_encoder, three_steps, validate_untrained
 from flair_baseline.machines.distributed import copy_from_rank_0, joined_ranks, rank
 torch.set_num_threads(1)
 with joined_ranks():
@@ -50,7 +50,8 @@ with joined_ranks():
     layers[1].num_batches_tracked += rank()
     copy_from_rank_0(layers.to(memory_format=torch.channels_last))
     steps, found = three_steps(data), validate_untrained(data)
-    torch.save([*steps, averages, layers.state_dict(), found], target / f"{rank()}.pt")
+    encoder = begin_with_an_encoder(target / "encoder.pth")
+    torch.save([*steps, averages, encoder, layers.state_dict(), found], target / f"{rank()}.pt")
 """
 
 
@@ -100,6 +101,12 @@ def average_three_steps(data: Path) -> tuple[torch.Tensor, torch.Tensor]:
     return flatten(learner.kept_model), torch.cat([*statistics, class_weights(config).flatten()])
 
 
+def begin_with_an_encoder(path: Path) -> dict[str, torch.Tensor]:
+    """The encoder of a new run, whose weights and batch-norm statistics are in a file."""
+    learner = make_learner(small(f"encoder_weights={path}"), torch.device("cpu"), steps_per_epoch=2)
+    return dict(learner.model.unet.encoder.state_dict())
+
+
 def validate_untrained(data: Path) -> dict[str, float]:
     """The validation of the weights before the first step, on an odd number of patches."""
     config = small()
@@ -109,6 +116,9 @@ def validate_untrained(data: Path) -> dict[str, float]:
 
 def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: Path):
     (tmp_path / "probe.py").write_text(PROBE)
+    encoder = make_learner(small(), torch.device("cpu"), steps_per_epoch=2).model.unet.encoder.state_dict()
+    given = {name: torch.full_like(tensor, 3) for name, tensor in encoder.items()}
+    torch.save(given, tmp_path / "encoder.pth")
     done = torchrun(tmp_path / "probe.py", Path(__file__).parent, flair_tree, tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     before = flatten(make_learner(small(), torch.device("cpu"), steps_per_epoch=2).model)
@@ -126,7 +136,8 @@ def test_two_ranks_and_accumulation_are_one_process(flair_tree: Path, tmp_path: 
     assert torch.equal(averages[0][1][-26:], alone[1][-26:])  # the class weights, as measured by one process
     torch.manual_seed(0)
     expected = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).state_dict()
-    for *_, layers, found in ranks:
+    for *_, encoder, layers, found in ranks:
+        assert all(torch.equal(encoder[name], tensor) for name, tensor in given.items())
         assert all(torch.equal(layers[name], tensor) for name, tensor in expected.items())
         assert found == pytest.approx(metrics, rel=1e-6, nan_ok=True)
 

@@ -48,6 +48,13 @@ def test_weights_as_torchvision_and_smp_name_them(tmp_path, name, channels):
     require_same(model.unet.encoder, reference)
 
 
+def test_half_precision_becomes_float32_before_bands_are_repeated(tmp_path):
+    tensors = {name: one.half() for name, one in resnet("resnet18").items()}
+    model = make_network(config("resnet18", write(tmp_path, tensors)))
+    expected = tensors["conv1.weight"].float()[:, [0, 1, 2, 0, 1]] * (3 / 5)
+    assert torch.equal(model.unet.encoder.conv1.weight, expected)
+
+
 @pytest.mark.parametrize(
     "name", ["mobilenetv3_small_050", "convnext_atto", "resnet18", "efficientnet_lite0", "repvgg_a0"]
 )
@@ -59,6 +66,18 @@ def test_weights_as_timm_names_them(tmp_path, name):
     )
     model = make_network(config(f"tu-{name}", path))
     require_same(model.unet.encoder.model, expected)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
+def test_position_embeddings_are_fitted_to_the_images_as_by_timm(tmp_path, name):
+    path = write(tmp_path, drawn(timm.create_model(name)), f"{name}.safetensors")
+    expected = timm.create_model(
+        name, in_chans=5, img_size=512, pretrained=True, pretrained_cfg_overlay={"file": str(path)}
+    ).state_dict()
+    found = make_network(replace(config(f"tu-{name}", path), decoder="dpt")).unet.encoder.model.state_dict()
+    assert "pos_embed" in found
+    for key, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[key], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +116,15 @@ def nan() -> dict[str, Tensor]:
         (lambda: resnet("resnet50"), "not the weights of encoder=resnet18, but of resnet50"),
         (lambda: resnet("resnet18", bands=4), "its first layer reads 4 bands; expected 3 or 5"),
         (lambda: {"a.weight": torch.ones(1)}, "holds no weights of encoder=resnet18; expected its tensors"),
-        (nan, "weights that are not finite (1 problem):\n  - bn1.weight: holds NaN or infinity"),
+        (
+            lambda: under("student.backbone.")(resnet("resnet18")) | under("teacher.")(resnet("resnet18")),
+            "holds 2 networks, 'student.backbone.' and 'teacher.'; save only one of them",
+        ),
+        (nan, "weights that cannot be used (1 problem):\n  - bn1.weight: holds NaN or infinity"),
+        (
+            lambda: {name: (one * 100).to(torch.int8) for name, one in resnet("resnet18").items()},
+            "weights that cannot be used (100 problems):\n  - conv1.weight: holds int8 numbers; expected",
+        ),
         (lambda: {"state_dict": {}}, "holds no tensors; expected the weights of the encoder resnet18"),
         (lambda: nn.Linear(2, 2), "holds objects of torch.nn.modules.linear.Linear"),
         (b"version https://git-lfs.github.com/spec/v1\n", "it is a git-lfs pointer"),

@@ -106,10 +106,9 @@ def test_the_command_prints_and_writes_nothing(flair_tree, tmp_path, monkeypatch
     options = ["effective_batch_size=8", "batch_size=2", "epochs=3", "satellite=false", "metadata=false"]
     overrides = ["encoder=tu-mobilenetv3_small_050", "encoder_weights=null", "decoder_channels=[8,8,8,8,8]"]
     more = ["aerial_pooling=4", "superpatch_size=16", "workers=0", "device=cpu"]
-    given = ["--init-from", "absent.pth", "--resume"]
-    main("--data", flair_tree, "--config", "unet", "--estimate", *given, *options, *overrides, *more)
+    main("--data", flair_tree, "--config", "unet", "--estimate", "--resume", *options, *overrides, *more)
     told = capsys.readouterr()
-    assert "it reads neither the file of --init-from nor the run of --resume" in told.err
+    assert "--estimate measures a new run, not that of --resume" in told.err
     titles = [line.partition(":")[0] for line in told.out.splitlines()]
     assert titles == ["step", "epoch", "run", "memory", "disk"]
     assert "warning: an epoch is less than one full step: there are 6 training patches" in told.err

@@ -17,7 +17,7 @@ from flair_baseline.config import Config, load_config
 from flair_baseline.encoders import make_network
 from flair_baseline.initial.given import Start
 from flair_baseline.packaging import pack_checkpoint
-from flair_baseline.training import loop
+from flair_baseline.training import estimate, loop
 from flair_baseline.training.loop import train
 from flair_scoring.base.errors import DataError, UsageError
 
@@ -97,6 +97,15 @@ def test_weights_of_the_encoder_are_not_looked_for_when_they_are_given(first, fl
     with pytest.raises(UsageError, match=r"absent\.pth: no such file"):
         train(config, flair_tree, tmp_path / "run")
     train(config, flair_tree, tmp_path / "run", start=Start(first))
+
+
+def test_an_estimate_reads_the_given_weights_too(first, flair_tree, tmp_path, monkeypatch):
+    config = small("epochs=1", f"encoder_weights={tmp_path}/absent.pth")
+    with pytest.raises(UsageError, match=r"nowhere: no such file; --init-from takes"):
+        estimate.estimate_run(config, flair_tree, Start(tmp_path / "nowhere"))
+    monkeypatch.setattr(estimate, "make_learner", lambda given, *_: pytest.skip(str(given.encoder_weights)))
+    with pytest.raises(pytest.skip.Exception, match="None"):  # the encoder is in the given weights
+        estimate.estimate_run(config, flair_tree, Start(first))
 
 
 def test_a_file_of_the_encoder_is_read_once(flair_tree, tmp_path, monkeypatch):

@@ -345,6 +345,103 @@ def test_flair_hub_does_not_say_which_three_bands(tmp_path):
         begin(hub_config(), path)
 
 
+# Other decoders
+
+
+def vision_transformer(widths: int) -> Any:
+    keys = ("decoder=dpt", "encoder=tu-vit_tiny_patch16_224", "encoder_weights=null")
+    return load_config("unet", [*keys, f"decoder_channels=[{widths}]"])
+
+
+@pytest.mark.parametrize("widths", [13, 16])
+def test_a_head_of_several_layers_is_taken_whole(tmp_path, widths):
+    """Only the last layer of dpt's head has a row for each class."""
+    config = vision_transformer(widths)
+    source = make_network(config)
+    save_model(tmp_path, source, config, 3, {})
+    model, outcome = begin(config, tmp_path)
+    assert all(torch.equal(one, source.state_dict()[name]) for name, one in model.state_dict().items())
+    assert (outcome.adapted, outcome.drawn, outcome.left) == ({}, {}, {})
+
+
+def test_the_last_layer_of_a_head_is_matched_by_class(tmp_path):
+    config = vision_transformer(16)
+    reference = smp.DPT(
+        "tu-vit_tiny_patch16_224",
+        encoder_weights=None,
+        in_channels=5,
+        classes=19,
+        img_size=512,
+        decoder_fusion_channels=16,
+        decoder_intermediate_channels=(16, 32, 64, 64),
+    )
+    reference.load_state_dict(
+        draw_tensors({name: list(one.shape) for name, one in reference.state_dict().items()})
+    )
+    model, outcome = begin(config, write(tmp_path, reference.eval().state_dict()))
+    aerial = draw_aerial(512)
+    with torch.inference_mode():
+        require_equal(classify(model, aerial), reference(scale(aerial))[:, [*range(12), 18]])
+    assert [name.removeprefix("unet.segmentation_head.") for name in outcome.adapted] == [
+        "head.4.weight",
+        "head.4.bias",
+    ]
+
+
+# Runs of this kit
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"bands": "RVB"}, "--init-channels RVB: "),
+        ({"order": "cosia"}, "--init-classes cosia: "),
+        ({"pixels": "flair-1", "bands": "IRV"}, "--init-channels IRV and --init-pixels flair-1: "),
+    ],
+)
+def test_what_a_run_says_itself_cannot_be_said_otherwise(tmp_path, said, sentence):
+    save_model(tmp_path, make_network(small()), small(), 3, {})
+    with pytest.raises(UsageError) as refusal:
+        begin(small(), tmp_path, **said)
+    assert str(refusal.value).startswith(sentence)
+    assert (
+        f"{tmp_path}/model.safetensors is of a run of this kit, whose bands (RVBIE), classes and pixels"
+        in (str(refusal.value))
+    )
+    begin(small(), tmp_path, bands="RVBIE", order="flair", pixels="kit")
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "sentence"),
+    [
+        (
+            ("encoder=tu-mobilenetv3_small_100",),
+            (),
+            "it is that of tu-mobilenetv3_small_100; give encoder=tu-mobilenetv3_small_100",
+        ),
+        (
+            ("encoder=tu-resnet18", "decoder_channels=[8, 8, 8]"),
+            ("encoder=tu-resnet18",),
+            "with 5 stages (unet.encoder.model.layer3.0.conv1.weight is missing and 49 more): its run has "
+            "decoder_channels=[8, 8, 8]; give the same",
+        ),
+    ],
+)
+def test_the_encoder_of_another_run_is_named(tmp_path, given, own, sentence):
+    source = small("unet", *given)
+    save_model(tmp_path, make_network(source), source, 3, {})
+    with pytest.raises(DataError) as refusal:
+        begin(small("unet", *own), tmp_path)
+    assert sentence in str(refusal.value)
+
+
+def test_a_vision_transformer_is_not_taken_for_another(tmp_path):
+    """The first layer of tu-swin_large has as many outputs."""
+    path = write(tmp_path, make_network(vision_transformer(16)).state_dict())
+    with pytest.raises(DataError, match=r"it has other layers than resnet18; give the encoder of the file$"):
+        begin(replace(small(), encoder="resnet18"), path)
+
+
 # Wrong files
 
 
@@ -352,6 +449,11 @@ def nan(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     tensors["encoder.model.bn1.weight"][2] = math.nan
     tensors["segmentation_head.0.bias"][1] = math.inf
     return tensors
+
+
+def one_like(make: Any) -> dict[str, torch.Tensor]:
+    tensors = draw_smp().state_dict()
+    return tensors | {"segmentation_head.0.weight": make(tensors["segmentation_head.0.weight"])}
 
 
 WRONG: list[tuple[Any, str]] = [
@@ -403,7 +505,21 @@ WRONG: list[tuple[Any, str]] = [
         lambda: draw_smp(encoder="tu-mobilenetv3_small_100").state_dict(),
         "it has other layers than tu-mobilenetv3_small_050; give the encoder of the file",
     ),
-    (lambda: nan(draw_smp().state_dict()), "weights that are not finite (2 problems)"),
+    (
+        lambda: {name: one.to(torch.int8) for name, one in draw_smp().state_dict().items()},
+        "weights that cannot be used (258 problems):\n  - unet.encoder.model.conv_stem.weight: holds int8 ",
+    ),
+    (
+        lambda: one_like(lambda tensor: tensor.to(torch.complex64)),
+        "holds complex64 numbers; expected floating",
+    ),
+    (
+        lambda: one_like(lambda tensor: tensor.double() * 1e300),
+        "holds numbers that are too large for float32",
+    ),
+    (lambda: one_like(lambda tensor: tensor.to_sparse()), "holds a sparse matrix; expected all numbers"),
+    (lambda: one_like(lambda tensor: tensor.to("meta")), "holds no numbers; expected all numbers of the"),
+    (lambda: nan(draw_smp().state_dict()), "weights that cannot be used (2 problems)"),
     (
         lambda: {"encoders.SENTINEL2_TS.in_conv.weight": torch.ones(1)},
         "nothing in it fits the configuration; its names have the layout of FLAIR-HUB, but it holds only "

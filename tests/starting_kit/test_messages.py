@@ -134,9 +134,9 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     (f"{EVALUATE} --output data/x", "  - data/x/submission: overlaps "),
     (
         "convert_checkpoint nowhere -o run",
-        "nowhere: cannot be read (No such file or directory); expected what",
+        "nowhere: cannot be read (No such file or directory); expected the tensors of a U-T&T by name",
     ),
-    ("convert_checkpoint empty -o run", "empty: cannot be read (Is a directory); expected what torch.save"),
+    ("convert_checkpoint empty -o run", "empty: cannot be read (Is a directory); expected the tensors of a"),
     ("convert_checkpoint file -o run", "file: cannot be read (it is damaged, or another program wrote it)"),
     ("convert_checkpoint tensors.pt -o run encoder=resnet35", "encoder=resnet35: no such encoder"),
     ("check_dataset nowhere", NOWHERE),

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import torch
 from official_recipe import CASES, METADATA, STEP, draw_inputs, draw_tensors, hash_labels
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from flair_baseline.checkpoint import read_config
 from flair_baseline.config import load_config, model_options
@@ -223,6 +223,12 @@ def test_wrappers_of_the_network_are_taken_off(tmp_path, wrap):
     torch.save(wrap(named), tmp_path / "x.ckpt")
     found = read_official(tmp_path / "x.ckpt")
     assert {name: len(tensor) for name, tensor in found.items()} == dict(zip(named, range(1, 5), strict=True))
+
+
+def test_safetensors_are_read_too(tmp_path):
+    named = {"model.arch_hr.in_conv.x": torch.ones(2), "model.criterion.weight": torch.ones(13)}
+    save_file(named, tmp_path / "x.safetensors")
+    assert read_official(tmp_path / "x.safetensors").keys() == {"arch_hr.in_conv.x"}
 
 
 def test_two_networks_in_one_checkpoint_are_told(tmp_path):

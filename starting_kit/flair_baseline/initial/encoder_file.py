@@ -7,16 +7,18 @@ difference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from flair_baseline.initial.guess import guess_encoder
 from flair_baseline.initial.layouts import LOSSES, unwrap
-from flair_baseline.initial.matching import find_differences, find_first_layers
-from flair_baseline.initial.tensor_files import read_tensors
+from flair_baseline.initial.matching import find_differences, find_first_layers, find_unusable
+from flair_baseline.initial.tensor_files import explain_several, read_tensors
 from flair_scoring.base.errors import DataError, UsageError, list_problems
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -42,11 +44,13 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     """Take the weights of the encoder `name` from a file.
 
     A first layer for 3 bands is fitted to ours as smp and timm do: its bands are repeated in turn, and scaled
-    by 3 / bands, so that outputs keep their size; for one band they are added up. Raises DataError when the
-    file does not hold all tensors of this encoder.
+    by 3 / bands, so that outputs keep their size; for one band they are added up. Position embeddings for
+    images of another size are interpolated, as timm does. Raises DataError when the file does not hold all
+    tensors of this encoder.
     """
     ours = encoder.state_dict()
-    theirs = _find_names(read_tensors(path, f"the weights of the encoder {name}"), ours)
+    theirs = _find_names(read_tensors(path, f"the weights of the encoder {name}"), ours, path)
+    theirs |= _fit_positions(theirs, encoder)
     first = [f"{own}.weight" for own in find_first_layers(encoder)]
     problems = find_differences(theirs, ours, first) if theirs else []
     if not theirs:
@@ -61,12 +65,11 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     count, given = ours[first[0]].shape[1], theirs[first[0]].shape[1]
     if given not in (3, count):
         raise DataError(f"{path}: its first layer reads {given} bands; expected 3 or {count}")
+    if unusable := find_unusable(theirs, ours):
+        raise DataError(list_problems(f"{path}: weights that cannot be used", unusable))
     if given != count:
-        theirs |= {key: repeat_bands(theirs[key], count) for key in first}
+        theirs |= {key: repeat_bands(theirs[key].float(), count) for key in first}
     found = {key: tensor.to(ours[key].dtype) for key, tensor in theirs.items() if key in ours}
-    if unusable := [key for key, tensor in found.items() if not tensor.isfinite().all()]:
-        told = [f"{key}: holds NaN or infinity" for key in unusable]
-        raise DataError(list_problems(f"{path}: weights that are not finite", told))
     encoder.load_state_dict(ours | found)
 
 
@@ -77,15 +80,32 @@ def repeat_bands(weight: Tensor, count: int) -> Tensor:
     return weight[:, [index % 3 for index in range(count)]] * (3 / count)
 
 
-def _find_names(tensors: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file under the names that the encoder gives them; others keep their own."""
+def _fit_positions(theirs: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
+    """A vision transformer's position embeddings for images of another size, interpolated for ours."""
+    tokens = getattr(getattr(encoder, "model", encoder), "num_prefix_tokens", 0)
+    fitted = {}
+    for name, own in encoder.state_dict().items():
+        given = theirs.get(name)
+        if not name.endswith("pos_embed") or given is None or given.ndim != 3 or given.shape == own.shape:
+            continue
+        sides = [math.isqrt(max(one.shape[1] - tokens, 0)) for one in (given, own)]
+        if all(side**2 == one.shape[1] - tokens for side, one in zip(sides, (given, own), strict=True)):
+            fitted[name] = resample_abs_pos_embed(given.float(), [sides[1]] * 2, num_prefix_tokens=tokens)
+    return fitted
+
+
+def _find_names(tensors: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors of a file under the names that the encoder gives them; others keep their own.
+
+    DataError when the file has several such encoders, as some self-supervised trainings write.
+    """
     own = {_plain(name): name for name in ours}
     theirs = {
         _plain(unwrap(name)): (name, tensor)
         for name, tensor in tensors.items()
         if LOSSES not in name.split(".")
     }
-    prefixes = {"": 0} | {
+    prefixes: dict[str, int] = {"": 0} | {
         name.removesuffix(end): 0 for name in theirs for end in own if name.endswith("." + end)
     }
     for prefix in prefixes:
@@ -93,6 +113,9 @@ def _find_names(tensors: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> di
     best = max(prefixes, key=lambda prefix: prefixes[prefix])
     if not prefixes[best]:
         return {}
+    several = [prefix for prefix, count in prefixes.items() if count == prefixes[best]]
+    if len(several) > 1:
+        raise DataError(f"{path}: {explain_several(several)}")
     cut = {name.removeprefix(best): value for name, value in theirs.items() if name.startswith(best)}
     return {own.get(name, original): tensor for name, (original, tensor) in cut.items()}
 

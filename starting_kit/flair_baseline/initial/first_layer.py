@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from flair_baseline.config import Config
 from flair_baseline.initial.given import Given
@@ -13,6 +18,7 @@ from flair_baseline.initial.table import Outcome
 from flair_baseline.model.utt import UTT
 from flair_scoring.base.errors import UsageError
 
+_SIDE, _TOLERANCE = 64, 1e-4  # pixels of the image on which layers are compared; share of the largest output
 USUAL_BANDS = {3: "RVB", 4: "RVBI", 5: "RVBIE"}
 
 
@@ -43,12 +49,15 @@ def adapt_first_layer(outcome: Outcome, given: Given, model: UTT, config: Config
     if all(own[band] == pair for band, pair in shared.items()):
         outcome.notes.append(f"pixels: scaled as here{_who_says(given, key)}")
         return
-    done = ""
+    done = []
     for name in loaded:
-        weight, constant = rescale(outcome.taken(f"{name}.weight"), ours, shared, own)
+        before = outcome.taken(f"{name}.weight")
+        weight, constant = rescale(before, ours, shared, own)
         outcome.adapt(f"{name}.weight", weight)
-        done = _shift(outcome, model, name, layers[name], constant)
-    outcome.notes.append(f"pixels: scaled as by {key} in the file{_who_says(given, key)}; {done}")
+        exactness = _compare(layers[name], ours, (before, {**own, **shared}), (weight, own), constant)
+        done.append((exactness, _shift(outcome, model, name, layers[name], constant)))
+    told = _explain_change(max(exactness for exactness, _ in done), min(shifted for _, shifted in done))
+    outcome.notes.append(f"pixels: scaled as by {key} in the file{_who_says(given, key)}; {told}")
     if unknown := [band for band in theirs if band in ours and band not in known]:
         outcome.notes.append(f"pixels: how {', '.join(unknown)} was scaled is not known; taken as here")
 
@@ -97,22 +106,88 @@ def _who_says(given: Given, key: str) -> str:
     return " (the file does not say how)" if key == "kit" else " (as its published configuration says)"
 
 
-def _shift(outcome: Outcome, model: UTT, name: str, first: nn.Conv2d, constant: Tensor) -> str:
-    """Add a constant (outputs,) to what a first layer computes; returns in words how exact that is."""
-    padded = isinstance(first.padding, str) or any(first.padding)
-    border = " but for the border of a patch, where it pads with zeros" if padded else ""
-    if first.bias is not None:
+class _Exactness(IntEnum):
+    """Where a changed convolution computes what it computed before."""
+
+    EVERYWHERE = 0
+    INSIDE = 1
+    NOWHERE = 2
+
+
+class _Shifted(IntEnum):
+    """What has taken the constant that a changed convolution needs."""
+
+    NOTHING = 0
+    BATCH_NORM = 1
+    BIAS = 2
+
+
+def _compare(
+    layer: nn.Conv2d,
+    bands: str,
+    before: tuple[Tensor, Scaling],
+    after: tuple[Tensor, Scaling],
+    constant: Tensor,
+) -> _Exactness:
+    """Let a layer read an image with its weights before and after, each scaled as these weights need it.
+
+    Its attributes do not tell: some layers pad images in a way of their own, and some standardise weights.
+    """
+    image = torch.rand(1, len(bands), _SIDE, _SIDE, generator=torch.Generator().manual_seed(0)) * 255
+    first, second = (
+        functional_call(
+            layer, {"weight": weight.to(layer.weight)}, _scale(image, bands, scaling, layer.weight)
+        )
+        for weight, scaling in (before, after)
+    )
+    difference = (second + constant.to(second)[:, None, None] - first).abs()
+    rows, columns = (size // 4 for size in difference.shape[-2:])
+    tolerance = _TOLERANCE * float(first.abs().max())
+    if float(difference.max()) <= tolerance:
+        return _Exactness.EVERYWHERE
+    inside = difference[..., rows : -rows or None, columns : -columns or None]
+    return _Exactness.INSIDE if float(inside.max()) <= tolerance else _Exactness.NOWHERE
+
+
+def _scale(image: Tensor, bands: str, scaling: Scaling, like: Tensor) -> Tensor:
+    means, stds = (
+        torch.tensor(values)[:, None, None] for values in zip(*map(scaling.get, bands), strict=True)
+    )
+    return ((image - means) / stds).to(like)
+
+
+def _shift(outcome: Outcome, model: UTT, name: str, layer: nn.Conv2d, constant: Tensor) -> _Shifted:
+    """Add a constant (outputs,) to what a convolution computes, by its bias or the batch norm behind it."""
+    if layer.bias is not None:
         outcome.adapt(f"{name}.bias", outcome.taken(f"{name}.bias").float() + constant)
-        return f"the first layer is changed so that it computes the same{border}"
-    layers = [
+        return _Shifted.BIAS
+    modules = list(model.unet.encoder.named_modules(prefix=ENCODER))
+    behind = [own for own, _ in modules].index(name) + 1
+    following, norm = next(
         (own, one)
-        for own, one in model.unet.encoder.named_modules(prefix=ENCODER)
-        if not list(one.children())
-    ]
-    place = [own for own, _ in layers].index(name)
-    behind, norm = layers[place + 1]
-    if isinstance(norm, nn.BatchNorm2d) and norm.num_features == len(constant):
-        mean = f"{behind}.running_mean"
+        for own, one in modules[behind:]
+        if not own.startswith(f"{name}.") and (isinstance(one, _BatchNorm) or not list(one.children()))
+    )
+    beside = following.rpartition(".")[0] == name.rpartition(".")[0]
+    if beside and isinstance(norm, _BatchNorm) and norm.num_features == len(constant):
+        mean = f"{following}.running_mean"
         outcome.adapt(mean, outcome.taken(mean).float() - constant)
-        return f"the first layer and its batch norm are changed so that they compute the same{border}"
-    return "the first layer takes the factors over, but has no bias for the shifts, which are left out"
+        return _Shifted.BATCH_NORM
+    return _Shifted.NOTHING
+
+
+def _explain_change(exactness: _Exactness, shifted: _Shifted) -> str:
+    if exactness is _Exactness.NOWHERE:
+        return (
+            "the first layer takes the factors over, but standardises its weights and computes other numbers"
+        )
+    if shifted is _Shifted.NOTHING:
+        return "the first layer takes the factors over, but has no bias for the shifts, which are left out"
+    border = " but for the border of a patch, where it pads with zeros"
+    with_norm = "the first layer and its batch norm are changed so that they compute the same"
+    told = (
+        with_norm
+        if shifted is _Shifted.BATCH_NORM
+        else "the first layer is changed so that it computes the same"
+    )
+    return told + (border if exactness is _Exactness.INSIDE else "")

@@ -70,11 +70,8 @@ def read_start(start: Start, config: Config) -> Given:
     named = recognise(tensors, path)
     source = read_config(path) if named.layout is KIT and _names_configuration(path) else None
     _require_same_layers(path, named, source, config)
-    if source is not None and start.bands not in (None, source.channels):
-        raise UsageError(
-            f"--init-channels {start.bands}: {path} says itself that it has channels={source.channels}; "
-            "leave the option out"
-        )
+    if source is not None:
+        _require_nothing_else(start, path, source)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Given(start, path, digest, named, source)
@@ -87,6 +84,20 @@ def _names_configuration(path: Path) -> bool:
             return "provenance" in (file.metadata() or {})
     except SafetensorError:
         return False  # torch.save wrote it
+
+
+def _require_nothing_else(start: Start, path: Path, source: Config) -> None:
+    """UsageError when the user says of a run of this kit what its configuration denies."""
+    said = {
+        "--init-channels": (start.bands, source.channels),
+        "--init-classes": (start.order, KIT.order),
+        "--init-pixels": (start.pixels, KIT.pixels),
+    }
+    if wrong := [f"{option} {one}" for option, (one, own) in said.items() if one not in (None, own)]:
+        raise UsageError(
+            f"{' and '.join(wrong)}: {path} is of a run of this kit, whose bands ({source.channels}), "
+            f"classes and pixels are known; leave {'these options' if len(wrong) > 1 else 'the option'} out"
+        )
 
 
 def _require_same_layers(path: Path, named: Named, source: Config | None, config: Config) -> None:

@@ -8,6 +8,8 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
+from flair_baseline.initial.matching import OPTIONAL
+
 # the beginning of a name that a family has, and its members in smp's words
 FAMILIES = (
     ("layer1.", ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
@@ -37,10 +39,16 @@ def guess_encoder(tensors: Mapping[str, Tensor]) -> str | None:
         depth = len({name.split(".")[1] for name in tensors if name.startswith("block3.")})
         return "mit_b0" if tensors["patch_embed1.proj.weight"].shape[0] == 32 else _MIT_DEPTHS.get(depth)
     families = (names for start, names in FAMILIES if any(name.startswith(start) for name in tensors))
-    theirs = {name: tensor.shape[:1] for name, tensor in tensors.items() if tensor.ndim == 4}
+    theirs = _widths(tensors)
     for name in next(families, ()):
         with torch.device("meta"):  # shapes without values
             state = smp.encoders.get_encoder(name, in_channels=3, depth=5, weights=None).state_dict()
-        if {key: one.shape[:1] for key, one in state.items() if one.ndim == 4} == theirs:
+        if _widths(state) == theirs:
             return name
     return None
+
+
+def _widths(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The number of outputs of each layer; that of its inputs depends on the bands in the first one."""
+    weights = {name: one for name, one in tensors.items() if one.ndim > 1 and not name.endswith(OPTIONAL)}
+    return {name: one.shape[0] for name, one in weights.items()}

@@ -1,4 +1,7 @@
-"""The head of given weights: rows of the classes that it and ours both have."""
+"""The head of given weights: rows of the classes that it and ours both have.
+
+The last layer of a head has a row for each class. Most heads are that layer alone; dpt's has others before.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +30,21 @@ def adapt_head(outcome: Outcome, given: Given, ours: Mapping[str, Tensor], reaso
     if DECODER in reasons:
         reasons[HEAD] = "so is the decoder before it"
         return
-    if any(theirs[name].shape[1:] != ours[name].shape[1:] for name in names):
+    last = names[-1].rpartition(".")[0]
+    by_class = [name for name in names if name.startswith(f"{last}.")]
+    shapes = [(theirs[name].shape, ours[name].shape, name in by_class) for name in names]
+    if any(one[rows:] != own[rows:] for one, own, rows in shapes):
         reasons[HEAD] = "the file's has another shape"
         return
     order = given.start.order or given.named.layout.order
-    rows = theirs[names[0]].shape[0]
+    rows = theirs[by_class[0]].shape[0]
     classes = find_classes(rows, order)
     if classes is None:
         reasons[HEAD] = f"the file's has {rows} classes, and the order {order} has no list of so many"
         return
     pairs = match_classes(classes)
     for name in names:
-        if classes == OURS:
+        if classes == OURS or name not in by_class:
             outcome.loaded[name] = theirs[name].to(ours[name].dtype)
         else:
             taken = ours[name].clone()

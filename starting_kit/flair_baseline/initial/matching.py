@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 ENCODER, DECODER, HEAD = "unet.encoder", "unet.decoder", "unet.segmentation_head"
@@ -86,6 +87,26 @@ def find_differences(
         for name in theirs
         if name not in ours and _stage(name) in stages and not name.endswith(OPTIONAL)
     ]
+    return problems
+
+
+def find_unusable(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
+    """Which tensors of `theirs` do not hold numbers that those of `ours` with the same names can take."""
+    problems = []
+    for name, tensor in theirs.items():
+        if name not in ours:
+            continue
+        own = ours[name].dtype
+        if tensor.is_meta or tensor.layout != torch.strided:
+            kind = "no numbers" if tensor.is_meta else "a sparse matrix"
+            problems.append(f"{name}: holds {kind}; expected all numbers of the tensor")
+        elif own.is_floating_point and not tensor.dtype.is_floating_point:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            problems.append(f"{name}: holds {kind} numbers; expected floating-point ones")
+        elif not tensor.to(own).isfinite().all():
+            too_large = tensor.double().isfinite().all()
+            kind = "numbers that are too large for float32" if too_large else "NaN or infinity"
+            problems.append(f"{name}: holds {kind}")
     return problems
 
 

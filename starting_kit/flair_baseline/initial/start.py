@@ -8,19 +8,28 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from flair_baseline.config import Config
+from flair_baseline.config import Config, to_dict
 from flair_baseline.initial.first_layer import adapt_first_layer
 from flair_baseline.initial.given import Given
 from flair_baseline.initial.guess import guess_encoder
 from flair_baseline.initial.head import adapt_head
 from flair_baseline.initial.layouts import HUB, MODALITY, OFFICIAL_CODE
-from flair_baseline.initial.matching import DECODER, ENCODER, find_first_layers, match_parts
+from flair_baseline.initial.matching import (
+    DECODER,
+    ENCODER,
+    find_first_layers,
+    find_unusable,
+    match_parts,
+    part_of,
+)
 from flair_baseline.initial.table import Outcome
+from flair_baseline.model.architectures import encoder_depth
 from flair_baseline.model.sentinel import REFLECTANCE_ONE
 from flair_baseline.model.utt import UTT
 from flair_scoring.base.errors import DataError, list_names, list_problems
 
 FIRST_SATELLITE_LAYER = "utae.in_conv.0.weight"
+_SHAPING = ("decoder", "decoder_channels", "aerial_pooling")  # keys on which an encoder's tensors depend, too
 _OTHER_ENCODER = re.compile(r"(?<![^.])encoders\.([^.]+)\.")  # of FLAIR-HUB, for other sensors
 
 
@@ -35,6 +44,7 @@ def start_from(given: Given, model: UTT, config: Config) -> Outcome:
     first = [f"{name}.weight" for name in find_first_layers(model.unet.encoder, ENCODER)]
     match = match_parts(theirs, ours, first)
     _require_encoder(given, config, match.reasons)
+    _require_usable(given, {name: one for name, one in ours.items() if part_of(name) not in match.reasons})
     outcome = Outcome(given.path.name, given.sha256, given.named.layout.name)
     outcome.loaded = {name: tensor.to(ours[name].dtype) for name, tensor in match.taken.items()}
     adapt_first_layer(outcome, given, model, config)
@@ -54,7 +64,6 @@ def start_from(given: Given, model: UTT, config: Config) -> Outcome:
     ]
     used = outcome.loaded | outcome.adapted
     _require_something(given, used)
-    _require_finite(given, used)
     outcome.drawn = {name: tensor for name, tensor in ours.items() if name not in used}
     outcome.left = {name: tensor for name, tensor in theirs.items() if name not in used} | given.named.others
     model.load_state_dict(ours | used)
@@ -81,18 +90,22 @@ def _require_encoder(given: Given, config: Config, reasons: Mapping[str, str]) -
     if not given.has_encoder or ENCODER not in reasons:
         return
     prefix = ENCODER + "."
-    looks = guess_encoder(
-        {
-            name.removeprefix(prefix): tensor
-            for name, tensor in given.named.tensors.items()
-            if name.startswith(prefix)
-        }
-    )
-    stages = f"{len(config.decoder_channels)} stages"
-    what = f"it is that of {looks}" if looks else f"it has other layers than {config.encoder}"
-    advice = f"give encoder={looks}" if looks and looks != config.encoder else "give the encoder of the file"
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in given.named.tensors.items()
+        if name.startswith(prefix)
+    }
+    looks = guess_encoder(tensors) if given.config is None else given.config.encoder
+    stages = encoder_depth(config.decoder, config.decoder_channels)
+    what, advice = f"it has other layers than {config.encoder}", "give the encoder of the file"
+    if looks is not None and looks != config.encoder:
+        what, advice = f"it is that of {looks}", f"give encoder={looks}"
+    elif given.config is not None:
+        then, now = to_dict(given.config), to_dict(config)
+        differ = [f"{key}={then[key]}" for key in _SHAPING if then[key] != now[key]]
+        what, advice = f"its run has {', '.join(differ)}", "give the same"
     raise DataError(
-        f"{given.path}: its encoder does not fit encoder={config.encoder} with {stages} "
+        f"{given.path}: its encoder does not fit encoder={config.encoder} with {stages} stages "
         f"({reasons[ENCODER]}): {what}; {advice}"
     )
 
@@ -106,10 +119,6 @@ def _require_something(given: Given, used: Mapping[str, Tensor]) -> None:
         )
 
 
-def _require_finite(given: Given, used: Mapping[str, Tensor]) -> None:
-    theirs = {name: tensor for name, tensor in given.named.tensors.items() if name in used}
-    problems = [
-        f"{name}: holds NaN or infinity" for name, tensor in theirs.items() if not tensor.isfinite().all()
-    ]
-    if problems:
-        raise DataError(list_problems(f"{given.path}: weights that are not finite", problems))
+def _require_usable(given: Given, ours: Mapping[str, Tensor]) -> None:
+    if problems := find_unusable(given.named.tensors, ours):
+        raise DataError(list_problems(f"{given.path}: weights that cannot be used", problems))

@@ -7,10 +7,13 @@ are no tensors, such as those that Lightning stores beside them, it gets an iner
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -18,25 +21,45 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from flair_baseline.checkpoint import describe_content
-from flair_scoring.base.errors import DataError
+from flair_baseline.checkpoint import begins_as_safetensors, describe_content
+from flair_scoring.base.errors import DataError, list_names
 
 _TORCH = (b"PK", b"\x80")  # first bytes of what torch.save writes: a zip today, a pickle in old versions
+_REFUSED = re.compile(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)")
+_FILLED = re.compile(r"Can only (\w+) .*but got <class '([^']+)'>")
+_DEPTH = 4  # of mappings inside each other, as in {"checkpoint": {"model": {"state_dict": ...}}}
 
 
-class _Inert(dict):
+class _Inert:
     """Stands in for the objects of a checkpoint that are no tensors: it takes any state and does nothing."""
 
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return super().__new__(cls)
+
     def __init__(self, *_: Any, **__: Any) -> None:
-        super().__init__()
+        pass
 
     def __setstate__(self, state: Any) -> None:
         pass
 
 
-def _make_stand_in(name: str) -> type[_Inert]:
+class _InertMapping(_Inert):
+    """Stands in for classes such as defaultdict: torch's reader puts items into a plain mapping only."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return OrderedDict()
+
+
+class _InertList(_Inert):
+    """Stands in for classes such as deque: torch's reader puts items into a plain list only."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return []
+
+
+def _make_stand_in(name: str, kind: type[_Inert]) -> type[_Inert]:
     module, _, own = name.rpartition(".")
-    return type(own, (_Inert,), {"__module__": module})
+    return type(own, (kind,), {"__module__": module})
 
 
 def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
@@ -47,43 +70,71 @@ def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
     """
     try:
         with path.open("rb") as file:
-            saved_by_torch = file.read(2).startswith(_TORCH)
-        if not saved_by_torch:
+            start = file.read(9)
+        if begins_as_safetensors(start) or not start.startswith(_TORCH):
             return dict(load_file(path))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be read ({reason}); expected {expected}") from error
     except SafetensorError as error:
         raise DataError(f"{path}: cannot be read ({describe_content(path)}); expected {expected}") from error
-    found = find_tensors(load_saved(path), path, expected)
+    found = _find_tensors(_load_saved(path), path, expected)
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
 
 
-def load_saved(path: Path) -> Any:
+def _load_saved(path: Path) -> Any:
     """What torch.save wrote, on the CPU, with inert objects in the place of those that are no plain values.
 
     Raises DataError when torch.save did not write the file, or when it holds objects that could run code.
     """
     try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"PK"
-        objects = get_unsafe_globals_in_checkpoint(path) if zipped else []
-        with safe_globals([_make_stand_in(name) for name in objects]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # from a name torch would guess what the file is
+            return _load(file)
     except Exception as error:
-        if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+        if found := _REFUSED.search(str(error)):
             raise DataError(f"{path}: {_explain_objects(found[1])}") from error
-        if zipfile.is_zipfile(path) and _is_program(path):
-            raise DataError(
-                f"{path}: is a TorchScript archive, a program; save the tensors alone with "
-                "torch.save(model.state_dict(), FILE)"
-            ) from error
-        reason = error.strerror if isinstance(error, OSError) and error.filename else describe_content(path)
+        if zipfile.is_zipfile(path) and (told := _explain_zip(path)):
+            raise DataError(f"{path}: {told}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.filename else _describe_failure(path)
         raise DataError(f"{path}: cannot be read ({reason}); expected what torch.save wrote") from error
 
 
-def _is_program(path: Path) -> bool:
+def _load(file: BinaryIO) -> Any:
+    zipped = file.read(2) == b"PK"
+    file.seek(0)
+    kinds = dict.fromkeys(get_unsafe_globals_in_checkpoint(file) if zipped else [], _Inert)
+    while True:
+        file.seek(0)
+        try:
+            stand_ins: list[Any] = [_make_stand_in(name, kind) for name, kind in kinds.items()]
+            with safe_globals(stand_ins), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch, on the format of the file
+                return torch.load(file, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            filled = _FILLED.search(str(error))
+            if filled is None or kinds.get(filled[2]) is not _Inert:
+                raise
+            kinds[filled[2]] = _InertMapping if filled[1].startswith("SETITEM") else _InertList
+
+
+def _explain_zip(path: Path) -> str | None:
+    """What a zip is that torch.save did not write, and what to do; None for another one."""
     with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        return (
+            "is a TorchScript archive, a program; save the tensors alone with "
+            "torch.save(model.state_dict(), FILE)"
+        )
+    if any(name.endswith("/data.pkl") for name in names):
+        return None
+    held = list_names(names, shown=3) or "nothing"
+    return f"is a zip with {held} in it; unpack it and give the file of the weights"
+
+
+def _describe_failure(path: Path) -> str:
+    found = describe_content(path)
+    return "it is damaged, or torch.save did not write it" if "torch.save" in found else found
 
 
 def _explain_objects(name: str) -> str:
@@ -93,26 +144,31 @@ def _explain_objects(name: str) -> str:
     )
 
 
-def find_tensors(loaded: Any, path: Path, expected: str) -> Mapping[str, Any]:
-    """The mapping of names to tensors: all that was saved, or the value of one of its keys, or DataError."""
-    if isinstance(loaded, Mapping) and _holds_tensors(loaded):
-        return loaded
+def _find_tensors(loaded: Any, path: Path, expected: str) -> Mapping[str, Any]:
+    """The mapping of names to tensors: all that was saved, or one of the mappings inside, or DataError.
+
+    Other tensors may stand beside it, such as the loss or the weights of the classes: the tensors of a
+    network have names with a dot.
+    """
+    levels = [{"": loaded} if isinstance(loaded, Mapping) else {}]
+    for _ in range(_DEPTH):
+        levels.append(
+            {
+                f"{outer}.{key}".removeprefix("."): value
+                for outer, part in levels[-1].items()
+                for key, value in part.items()
+                if isinstance(key, str) and isinstance(value, Mapping)
+            }
+        )
+    for fits in (_names_layers, _holds_tensors):
+        for level in levels:
+            found = {key: part for key, part in level.items() if fits(part)}
+            usual = [key for key in found if key.split(".")[-1] == "state_dict"]
+            if len(found) == 1 or len(usual) == 1:
+                return found[usual[0]] if usual else next(iter(found.values()))
+            if found:
+                raise DataError(f"{path}: {explain_several(found)}")
     inside = loaded if isinstance(loaded, Mapping) else {}
-    found = {str(key): value for key, value in inside.items() if _holds_tensors(value)}
-    if not found:  # one level further down, as in {"checkpoint": {"state_dict": ...}}
-        nested = [
-            value for key, value in inside.items() if isinstance(key, str) and isinstance(value, Mapping)
-        ]
-        found = {
-            key: value
-            for part in nested
-            for key, value in part.items()
-            if isinstance(key, str) and _holds_tensors(value)
-        }
-    if "state_dict" in found or len(found) == 1:
-        return found.get("state_dict") or next(iter(found.values()))
-    if found:
-        raise DataError(f"{path}: {explain_several(found)}")
     for part in (loaded, *inside.values()):
         if isinstance(part, _Inert):
             raise DataError(f"{path}: {_explain_objects(f'{type(part).__module__}.{type(part).__name__}')}")
@@ -122,8 +178,12 @@ def find_tensors(loaded: Any, path: Path, expected: str) -> Mapping[str, Any]:
     raise DataError(f"{path}: holds {told}; expected {expected}")
 
 
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values())
+def _names_layers(values: Mapping[Any, Any]) -> bool:
+    return any(isinstance(one, Tensor) and "." in str(name) for name, one in values.items())
+
+
+def _holds_tensors(values: Mapping[Any, Any]) -> bool:
+    return any(isinstance(one, Tensor) for one in values.values())
 
 
 def explain_several(names: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ import torch
 
 from flair_baseline.config import Config
 from flair_baseline.encoders import check_network
+from flair_baseline.initial.given import Start, read_start
 from flair_baseline.machines.distributed import from_rank_0, rank, world_size
 from flair_baseline.machines.machine import be_deterministic, choose_device
 from flair_baseline.samples.band_statistics import measure_series
@@ -79,16 +80,19 @@ class Estimate:
         return self.training + self.validation + self.saving
 
 
-def estimate_run(config: Config, data: Path) -> Estimate:
+def estimate_run(config: Config, data: Path, start: Start | None = None) -> Estimate:
     """Prepare a run as `train` does, take some steps, validate some patches, save into a temporary folder.
 
-    Pretrained weights are not loaded: they change no time. Under torchrun all ranks call this together.
-    Raises what `train` raises before and in the first epoch of a new run without given weights.
+    Pretrained weights are not loaded, and those of `start` are only read: they change no time. Under torchrun
+    all ranks call this together. Raises what `train` raises before and in the first epoch of a new run.
     """
     begun = time.monotonic()
     be_deterministic(config.deterministic)
     device = choose_device(config.device)
     shared = share_step(config)
+    given = read_start(start, config) if start is not None and rank() == 0 else None
+    if from_rank_0(given is not None and given.has_encoder):
+        shared = replace(shared, encoder_weights=None)
     check_network(shared, shared.batch_size * (world_size() if device.type == "cuda" else 1))
     training, held_out = index_training_patches(data, config)
     if len(training) < shared.batch_size:  # they are the only batch
@@ -102,7 +106,7 @@ def estimate_run(config: Config, data: Path) -> Estimate:
         measure_series(training, config)
     if config.rare_classes:
         learner.class_counts = count_once(training, config, None)
-    start = time.monotonic() - begun
+    preparation = time.monotonic() - begun
     measured, losses = _measure_steps(learner, training, shared)
     validation, metrics = _measure_validation(learner, held_out, shared)
     numbers = {"epoch": 1, "seconds": 1.0, "learning_rate": learner.learning_rate}
@@ -113,7 +117,7 @@ def estimate_run(config: Config, data: Path) -> Estimate:
     return Estimate(
         patches=len(training),
         steps=steps,
-        start=start,
+        start=preparation,
         first_step=mean(measured.first_steps),
         step=mean(measured.steps or measured.first_steps),
         waiting=mean(measured.waits or measured.first_waits),

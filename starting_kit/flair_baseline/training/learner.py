@@ -159,5 +159,6 @@ def build_model(config: Config) -> UTT:
     except OSError as error:
         raise UsageError(
             f"encoder_weights={config.encoder_weights}: the weights of {config.encoder} are not cached and "
-            "cannot be downloaded from huggingface.co; go online or use encoder_weights=null"
+            "cannot be downloaded from huggingface.co; go online, give them as encoder_weights=FILE, or use "
+            "encoder_weights=null"
         ) from error
