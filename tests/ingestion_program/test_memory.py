@@ -159,6 +159,19 @@ def test_a_process_that_hides_what_it_holds_counts_as_too_much() -> None:
     assert as_ordinary_user(hide_memory) == [math.inf, math.inf]
 
 
+def test_a_thread_that_ends_does_not_hide_the_one_that_it_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed = iter([[1, 2], [1], [1, 3]])
+    reports = {
+        "/proc/1/task/2/status": b"Name:\tx\n",
+        "/proc/1/task/3/status": b"Name:\tx\nVmRSS:\t1 kB\n",
+    }
+    monkeypatch.setattr(threads, "thread_ids", lambda _: next(listed))
+    monkeypatch.setattr(threads, "read", lambda path: reports.get(path, b"Name:\tmain\nState:\tZ\n"))
+    assert threads.living_thread(1) == (3, reports["/proc/1/task/3/status"])
+
+
 def test_threads_that_follow_each_other_without_end_do_not_hide_memory() -> None:
     code = (
         f"{FILE}\ndef follow():\n    threading.Thread(target=follow).start()\n"

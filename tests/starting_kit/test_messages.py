@@ -147,7 +147,7 @@ CASES = [  # a command line in a folder with what `here` puts there, and what it
     ("make_toy_dataset file/toy", "error: {here}/file: cannot be written to (it is a file)"),
     ("show 077413 --data nowhere -o x.png", NOWHERE),
     ("show 077413 --data empty -o x.png", EMPTY),
-    ("show 077413 --data data -o empty", "error: empty: is a folder or a device"),
+    ("show 077413 --data data -o empty", "error: --output empty: expected a name that ends in .png"),
     ("show 077413 --data data -o file/x.png", "error: file/x.png: cannot be written (file is a file)"),
     (
         "show 077413 --data data -o x.png --predictions file",

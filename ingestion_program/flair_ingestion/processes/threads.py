@@ -15,6 +15,7 @@ from collections.abc import Iterable
 GONE = (FileNotFoundError, ProcessLookupError)  # raised by reading files of a process that has ended
 DESCRIPTORS, MEMORY = 2, 1  # tables that threads may share: KCMP_FILES and KCMP_VM of kcmp(2)
 _TRIES = 20
+_CONFIRMED = 3  # so often no living thread must be found
 _KCMP = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,6 +55,7 @@ def living_thread(pid: int) -> tuple[int, bytes] | None:
         status = read(f"/proc/{pid}/status")
         if has_memory(status):
             return pid, status
+        ended = 0
         for _ in range(_TRIES):
             others = [tid for tid in thread_ids(pid) if tid != pid]
             dying = not others
@@ -62,7 +64,8 @@ def living_thread(pid: int) -> tuple[int, bytes] | None:
                 if has_memory(status):
                     return tid, status
                 dying |= bool(status)
-            if dying:  # a thread that ends gives up its memory first, and then leaves the list
+            ended += dying  # a thread that ends gives up its memory first, and then leaves the list
+            if ended == _CONFIRMED:  # once is not enough: it may have started another one after it was listed
                 return None
     except PermissionError:
         pass
