@@ -1,8 +1,8 @@
 """Requests are read from the disk and sealed off the clock: by this process, or by other processes.
 
 On the CPU this process reads while the submission stands still, so that nothing of ours runs beside the
-submission. On CUDA other processes read ahead, on processors of their own. A thread that reads ahead would
-share the interpreter's lock with the clock.
+submission. On CUDA other processes read ahead, on processors of their own, or where there are too few of them
+with the lowest priority. A thread that reads ahead would share the interpreter's lock with the clock.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 
 from flair_ingestion.dataset import Patch, SuperArea, read_ahead
 from flair_ingestion.order import areas_to_open
@@ -24,7 +25,7 @@ from flair_ingestion.shared_memory import SealedRequest, read_request, write_req
 from flair_scoring.base.errors import DataError, UsageError
 
 AHEAD = 2  # the most requests that a reader has ready
-_PROCESSORS_EACH = 8  # there is one reader for so many processors of the machine
+PROCESSORS_LEFT = 4  # for this process and the submission
 _PATCHES_THAT_PAY = 8  # for fewer patches of an area, reading each window alone is quicker
 _MESSAGE_BYTES = 1 << 16
 _ENDED = "a process that reads the data has ended; its error stands above, or the machine ran out of memory"
@@ -35,12 +36,20 @@ Groups = Sequence[Sequence[Patch]]
 Requests = Generator[SealedRequest, None, None]
 
 
-def read_here(groups: Groups, superpatch_size: int) -> Requests:
-    """The requests in their order; each is read when it is asked for. Raises DataError."""
-    for group, opened in zip(groups, _areas_to_read(groups), strict=True):
+def read_here(groups: Groups, superpatch_size: int, number: int = 0, readers: int = 1) -> Requests:
+    """The requests in their order; each is read when it is asked for. Raises DataError.
+
+    With several `readers`, of which this one has a `number` from 0, these are every readers-th request, and
+    every readers-th area is read ahead.
+    """
+    areas = 0
+    for index, (group, opened) in enumerate(zip(groups, _areas_to_read(groups), strict=True)):
         for area in opened:
-            read_ahead(area)
-        yield write_request(read_request(group, superpatch_size))
+            if areas % readers == number:
+                read_ahead(area)
+            areas += 1
+        if index % readers == number:
+            yield write_request(read_request(group, superpatch_size))
 
 
 def _areas_to_read(groups: Groups) -> Iterator[list[SuperArea]]:
@@ -54,17 +63,18 @@ def _areas_to_read(groups: Groups) -> Iterator[list[SuperArea]]:
 
 
 class Readers:
-    """Processes that read requests ahead, on `processors` (None: on all).
+    """Processes that read requests ahead, on `processors` of their own.
 
+    Without (None) they use all processors when nobody else wants them: their priority is the kernel's lowest.
     They must start before a submission does, or they would be taken for its processes.
     """
 
-    def __init__(self, count: int, processors: set[int] | None) -> None:
+    def __init__(self, readers: int, processors: set[int] | None) -> None:
         self.processors = processors
         self._processes: list[subprocess.Popen[bytes]] = []
         self._channels: list[socket.socket] = []
         try:
-            for _ in range(count):
+            for _ in range(readers):
                 self._start(processors)
         except BaseException:
             self.close()
@@ -85,15 +95,16 @@ class Readers:
         self._processes.append(process)
         if processors:
             os.sched_setaffinity(process.pid, processors)
+        else:
+            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
 
     def read(self, groups: Groups, superpatch_size: int) -> Requests:
         """The requests in their order, read ahead; raises DataError. It may be called once."""
-        for index, process in enumerate(self._processes):
-            share = groups[index :: len(self._processes)]
+        for number, process in enumerate(self._processes):
             assert process.stdin
             try:
                 with process.stdin as stream:
-                    pickle.dump((share, superpatch_size), stream)
+                    pickle.dump((groups, superpatch_size, number, len(self._processes)), stream)
             except OSError:
                 raise UsageError(_ENDED) from None
         for index in range(len(groups)):
@@ -126,14 +137,13 @@ class Readers:
 def start_readers() -> Iterator[Readers]:
     """Start the readers, and end them at the end of the `with` block.
 
-    On more than two processors the readers have some for themselves. This process, and the submission that it
-    starts, use the others.
+    There is one for each processor of the machine but PROCESSORS_LEFT, which this process and the submission
+    that it starts use alone. On a machine without more, there is one for each processor.
     """
     processors = sorted(os.sched_getaffinity(0))
-    count = max(1, len(processors) // _PROCESSORS_EACH)
-    theirs = set(processors[-count:]) if len(processors) > 2 * count else None
+    theirs = set(processors[PROCESSORS_LEFT:])
     with ExitStack() as stack:
-        readers = Readers(count, theirs)
+        readers = Readers(len(theirs or processors), theirs or None)
         stack.callback(readers.close)
         if theirs:
             stack.callback(os.sched_setaffinity, 0, processors)
@@ -146,21 +156,23 @@ def serve() -> None:
     policy.shield_parent()
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
-        groups, superpatch_size = pickle.load(sys.stdin.buffer)
+        groups, superpatch_size, number, readers = pickle.load(sys.stdin.buffer)
     except EOFError:  # the other side has ended before it said what to read
         return
     with suppress(ConnectionError):  # the other side has closed: it needs no more
-        _send_all(channel, read_here(groups, superpatch_size), len(groups))
+        _send_all(channel, read_here(groups, superpatch_size, number, readers))
         while channel.recv(1):  # to close first would throw away what the other side has not received
             pass
 
 
-def _send_all(channel: socket.socket, requests: Requests, count: int) -> None:
-    for index in range(count):
+def _send_all(channel: socket.socket, requests: Requests) -> None:
+    for index in count():
         if index >= AHEAD and not channel.recv(1):
             return
         try:
             request = next(requests)
+        except StopIteration:
+            return
         except DataError as error:
             channel.send(json.dumps({"error": str(error)}).encode())
             return

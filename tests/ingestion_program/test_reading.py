@@ -122,13 +122,15 @@ def test_readers_have_processors_of_their_own(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: given.update({pid: set(processors)}))
     with start_readers() as readers:
         pids = [process.pid for process in readers._processes]
-        assert {pid: given[pid] for pid in pids} == {pid: {14, 15} for pid in pids}
-        assert given[0] == set(range(14))
+        assert len(pids) == 12
+        assert {pid: given[pid] for pid in pids} == {pid: set(range(4, 16)) for pid in pids}
+        assert given[0] == set(range(4))
     assert given[0] == set(range(16))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     given.clear()
     with start_readers() as readers:
-        assert len(readers._processes) == 1
+        pids = [process.pid for process in readers._processes]
+        assert [os.sched_getscheduler(pid) for pid in pids] == [os.SCHED_IDLE] * 2
     assert given == {}
 
 
@@ -140,7 +142,14 @@ def test_series_are_read_whole_only_where_many_patches_need_them(
     monkeypatch.setattr(reading, "_PATCHES_THAT_PAY", 2)
     for request in read_here(split(patches, 4), 10):
         request.close()
-    assert sorted(map(repr, read)) == sorted({repr(patch.super_area) for patch in patches})
+    areas = sorted({repr(patch.super_area) for patch in patches})
+    assert sorted(map(repr, read)) == areas
+    read.clear()
+    for number in range(2):
+        for request in read_here(split(patches, 1), 10, number, readers=2):
+            request.close()
+        assert len(read) < len(areas) or number == 1  # each of them reads its part of the areas
+    assert sorted(map(repr, read)) == areas
     read.clear()
     for request in read_here(split(patches[:1] + patches[2:3], 1), 10):
         request.close()
