@@ -1,9 +1,10 @@
 """FLAIR #2's size on one machine: index of all patches, ingestion and scoring of the whole test set.
 
-Data: the toy set `large`. All areas of a domain share the files of one drawn area, and the training split of
-61,712 patches consists of further names for a few files. So the page cache holds everything, and nothing
-waits for the disk. The submission does nothing, so what is measured is the kit's own work. With --device cuda
-only one thing is measured: the whole test set through the reference submission on the GPU.
+Data: the toy set `large`. All areas of a domain share the files of one drawn area, and the training split
+of 61,712 patches consists of further names for a few files. So the page cache holds everything, and nothing
+waits for the disk. The submission does nothing, so what is measured is the kit's own work: once as on the
+CPU, where ingestion reads between the requests, and once as on CUDA, where other processes read ahead. With
+--device cuda only one thing is measured: the whole test set through the reference submission on the GPU.
 """
 
 from __future__ import annotations
@@ -33,6 +34,17 @@ from flair_toy.dataset import make_toy_dataset
 TRAIN_PATCHES, TRAIN_AREAS, TRAIN_DOMAINS = 61_712, 757, 40  # train and val together
 BATCH, WINDOW = 10, 40  # of the null submission's requests
 EARLY = 1000  # patches after which memory should not grow any more
+INGEST = KIT / "ingestion_program" / "ingest.py"
+# Ingestion as on CUDA, with a submission that needs no GPU
+AS_ON_CUDA = """
+import runpy, sys
+from unittest.mock import patch
+sys.path[:0] = sys.argv.pop(1).split(":")
+from flair_ingestion import measurement
+from ingestion_parts.reading import read_beside
+with patch.object(measurement, "work_beside", read_beside):
+    runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
 PROGRESS = re.compile(rb"submission: [^\r\n]*?(\d+)/\d+")
 
 
@@ -121,10 +133,14 @@ def memory(pid: int) -> np.ndarray:
     return np.array([found["VmRSS"], found["RssAnon"]])
 
 
-def ingest(data: Path, output: Path) -> tuple[float, dict[int, np.ndarray]]:
+def ingest(data: Path, output: Path, as_on_cuda: bool) -> tuple[float, dict[int, np.ndarray]]:
     """Seconds of ingest.py from start to exit, and its memory at each number of patches that it shows."""
-    command = [sys.executable, "-B", str(KIT / "ingestion_program" / "ingest.py"), str(data)]
-    command += [str(NULL_SUBMISSION), str(output), "--limit-ratio", "0", "--device", "cpu"]
+    command = [sys.executable, "-B"]
+    if as_on_cuda:
+        folders = [KIT / "benchmarks", INGEST.parent, KIT / "scoring_program"]
+        command += ["-c", AS_ON_CUDA, ":".join(map(str, folders))]
+    command += [str(INGEST), str(data), str(NULL_SUBMISSION), str(output)]
+    command += ["--limit-ratio", "0", "--device", "cpu"]
     memories: dict[int, np.ndarray] = {}
     said = b""
     start = time.perf_counter()
@@ -143,7 +159,23 @@ def ingest_beside_reading(data: Path, output: Path, patches: list[Patch]) -> lis
     """Compare reading alone with ingestion of the same patches; its memory early and at the end."""
     time_reading(patches[:EARLY])  # warms the cache
     reading = time_reading(patches)
-    wall, memories = ingest(data, output)
+    figures, walls = [], []
+    for as_on_cuda in (True, False):  # score.py reads the output of the last one
+        wall, told = ingest_and_check(data, output, patches, as_on_cuda)
+        walls.append(wall)
+        figures += [
+            f"ingestion of {len(patches)} patches as on {'CUDA' if as_on_cuda else 'the CPU'} {wall:.1f} s "
+            f"from start to exit, reading alone {reading:.1f} s with one worker: {wall / reading:.2f}x",
+            *told,
+        ]
+    return [*figures, f"as on the CPU it takes {walls[1] / walls[0]:.2f}x as long as on CUDA"]
+
+
+def ingest_and_check(
+    data: Path, output: Path, patches: list[Patch], as_on_cuda: bool
+) -> tuple[float, list[str]]:
+    """Seconds of ingestion, its time under the clock and its memory; exits if a prediction is missing."""
+    wall, memories = ingest(data, output, as_on_cuda)
     timing = json.loads((output / "timing.json").read_text())
     ids = (output / "ids.txt").read_text().split()
     written = {path.name for path in (output / "predictions").iterdir()}
@@ -153,9 +185,7 @@ def ingest_beside_reading(data: Path, output: Path, patches: list[Patch]) -> lis
         sys.exit(f"error: {timing['patches']} patches in timing.json, progress up to {max(memories)}")
     early = next(count for count in sorted(memories) if count >= min(EARLY, len(patches) // 2))
     first, last = memories[early], memories[len(patches)]
-    return [
-        f"ingestion of {len(patches)} patches {wall:.1f} s from start to exit, reading alone {reading:.1f} s "
-        f"with one worker as well: {wall / reading:.2f}x",
+    return wall, [
         f"of it under the clock {timing['inference_seconds']:.1f} s",
         f"ingest.py holds {first[0]:.0f} MB at patch {early} and {last[0]:.0f} MB at the last "
         f"({last[0] - first[0]:+.0f}; without mapped files {first[1]:.0f} and {last[1]:.0f}, "
@@ -165,7 +195,7 @@ def ingest_beside_reading(data: Path, output: Path, patches: list[Patch]) -> lis
 
 def ingest_on_gpu(data: Path, output: Path) -> list[str]:
     """Time the reference submission on the GPU, on all test patches and without a limit."""
-    command = [sys.executable, "-B", str(KIT / "ingestion_program" / "ingest.py"), str(data)]
+    command = [sys.executable, "-B", str(INGEST), str(data)]
     command += [str(KIT / "reference_submission"), str(output), "--limit-ratio", "0", "--device", "cuda"]
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
