@@ -173,7 +173,7 @@ def _send_all(channel: socket.socket, requests: Requests) -> None:
             request = next(requests)
         except StopIteration:
             return
-        except DataError as error:
+        except (DataError, UsageError) as error:
             channel.send(json.dumps({"error": str(error)}).encode())
             return
         socket.send_fds(channel, [json.dumps({"count": request.count}).encode()], [request.descriptor])

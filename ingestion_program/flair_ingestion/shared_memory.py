@@ -15,11 +15,13 @@ needs no other knowledge of the layout.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
 import mmap
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from flair_ingestion.dataset import BANDS, Patch, read_image, read_superpatch
-from flair_scoring.base.errors import DataError
+from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.base.files import write_all
 from flair_scoring.raster import PATCH_SIZE
 
@@ -36,6 +38,7 @@ UNWRITTEN = np.uint8(255)
 _HEADER_BYTES = 1 << 16
 _ALIGNMENT = 64
 _AERIAL = (5, PATCH_SIZE, PATCH_SIZE)
+_SEALING_SECONDS = 30
 _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -146,11 +149,33 @@ def write_request(request: Request) -> SealedRequest:
     try:
         for offset, content in [(0, np.frombuffer(layout.header, np.uint8)), *layout.arrays]:
             write_all(descriptor, memoryview(content), offset)  # type: ignore[arg-type]
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _FIXED_SIZE | fcntl.F_SEAL_WRITE)
+        _seal(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
     return SealedRequest(descriptor, len(request))
+
+
+def _seal(descriptor: int) -> None:
+    """Forbid every change of a memory's size and content; raises UsageError if the kernel refuses for long.
+
+    The kernel refuses (EBUSY) while anything else still holds a page of the memory. On a machine that is short
+    of memory the kernel itself does so for a moment, when it moves pages.
+    """
+    deadline = time.monotonic() + _SEALING_SECONDS
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _FIXED_SIZE | fcntl.F_SEAL_WRITE)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"the kernel has held the memory of a request for {_SEALING_SECONDS} seconds, so it could "
+                    "not be sealed; free the machine of other work, and start again"
+                ) from None
+        time.sleep(0.01)  # the kernel itself has waited for about 0.15 seconds before it refused
 
 
 class LabelMemory:

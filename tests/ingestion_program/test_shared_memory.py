@@ -6,11 +6,15 @@ import ctypes
 import fcntl
 import mmap
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flair_ingestion import shared_memory
 from flair_ingestion.sandbox.runner import map_request, read_batch
 from flair_ingestion.shared_memory import (
     UNWRITTEN,
@@ -21,7 +25,8 @@ from flair_ingestion.shared_memory import (
     synthetic_request,
     write_request,
 )
-from flair_scoring.base.errors import DataError
+from flair_scoring.base.errors import DataError, UsageError
+from flair_scoring.base.files import write_all
 
 ODD = 37  # a length that leaves gaps between aligned arrays
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -115,3 +120,38 @@ def test_metadata_that_do_not_fit_are_the_datas_fault() -> None:
     huge = Request(*list(vars(request).values())[:4], [{"camera": "x" * 70_000}])
     with pytest.raises(DataError, match="the metadata of 1 patches take"):
         plan_layout(huge)
+
+
+@contextmanager
+def held_page(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[None]:
+    """A pipe holds the first page of a request for `seconds` after it was written, as the kernel may at times."""
+    end, begin = os.pipe()
+    letting_go = threading.Timer(seconds, os.read, [end, 4096])
+
+    def write_and_hold(descriptor: int, content: memoryview, offset: int) -> None:
+        write_all(descriptor, content, offset)
+        if not letting_go.is_alive():
+            os.splice(descriptor, begin, 4096, offset_src=0)
+            letting_go.start()
+
+    monkeypatch.setattr(shared_memory, "write_all", write_and_hold)
+    yield
+    letting_go.join()
+    os.close(end)
+    os.close(begin)
+
+
+def test_a_page_that_the_kernel_holds_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with held_page(monkeypatch, 1.0):
+        sealed = write_request(synthetic_request([1], 10))
+    assert fcntl.fcntl(sealed.descriptor, fcntl.F_GET_SEALS) & SEALS == SEALS
+    sealed.close()
+
+
+def test_a_page_that_stays_held_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_memory, "_SEALING_SECONDS", 0.5)
+    with (
+        held_page(monkeypatch, 3.0),
+        pytest.raises(UsageError, match="held the memory of a request for 0.5 s"),
+    ):
+        write_request(synthetic_request([1], 10))
