@@ -159,8 +159,8 @@ def write_request(request: Request) -> SealedRequest:
 def _seal(descriptor: int) -> None:
     """Forbid every change of a memory's size and content; raises UsageError if the kernel refuses for long.
 
-    The kernel refuses (EBUSY) while anything else still holds a page of the memory. On a machine that is short
-    of memory the kernel itself does so for a moment, when it moves pages.
+    The kernel refuses (EBUSY) while anything else still holds a page of the memory. The kernel itself does so
+    for a moment when it moves pages, on a machine that is short of memory.
     """
     deadline = time.monotonic() + _SEALING_SECONDS
     while True:
@@ -172,8 +172,8 @@ def _seal(descriptor: int) -> None:
                 raise
             if time.monotonic() > deadline:
                 raise UsageError(
-                    f"the kernel has held the memory of a request for {_SEALING_SECONDS} seconds, so it could "
-                    "not be sealed; free the machine of other work, and start again"
+                    f"the kernel has held the memory of a request for {_SEALING_SECONDS} seconds, so this "
+                    "memory could not be sealed; free the machine of other work, and start again"
                 ) from None
         time.sleep(0.01)  # the kernel itself has waited for about 0.15 seconds before it refused
 

@@ -124,13 +124,13 @@ def test_metadata_that_do_not_fit_are_the_datas_fault() -> None:
 
 @contextmanager
 def held_page(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[None]:
-    """A pipe holds the first page of a request for `seconds` after it was written, as the kernel may at times."""
+    """A pipe holds the first page of a request for `seconds` after its writing, as the kernel may at times."""
     end, begin = os.pipe()
     letting_go = threading.Timer(seconds, os.read, [end, 4096])
 
     def write_and_hold(descriptor: int, content: memoryview, offset: int) -> None:
         write_all(descriptor, content, offset)
-        if not letting_go.is_alive():
+        if letting_go.ident is None:
             os.splice(descriptor, begin, 4096, offset_src=0)
             letting_go.start()
 
