@@ -11,6 +11,7 @@ from typing import Any
 from flair_ingestion.clock import clock
 from flair_ingestion.dataset import Patch
 from flair_ingestion.devices.device import require_idle
+from flair_ingestion.devices.floor import floor_seconds
 from flair_ingestion.devices.gpu_states import describe_difference
 from flair_ingestion.gpu_memory import overwrite_gpu_memory
 from flair_ingestion.limits import (
@@ -198,8 +199,29 @@ def _check_drift(record: Record, plan: Plan, patches: Sequence[Patch], condition
 
 
 def _check_gpu(record: Record) -> None:
-    """Warn if the GPU's clock has changed; raises UsageError if others use the GPU at the end of the run."""
+    """Warn if the GPU's clock has changed, or if the time is shorter than the GPU's links allow.
+
+    Raises UsageError if others use the GPU at the end of the run.
+    """
     before = record.reference.gpu if record.reference else None
     if told := describe_difference(before, record.counted.gpu):
         print(f"warning: {told}", file=sys.stderr)
+    _set_floor(record)
     require_idle(record.device, "perhaps it was during the run: run again when it is free")
+
+
+def _set_floor(record: Record) -> None:
+    """Record the shortest time that the GPU's links allow, and warn if the submission took less."""
+    counted = record.counted
+    if not (record.submission and counted.completed):
+        return
+    requests = len(counted.latencies)
+    floor = floor_seconds(record.device, record.patches, requests, record.submission.weight_bytes)
+    record.floor_seconds = floor
+    if floor is not None and counted.seconds < floor:
+        print(
+            f"warning: {counted.seconds:.4g} s of inference; this GPU takes {floor:.4g} s only to receive "
+            "the aerial images and to read the submission's weights once for each request. Look at how the "
+            "submission works",
+            file=sys.stderr,
+        )

@@ -62,11 +62,13 @@ class Submission:
         source: The zip or folder.
         files: Path of each file, from the folder of model.py on -> its name in `source`.
         sha256: Hash of paths and contents; the order and the times of a zip do not change it.
+        weight_bytes: Bytes of all files that are not Python code: mostly trained weights.
     """
 
     source: Path
     files: dict[str, str]
     sha256: str
+    weight_bytes: int
 
 
 def open_submission(source: Path, max_mib: float) -> Submission:
@@ -82,7 +84,8 @@ def open_submission(source: Path, max_mib: float) -> Submission:
         if problems:
             raise SubmissionError(list_problems(f"{source}: not a valid submission", problems))
         files = {entry.name.removeprefix(root or ""): entry.stored for entry in entries}
-        return Submission(source, files, _copy(archive, files, None))
+        weights = sum(entry.size for entry in entries if not entry.name.endswith(".py"))
+        return Submission(source, files, _copy(archive, files, None), weights)
 
 
 def unpack(submission: Submission, folder: Path) -> None:

@@ -32,6 +32,7 @@ class Record:
     time_limits: list[TimeLimit] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     order_seed: int | None = None
+    floor_seconds: float | None = None  # a shorter inference time deserves a look
     drift: float | None = None  # the reference's time at the end, divided by its time at the start
     harness_sha256: str = field(default_factory=harness_sha256)  # computed before the submission runs
 
@@ -69,6 +70,7 @@ def describe(record: Record, error: FlairError | None) -> dict[str, Any]:
         "limit_seconds": record.limits.seconds,
         "grey_zone": max((limit.grey for limit in record.time_limits), default=None),
         "reference_drift": record.drift,
+        "floor_seconds": record.floor_seconds,
         "reference_gpu": _describe_gpu(record.reference.gpu if record.reference else None),
         "attempts": [_describe_attempt(attempt) for attempt in record.attempts],
         "order_seed": record.order_seed,

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 GPUS: list[dict[str, Any]] = [
-    {"uuid": "GPU-aaaa", "name": "NVIDIA T4", "memory": 15360, "clock": 585, "temperature": 40},
-    {"uuid": "GPU-bbbb", "name": "NVIDIA H200", "memory": 143771, "clock": 1980, "temperature": None},
+    {"uuid": "GPU-aaaa", "name": "NVIDIA T4", "memory": 15360, "clock": 585, "temperature": 40}
+    | {"bus": 256, "memory_clock": 5001, "generation": 3, "lanes": 16},
+    {"uuid": "GPU-bbbb", "name": "NVIDIA H200", "memory": 143771, "clock": 1980, "temperature": None}
+    | {"bus": 6144, "memory_clock": 3201, "generation": 5, "lanes": 16},
 ]
 IDLE: dict[str, Any] = {"percent": 0, "pids": [], "milliwatts": 70250, "reasons": 1}
 # The names and units of NVML, https://docs.nvidia.com/deploy/nvml-api, as nvidia-ml-py has them
@@ -22,7 +24,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 HERE = Path(__file__).parent
-NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
+NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
 class NVMLError(Exception):
     pass
 def known(gpu, field):
@@ -60,6 +62,15 @@ def nvmlDeviceGetUtilizationRates(gpu):
     return SimpleNamespace(gpu=known(gpu, "percent"), memory=0)
 def nvmlDeviceGetComputeRunningProcesses(gpu):
     return [SimpleNamespace(pid=pid) for pid in known(gpu, "pids")]
+def nvmlDeviceGetMemoryBusWidth(gpu):
+    return known(gpu, "bus")
+def nvmlDeviceGetMaxClockInfo(gpu, kind):
+    assert kind == NVML_CLOCK_MEM
+    return known(gpu, "memory_clock")
+def nvmlDeviceGetMaxPcieLinkGeneration(gpu):
+    return known(gpu, "generation")
+def nvmlDeviceGetMaxPcieLinkWidth(gpu):
+    return known(gpu, "lanes")
 def nvmlDeviceGetPowerUsage(gpu):
     return known(gpu, "milliwatts")
 def nvmlDeviceGetCurrentClocksThrottleReasons(gpu):
@@ -81,6 +92,7 @@ def cell(gpu, field):
         "uuid": gpu["uuid"], "index": index, "name": gpu["name"], "driver_version": "550.1",
         "memory.total": gpu["memory"], "clocks.sm": gpu["clock"], "temperature.gpu": gpu["temperature"],
         "utilization.gpu": gpu["percent"],
+        "pcie.link.gen.max": gpu["generation"], "pcie.link.width.max": gpu["lanes"],
         "power.draw": gpu["milliwatts"] and gpu["milliwatts"] / 1000,
         "clocks_throttle_reasons.active": None if gpu["reasons"] is None else hex(gpu["reasons"]),
     }}[field]

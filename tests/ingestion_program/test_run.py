@@ -18,8 +18,9 @@ import rasterio
 from flair_ingestion import reference, run
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.devices import device as devices
+from flair_ingestion.devices import floor
 from flair_ingestion.devices.device import Device
-from flair_ingestion.devices.nvidia import GpuState, Use
+from flair_ingestion.devices.nvidia import Bandwidth, GpuState, Use
 from flair_ingestion.limits import read_limits
 from flair_ingestion.measurement import Conditions
 from flair_ingestion.predictions import Predictions, Spool
@@ -306,6 +307,39 @@ def test_how_the_gpu_ran_is_told_of_reference_and_submission(
         assert timing["attempts"][0]["gpu"] == asdict(slow)
         told = "the GPU ran at 1410 MHz for the submission (heat) and at 1980 MHz for the reference"
         assert f"warning: {told}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.06, True), (0.08, False)])
+def test_a_time_that_is_shorter_than_the_gpus_links_allow_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    submission: Path,
+    flair_tree: Path,
+    capsys: pytest.CaptureFixture[str],
+    seconds: float,
+    told: bool,
+) -> None:
+    """Six patches of 1.31 MB at 1 GB/s are 7.9 ms; six times 10 MB of weights at 1 GB/s are 60 ms."""
+    (submission / "weights.bin").write_bytes(bytes(10_000_000))
+    monkeypatch.setattr(run, "measure", measure_as([seconds / 6] * 6))
+    monkeypatch.setattr(run, "overwrite_gpu_memory", lambda _: None)
+    monkeypatch.setattr(floor, "read_bandwidth", lambda uuid: Bandwidth(1e9, 1e9))
+    gpu = Device("cuda", "NVIDIA H200", "GPU-bbbb", {"cores": 2})
+    limited = replace(conditions(ratio=0, seconds=10.0), device=gpu)
+    timing, _, error = ingest(submission, flair_tree, limited)
+    assert timing["floor_seconds"] == pytest.approx(0.0679, rel=1e-3)
+    assert (timing["verdict"], error) == ("within_limit", None)
+    sentence = (
+        f"warning: {seconds} s of inference; this GPU takes 0.06786 s only to receive the aerial images"
+    )
+    assert (sentence in capsys.readouterr().err) == told
+
+
+def test_without_a_gpu_no_time_is_too_short(
+    monkeypatch: pytest.MonkeyPatch, submission: Path, flair_tree: Path
+) -> None:
+    monkeypatch.setattr(run, "measure", measure_as([1e-9]))
+    timing, _, _ = ingest(submission, flair_tree, conditions(ratio=0, seconds=10.0))
+    assert timing["floor_seconds"] is None
 
 
 def test_attempts_that_differ_because_the_machine_does_are_nobodys_fault(

@@ -166,6 +166,13 @@ def test_latencies_of_every_kind_lie_where_the_axis_says(
             "width:90.0%",  # of the limit that is nearer
         ),
         ({"inference_seconds": 30.0}, "There was no limit.", None),
+        (
+            {"inference_seconds": 0.4, "floor_seconds": 0.5},
+            "There was no limit. That is less than the 0.50 s in which the GPU can receive the aerial images "
+            "and read the submission's weights once for each request: the submission deserves a look.",
+            None,
+        ),
+        ({"inference_seconds": 0.6, "floor_seconds": 0.5}, "There was no limit.", None),
         ({}, "not timed", None),
     ],
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 _GPU_FIELDS = ("uuid", "index", "name", "driver_version", "memory.total", "clocks.sm", "temperature.gpu")
+_LINK_FIELDS = ("pcie.link.gen.max", "pcie.link.width.max")
 _STATE_FIELDS = ("clocks.sm", "power.draw", "clocks_throttle_reasons.active")
 # NVML's reasons why a clock is not higher, by their bits. Being idle (1) is left out
 _REASONS = {
@@ -26,6 +27,8 @@ _REASONS = {
     0x80: "power brake",
     0x100: "clocks for a display",
 }
+# Bytes a second of one lane, by the generation of PCI Express: transfers a second, less the line's coding
+_LANE_RATES = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 _ANSWER_SECONDS = 30
 Answer = TypeVar("Answer")
 
@@ -64,6 +67,17 @@ class GpuState:
     joules_per_patch: float | None = None
 
 
+@dataclass(frozen=True)
+class Bandwidth:
+    """What a GPU can move at most, in bytes a second: to and from its own memory, and over its link.
+
+    The link is PCI Express between the GPU and the machine, in one direction.
+    """
+
+    memory: float | None
+    link: float | None
+
+
 def list_gpus() -> list[Gpu]:
     """All GPUs of this machine, in the order of nvidia-smi."""
     return _ask(_list_by_nvml, _list_by_smi)
@@ -77,6 +91,11 @@ def read_use(uuid: str) -> Use:
 def read_state(uuid: str) -> GpuState:
     """How this GPU runs now."""
     return _ask(lambda nvml: _state_by_nvml(nvml, uuid), lambda: _state_by_smi(uuid))
+
+
+def read_bandwidth(uuid: str) -> Bandwidth:
+    """What this GPU can move at most, by its highest clocks."""
+    return _ask(lambda nvml: _bandwidth_by_nvml(nvml, uuid), lambda: _bandwidth_by_smi(uuid))
 
 
 def _ask(by_nvml: Callable[[Any], Answer], by_smi: Callable[[], Answer]) -> Answer:
@@ -129,6 +148,22 @@ def _state_by_nvml(nvml: Any, uuid: str) -> GpuState:
     )
 
 
+def _bandwidth_by_nvml(nvml: Any, uuid: str) -> Bandwidth:
+    handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+    bits = _optional(nvml, nvml.nvmlDeviceGetMemoryBusWidth, handle)
+    megahertz = _optional(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_MEM)
+    # Two transfers in each cycle
+    memory = bits / 8 * megahertz * 2e6 if bits and megahertz else None
+    generation = _optional(nvml, nvml.nvmlDeviceGetMaxPcieLinkGeneration, handle)
+    lanes = _optional(nvml, nvml.nvmlDeviceGetMaxPcieLinkWidth, handle)
+    return Bandwidth(memory, _link_rate(generation, lanes))
+
+
+def _link_rate(generation: int | None, lanes: int | None) -> float | None:
+    rate = _LANE_RATES.get(generation or 0)
+    return rate * lanes if rate and lanes else None
+
+
 def _optional(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any | None:
     """The answer of one function of NVML; None where this GPU cannot tell."""
     try:
@@ -160,6 +195,12 @@ def _state_by_smi(uuid: str) -> GpuState:
     with suppress(ValueError):
         return GpuState(_number(clock), _number(power), _name_reasons(int(reasons, 16)))
     return GpuState(_number(clock), _number(power), [])
+
+
+def _bandwidth_by_smi(uuid: str) -> Bandwidth:
+    """The tool does not tell the width of the memory's bus."""
+    rows = _run_smi("--query-gpu=" + ",".join(_LINK_FIELDS), f"--id={uuid}")
+    return Bandwidth(None, _link_rate(*map(_whole, rows[0])) if rows else None)
 
 
 def _run_smi(*options: str) -> list[list[str]]:

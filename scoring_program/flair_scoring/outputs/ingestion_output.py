@@ -21,7 +21,15 @@ _TIMING_BYTES = 16 << 20  # the most that timing.json may have: about 20 for eac
 _MOST = 1e12  # the highest value of a number in timing.json, in its unit
 _MAX_TEXT = 4000  # characters of the verdict and of the reason that are kept
 _EARLIER_KEYS = {"cage": "sandbox"}  # name of a key in timing.json of kit 0.1.0 -> its name now
-_NUMBERS = ("inference_seconds", "reference_seconds", "ratio", "limit_ratio", "limit_seconds", "requests")
+_NUMBERS = (
+    "inference_seconds",
+    "reference_seconds",
+    "floor_seconds",
+    "ratio",
+    "limit_ratio",
+    "limit_seconds",
+    "requests",
+)
 
 
 @dataclass(frozen=True)

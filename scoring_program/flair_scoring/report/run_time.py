@@ -49,6 +49,12 @@ def _describe_time(timing: dict[str, Any]) -> str:
         reference = timing.get("reference_seconds")
         but = f", the baseline {round_seconds(reference)} s" if reference is not None else ""
         sentences.append(f"Inference took {round_seconds(timing['inference_seconds'])} s{but}.")
+    seconds, floor = timing.get("inference_seconds"), timing.get("floor_seconds")
+    if seconds is not None and floor is not None and seconds < floor:
+        sentences.append(
+            f"That is less than the {round_seconds(floor)} s in which the GPU can receive the aerial images "
+            "and read the submission's weights once for each request: the submission deserves a look."
+        )
     return " ".join(sentences)
 
 
