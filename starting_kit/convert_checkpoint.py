@@ -20,6 +20,9 @@ from flair_baseline.official import convert, has_metadata, read_official
 from flair_scoring.base.errors import UsageError, run_command
 from flair_scoring.base.files import make_folder
 
+# Keys of the configuration that follow from the checkpoint, or that the official code has one value of
+DECIDED = ("official_layers", "metadata", "metadata_stages", "cloud_rule")
+
 
 def main() -> None:
     """Read, rename, check, write; print the run folder."""
@@ -42,6 +45,8 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     if any((args.output / name).exists() for name in (WEIGHTS, STATE)):
         raise UsageError(f"{args.output}: holds a run already; choose another --output")
+    if decided := [one for one in args.settings if one.partition("=")[0].strip() in DECIDED]:
+        raise UsageError(f"{' '.join(decided)}: the checkpoint itself decides that; leave it out")
     tensors = read_official(args.checkpoint)
     network = ["official_layers=true", f"metadata={has_metadata(tensors)}", "metadata_stages=deepest"]
     config = load_config("utt_best", [*args.settings, *network, "cloud_rule=official"])

@@ -306,3 +306,15 @@ def test_a_run_is_not_overwritten(tmp_path):
     done = convert(tmp_path / "x.ckpt", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {tmp_path}: holds a run already; choose another --output\n"
+
+
+def test_what_the_checkpoint_decides_is_refused_as_a_setting(checkpoints, tmp_path):
+    done = convert(
+        checkpoints[False], tmp_path / "run", "metadata=true", "monthly_average=false", "cloud_rule=paper"
+    )
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "error: metadata=true cloud_rule=paper: the checkpoint itself decides that; leave it out\n"
+    )
+    assert not (tmp_path / "run").exists()
