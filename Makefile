@@ -3,6 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 DEMO := runs/demo
 SEED := 2022
+SIZE := demo
 WHEELS_PYTHON ?= 3.12
 PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 any
 WHEELS := segmentation-models-pytorch|imagecodecs|nvidia-ml-py|safetensors|timm|huggingface-hub|pandas|python-dateutil|tifffile
@@ -23,9 +24,9 @@ help: ## list the targets
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-demo: .venv/installed ## toy data -> training -> package -> timed inference -> score -> leaderboard, in runs/demo
+demo: .venv/installed ## the way from toy data (of SIZE=demo or tiny) to the leaderboard, in runs/demo
 	rm -rf $(DEMO)
-	$(PY) starting_kit/make_toy_dataset.py $(DEMO)/data --size demo --seed $(SEED)
+	$(PY) starting_kit/make_toy_dataset.py $(DEMO)/data --size $(SIZE) --seed $(SEED)
 	$(PY) starting_kit/train.py --data $(DEMO)/data --config demo --output $(DEMO)/train
 	$(PY) starting_kit/package.py $(DEMO)/train -o $(DEMO)/submission.zip
 	$(PY) starting_kit/most_frequent.py $(DEMO)/data -o $(DEMO)/most_frequent.zip

@@ -104,6 +104,12 @@ def list_parts(data: Path, output: Path) -> list[Part]:
             telling="at most",
         ),
         Part(
+            *("packages", 60),
+            ["benchmarks/gpu_parts/packages.py", "--batch", "1", "8", "32"],
+            ["benchmarks/gpu_parts/packages.py", "--config", "demo"],
+            telling="B=",
+        ),
+        Part(
             *("training step", 60),
             ["benchmarks/training_step.py", "--batch", "10", "--dates", "55"],
             ["benchmarks/training_step.py", "--batch", "1"],

@@ -16,9 +16,13 @@ import torch
 from entries import copy_submission
 from ingest_command import run_ingest
 
+from flair_baseline.config import load_config
+from flair_baseline.model import inference
+from flair_baseline.packaging import pack_untrained, write_submission
 from flair_ingestion.sandbox import policy
 from flair_scoring.raster import read_raster
 from flair_toy.dataset import make_toy_dataset
+from gpu_parts.packages import draw_batch
 
 pytestmark = pytest.mark.cuda
 KIT = Path(__file__).parents[1]
@@ -77,6 +81,22 @@ def test_the_baseline_labels_as_on_the_cpu(toy: Path, tmp_path: Path) -> None:
     _, labels, _ = ingest(tmp_path, toy, KIT / "reference_submission", "cuda")
     _, expected, _ = ingest(tmp_path, toy, KIT / "reference_submission", "cpu")
     assert (labels == expected).mean() > 0.99
+
+
+@pytest.mark.parametrize("row", ["utt_best", "utt_mtd"])
+@pytest.mark.parametrize("switch", ["staged", "graphs"])
+def test_the_switches_of_a_package_keep_its_labels(row: str, switch: str, tmp_path: Path) -> None:
+    """The weights are untrained, so logits lie closer to each other than those of a trained network."""
+    config = load_config(row, ["encoder_weights=null"])
+    write_submission(tmp_path / "new", pack_untrained(config, batch_size=2))
+    gpu = torch.device("cuda")
+    plain = inference.Model(tmp_path / "new", gpu)
+    switched = type("Switched", (inference.Model,), {switch: True})(tmp_path / "new", gpu)
+    for seed, size in enumerate([2, 2, 1, 2]):
+        batch = draw_batch(size, plain.superpatch_size, seed)
+        expected, labels = plain.predict(batch).cpu(), switched.predict(batch).cpu()
+        assert len(expected.unique()) > 1
+        assert float((labels == expected).double().mean()) > (0.999999 if switch == "staged" else 0.999)
 
 
 def training(data: Path, run: Path, *options: str, launcher: tuple[str, ...] = ()) -> list[str]:

@@ -32,6 +32,8 @@ from flair_baseline.model import inference
 class Model(inference.Model):
     bfloat16 = False  # True: faster on GPUs and CPUs that compute in bfloat16; a few labels change
     compiled = False  # True: torch.compile; faster still, minutes of warm-up
+    staged = False  # True: copies and series are made ready by the GPU itself; the labels stay the same
+    graphs = False  # True: CUDA graphs, and staged; less work for the processor between the steps
 '''
 ENSEMBLE = '''"""An ensemble of the FLAIR #2 starting kit; flair_baseline/model/ensemble.py holds the code."""
 

@@ -436,7 +436,7 @@ def test_the_starting_kit_evaluates_a_submission_and_knows_its_commit(
 
 @pytest.mark.long
 def test_the_demo_runs_from_the_starting_kit(kit: Path) -> None:
-    make = ["make", "-o", ".venv/installed", "demo", f"PY={sys.executable}"]
+    make = ["make", "-o", ".venv/installed", "demo", "SIZE=tiny", f"PY={sys.executable}"]
     done = subprocess.run(
         make, cwd=kit, capture_output=True, text=True, timeout=1800, env=kit_environment(kit)
     )

@@ -90,7 +90,7 @@ def test_a_packaged_model_needs_nothing_of_the_kit(run: Path, flair_tree: Path, 
     done = subprocess.run([*child, str(tmp_path / "answer.pt")], cwd=empty, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = torch.load(tmp_path / "answer.pt")
-    assert answer["modules"] == 13  # two packages and eleven modules of the model
+    assert answer["modules"] == 14  # two packages and twelve modules of the model
     assert answer["foreign"] == []
     assert answer["sizes"] == (3, size)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from flair_baseline.model.folding import fold_batch_norm
 from flair_baseline.model.fusion import crop_centre
 from flair_baseline.model.metadata import encode_metadata
 from flair_baseline.model.sentinel import pad_series, prepare_series
+from flair_baseline.model.staging import shorten, stage_inputs
 from flair_baseline.model.utt import UTT, choose_labels
 
 NOTICE = """\
@@ -27,6 +29,7 @@ NOTICE = """\
 {weights} is missing.
 This U-T&T is UNTRAINED: it is good for timing only, its labels mean nothing.
 ######################################################################"""
+_CALLS_BEFORE_CAPTURE = 3
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # of CPUs with instructions for bfloat16
 
 
@@ -38,6 +41,8 @@ class Model:
 
     bfloat16 = False  # autocast, on GPUs and CPUs that have the instructions; a few labels change
     compiled = False  # torch.compile of the U-Net, during the warm-up; on the CPU it needs a C++ compiler
+    staged = False  # on GPUs: inputs are copied without waiting, and the GPU prepares the series (staging.py)
+    graphs = False  # on GPUs: CUDA graphs, captured during the warm-up; inputs are staged, too
 
     def __init__(self, submission_dir: Path, device: torch.device) -> None:
         settings = json.loads((submission_dir / "config.json").read_text(encoding="utf-8"))
@@ -55,14 +60,33 @@ class Model:
         self.autocast = self.bfloat16 and computes_in_bfloat16(device)
         if self.compiled:
             compile_unet(self.network)
+        self.label: Callable[..., Tensor] = self._label
+        if device.type != "cuda":
+            self.staged = self.graphs = False
+        if self.graphs:
+            self.label = capture_graphs(self._label)
+            if self.network.utae is not None:
+                self.network.utae.skip_padding = False
+        self._captured: set[int] = set()  # sizes of batches
 
     @torch.inference_mode()
     def predict(self, batch: dict[str, Any]) -> Tensor:
         """Class indices uint8 (B, 512, 512) for a batch of the platform."""
-        moved = {name: one.to(self.device) for name, one in prepare_inputs(batch, self.settings).items()}
+        if not (self.staged or self.graphs):
+            prepared = prepare_inputs(batch, self.settings)
+            return self._label(**{name: one.to(self.device) for name, one in prepared.items()})
+        inputs = stage_inputs(batch, self.settings, self.device, fixed_lengths=self.graphs)
+        if self.graphs and len(inputs["aerial"]) not in self._captured:
+            # The warm-up has the longest series, and any shorter ones may follow on the clock
+            for shorter in shorten(inputs):
+                self.label(**shorter)
+            self._captured.add(len(inputs["aerial"]))
+        return self.label(**inputs)
+
+    def _label(self, **inputs: Any) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            logits, _ = self.network.classify_aerial(**moved)
-        return choose_labels(logits, batch["aerial"].shape[-1])
+            logits, _ = self.network.classify_aerial(**inputs)
+        return choose_labels(logits, inputs["aerial"].shape[-1])
 
 
 def load_network(options: dict[str, Any], weights: Path) -> UTT:
@@ -116,6 +140,39 @@ def compile_unet(network: UTT) -> None:
     """
     for part in (network.unet.encoder, network.unet.decoder):
         part.compile(dynamic=False)
+
+
+def capture_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same function of tensors on a GPU, as CUDA graphs, which start without work of the processor.
+
+    There is a graph for each set of shapes, captured at the first call with it. All graphs share their
+    memory, so a result is valid until the next call.
+    """
+    captured: dict[tuple, tuple[torch.cuda.CUDAGraph, dict[str, Tensor], Tensor]] = {}
+    pool = torch.cuda.graph_pool_handle()
+
+    def replay(**inputs: Tensor) -> Tensor:
+        shapes = tuple((name, tensor.shape) for name, tensor in inputs.items())
+        if shapes not in captured:
+            held = {name: tensor.clone() for name, tensor in inputs.items()}
+            # Libraries choose their algorithms and allocate memory in the first calls, outside of the graph
+            apart = torch.cuda.Stream()
+            apart.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(apart):
+                for _ in range(_CALLS_BEFORE_CAPTURE):
+                    function(**held)
+            torch.cuda.current_stream().wait_stream(apart)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool):
+                result = function(**held)
+            captured[shapes] = graph, held, result
+        graph, held, result = captured[shapes]
+        for name, tensor in inputs.items():
+            held[name].copy_(tensor)
+        graph.replay()
+        return result
+
+    return replay
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

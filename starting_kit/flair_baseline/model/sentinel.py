@@ -12,6 +12,7 @@ REFLECTANCE_ONE = 10_000  # digital number of reflectance 1
 CLOUD_PROBABILITY = 50  # per cent; a pixel above it counts as covered (datapaper, "filter clouds")
 CLOUD_COVERAGE = 0.6  # share of covered pixels from which a date is left out
 FIRST_DAYS = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], np.int32)  # of months in 2021
+MONTHS = len(FIRST_DAYS)
 OFFICIAL_PROBABILITY, OFFICIAL_COVERAGE = 60, 0.5  # IGN's code swaps the paper's 50 % and 60 %
 
 
@@ -61,6 +62,11 @@ def _hold_data(data: np.ndarray, dates: np.ndarray) -> np.ndarray:
     return found
 
 
+def find_days(dates: np.ndarray, official: bool) -> np.ndarray:
+    """Days of the year as this kit or as IGN's code counts them; dates as for `find_days_of_year`."""
+    return find_official_days(dates) if official else find_days_of_year(dates)
+
+
 def find_days_of_year(dates: np.ndarray) -> np.ndarray:
     """Days since 1970-01-01, int32 (T,) -> days since 1 January of their own year, int32 (T,), 0..365."""
     days = dates.astype("datetime64[D]")
@@ -82,6 +88,20 @@ def find_official_days(dates: np.ndarray, monthly: bool = False) -> np.ndarray:
     return np.where((first == 31) & (days == 59), 58, days)  # 29 February
 
 
+def count_months(dates: np.ndarray, official_days: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The calendar months that occur in dates, int32 (K,), days since 1970-01-01, in any order.
+
+    Returns for each date the place of its month among those that occur, from January on, int64 (K,); and for
+    each of these months its mean day of the year and the number of its dates, float32 (M,) each, M <= 12.
+    With `official_days` the day is the 15th of the month.
+    """
+    months = dates.astype("datetime64[D]").astype("datetime64[M]").astype(int) % MONTHS
+    days = find_official_days(dates, monthly=True) if official_days else find_days_of_year(dates)
+    present, places, counts = np.unique(months, return_inverse=True, return_counts=True)
+    means = np.bincount(months, days)[present] / counts
+    return places, means.astype(np.float32), counts.astype(np.float32)
+
+
 def average_months(
     data: np.ndarray, dates: np.ndarray, kept: np.ndarray, official_days: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -91,19 +111,15 @@ def average_months(
     dates that count, the only ones that are read. With `official_days` the day is the 15th of the month.
     Returns float32 (M, bands, S, S) and float32 (M,), M <= 12, from January on.
     """
-    months = dates[kept].astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
-    counts = np.bincount(months)
-    present = np.flatnonzero(counts)
-    days = find_official_days(dates[kept], monthly=True) if official_days else find_days_of_year(dates[kept])
-    positions = np.bincount(months, days)[present] / counts[present]
-    images = np.empty((len(present), *data.shape[1:]), dtype=np.float32)
-    for image, month in zip(images, present, strict=True):
-        first, *others = kept[months == month]
+    places, days, counts = count_months(dates[kept], official_days)
+    images = np.empty((len(days), *data.shape[1:]), dtype=np.float32)
+    for place, image in enumerate(images):
+        first, *others = kept[places == place]
         image[...] = data[first]
         for date in others:
             image += data[date]  # exact: a month has 31 days, and float32 holds integers up to 2**24
-        image /= np.float32(counts[month])
-    return images, positions.astype(np.float32)
+        image /= counts[place]
+    return images, days
 
 
 def prepare_series(
@@ -125,10 +141,9 @@ def prepare_series(
     if monthly_average:
         images, days = average_months(data, dates, kept, official_days)
     else:
-        find_days = find_official_days if official_days else find_days_of_year
-        images, days = data[kept].astype(np.float32), find_days(dates[kept]).astype(np.float32)
+        images, days = data[kept].astype(np.float32), find_days(dates[kept], official_days)
     images /= np.float32(REFLECTANCE_ONE)
-    return torch.from_numpy(images), torch.from_numpy(days)
+    return torch.from_numpy(images), torch.from_numpy(days.astype(np.float32))
 
 
 def pad_series(series: Sequence[Tensor], days: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:

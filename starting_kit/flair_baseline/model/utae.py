@@ -93,7 +93,14 @@ def weigh_dates(frames: Tensor, attention: Tensor) -> Tensor:
 
 
 class UTAE(nn.Module):
-    """Sentinel-2 series -> embedding of 64 channels, at the resolution of the series."""
+    """Sentinel-2 series -> embedding of 64 channels, at the resolution of the series.
+
+    Dates that only pad a batch are left out of the spatial layers, which saves work. With `skip_padding` off
+    they go through these layers too, and only the attention leaves them out. All shapes are then known
+    beforehand, as CUDA graphs need it.
+    """
+
+    skip_padding = True
 
     def __init__(self, bands: int = 10, classes: int = 13) -> None:
         super().__init__()
@@ -114,7 +121,7 @@ class UTAE(nn.Module):
         series (B, T, bands, S, S), S a multiple of 8; days (B, T); padding mask bool (B, T), True where a
         date only pads the batch, at least one False per series; None when there is no padding.
         """
-        present = None if padding_mask is None else ~padding_mask
+        present = None if padding_mask is None or not self.skip_padding else ~padding_mask
         maps = [self.in_conv(series.flatten(0, 1) if present is None else series[present])]
         for block in self.down_blocks:
             maps.append(block(maps[-1]))
