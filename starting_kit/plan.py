@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,30 +22,37 @@ from pathlib import Path
 
 import numpy as np
 
-from flair_baseline.checkpoint import find_weights, read_config
-from flair_baseline.evaluation import Task, evaluate_submission
+from flair_baseline.evaluation import Task, claim, require_outputs
+from flair_baseline.machines.failures import explained_failures
 from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.machines.machine import choose_device
-from flair_baseline.packaging import Member, check_size, check_target, pack_ensemble, write_submission
+from flair_baseline.packaging import (
+    Member,
+    check_target,
+    pack_ensemble,
+    read_member,
+    resolve_weights,
+    write_submission,
+)
+from flair_baseline.planning.checking import check_candidates
 from flair_baseline.planning.comparison import compare
-from flair_baseline.planning.costs import Clock, measure_costs
+from flair_baseline.planning.costs import Clock, describe_machine, measure_costs
 from flair_baseline.planning.devices import compare_devices
-from flair_baseline.planning.page import Check, Plan, describe_state, render_plan_page
-from flair_baseline.planning.probabilities import keep_probabilities, read_references
-from flair_baseline.planning.selection import Key, State, select, state_cost
+from flair_baseline.planning.page import Plan, describe_state, render_plan_page
+from flair_baseline.planning.probabilities import hash_patches, keep_probabilities, read_references
+from flair_baseline.planning.selection import Key, State, select
 from flair_ingestion.dataset import index_patches, require_data, sample_patches
 from flair_ingestion.limits import read_limits
 from flair_ingestion.sandbox.system import require_linux
-from flair_scoring.base.bounded_json import read_json
 from flair_scoring.base.errors import FlairError, UsageError, list_problems, run_command
 from flair_scoring.base.files import make_folder, write_file
 from flair_scoring.base.provenance import stamp
-from flair_scoring.outputs.ingestion_output import read_timing
-from flair_scoring.outputs.scores import NAME as SCORES
 
 MOST_PATCHES = 9000  # whose probabilities take 1.9 GB for each model and set of views
 MARGIN = 0.10  # as wide as the widest grey zone of the clock
 SEED = 0  # of the sample of patches
+CHECKED = {"ensemble": "ensemble.zip", "best model": "best_model.zip"}  # in WORK
+CODE_MIB = 1  # room in a submission for what is not weights
 
 
 def main() -> None:
@@ -56,11 +64,15 @@ def main() -> None:
         return
     check_target(args.output)
     members = name_members(args.members)
-    work = args.work or args.output.with_name(f"{args.output.stem}_plan")
-    make_folder(work)
     require_data(args.data)
+    output = args.output if args.output.name not in ("", "..") else args.output.resolve()
+    work = args.work or output.with_name(f"{output.stem}_plan")
+    require_places(args.output, work, args.data)
+    make_folder(work)
     again = f"what was measured is kept in {work}; this command goes on: {command_that_goes_on()}"
-    with advice_if_interrupted(again):
+    with claim(work / "plan", wait=False) as ours, advice_if_interrupted(again):
+        if not ours:
+            raise UsageError(f"{work}: another plan writes there; wait for its end, or choose another --work")
         plan = make_plan(members, args, work)
         members_of_choice = to_members(plan.choice.state, members)
         write_submission(args.output, pack_ensemble(members_of_choice, args.batch_size))
@@ -124,27 +136,44 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--batch-size {args.batch_size}: the platform gives 1 to 32 patches at once")
     if args.timing_patches < 1:
         parser.error(f"--timing-patches {args.timing_patches}: expected 1 or more")
-    if args.limit_ratio is not None and not args.limit_ratio > 0:
+    if args.limit_ratio is not None and not 0 < args.limit_ratio < math.inf:
         parser.error(f"--limit-ratio {args.limit_ratio}: expected a number above 0")
     return args
 
 
 def name_members(paths: Sequence[Path]) -> dict[str, Path]:
-    """A name for each model, and its path; UsageError that lists all that are no checkpoints."""
+    """A name for each model, and its path; UsageError that lists all that a submission cannot have."""
     problems: list[str] = []
-    members: dict[str, Path] = {}
+    most = read_limits().submission_mib - CODE_MIB
     for path in paths:
         try:
-            read_config(find_weights(path))
+            weights, _ = read_member(path)
+            if (mib := weights.stat().st_size / 2**20) > most:
+                problems.append(
+                    f"{path}: its weights have {mib:.0f} MiB, and a submission may have {most + CODE_MIB:g} "
+                    "(submission_mib); leave it out"
+                )
         except FlairError as error:
             problems.append(str(error))
-        if path.resolve() in {one.resolve() for one in members.values()}:
-            problems.append(f"{path}: is given twice")
-        name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
-        members[name if name not in members else str(path)] = path
+    files = [resolve_weights(path) for path in paths]
+    problems += [
+        f"{path}: is given twice" for path, file in zip(paths, files, strict=True) if files.count(file) > 1
+    ]
+    short = [path.resolve().name if path.is_dir() else f"{path.parent.name}/{path.name}" for path in paths]
+    names = short if len(set(short)) == len(short) else [str(path) for path in paths]
     if problems:
-        raise UsageError(list_problems("models", problems))
-    return members
+        raise UsageError(list_problems("models", list(dict.fromkeys(problems))))
+    return dict(zip(names, paths, strict=True))
+
+
+def require_places(output: Path, work: Path, data: Path) -> None:
+    """UsageError if WORK cannot take the checks, or would fill the folder of the submission."""
+    if output.suffix.lower() != ".zip" and work.resolve().is_relative_to(output.resolve()):
+        raise UsageError(
+            f"{work}: lies in {output}, the folder of the submission, which must hold nothing else; choose "
+            "another --work"
+        )
+    require_outputs({Path(name).stem: work / name for name in CHECKED.values()}, data, work / "checks")
 
 
 def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path) -> Plan:
@@ -157,7 +186,8 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
     split = ["--split", args.split, "--device", device.type]
     patches = index_patches(args.data, args.split, labels=True)
     timed = ["--subset", str(min(args.timing_patches, len(patches)))]
-    clock = Clock(args.data, work / "timing", args.batch_size, [*split, *timed])
+    machine = describe_machine(args.device)
+    clock = Clock(args.data, work / "timing", args.batch_size, [*split, *timed], machine)
     costs: dict[Key, float] = {}
     for name, path in members.items():
         for views, ratio in measure_costs(path, name, clock).items():
@@ -171,8 +201,9 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
             print(f"note: {name} is left out: alone it needs more than {budget:.3f}", file=sys.stderr)
             continue
         folder = work / "predictions" / str(number)
-        for views, array in keep_probabilities(path, sample, folder, device, args.batch_size).items():
-            kept[name, views] = array
+        with explained_failures("lower --batch-size, or leave the largest model out"):
+            arrays = keep_probabilities(path, sample, folder, device, args.batch_size)
+        kept |= {(name, views): array for views, array in arrays.items()}
     compare_states = functools.partial(
         compare,
         kept=kept,
@@ -181,14 +212,29 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
         device=device,
     )
     usable = {key: cost for key, cost in costs.items() if key in kept}
-    singles, steps = select(usable, budget, compare_states, args.class_weights)
-    checks = []
-    states = {"ensemble" if len(steps[-1].state) > 1 else "best model": steps[-1].state}
+    allow = functools.partial(fits_size, sizes={name: weigh(path) for name, path in members.items()})
+    singles, steps = select(usable, budget, compare_states, args.class_weights, allow)
+    states = {"ensemble": steps[-1].state} if len(steps[-1].state) > 1 else {}
     states |= {"best model": singles[0].state}
     for name, state in states.items():
-        checks.append(check(name, state, state_cost(state, costs), members, args, work, split))
+        write_submission(work / CHECKED[name], pack_ensemble(to_members(state, members), args.batch_size))
+    options = ["--device", device.type, "--limit-ratio", str(limit)]
+    cache = clock.folder / "reference"
+    task = Task(args.data, args.split, work / "checks", cache, options, content=hash_patches(patches))
+    submissions = {name: work / CHECKED[name] for name in states}
+    checks, failures = check_candidates(states, submissions, costs, task)
     choice = max(checks, key=lambda one: one.miou)
-    return Plan(limit, args.margin, len(sample), args.split, singles, steps, checks, choice)
+    return Plan(limit, args.margin, len(sample), args.split, singles, steps, checks, choice, failures)
+
+
+def weigh(run_or_checkpoint: Path) -> float:
+    """The size of a model's weights in MiB."""
+    return resolve_weights(run_or_checkpoint).stat().st_size / 2**20
+
+
+def fits_size(state: State, sizes: Mapping[str, float]) -> bool:
+    """Whether an ensemble has at most the size of a submission; `sizes` are those of the weights in MiB."""
+    return sum(sizes[name] for name in state) + CODE_MIB <= read_limits().submission_mib
 
 
 def require_one_within(costs: Mapping[Key, float], budget: float, limit: float) -> None:
@@ -207,36 +253,6 @@ def to_members(state: State, members: Mapping[str, Path]) -> list[Member]:
         Member(members[name], views, weights if len(weights) > 1 else weights[0])
         for name, (views, weights) in state.items()
     ]
-
-
-def check(
-    name: str,
-    state: State,
-    predicted: float,
-    members: Mapping[str, Path],
-    args: argparse.Namespace,
-    work: Path,
-    options: Sequence[str],
-) -> Check:
-    """Evaluate an ensemble on the whole split by the ingestion and the scoring program."""
-    files = pack_ensemble(to_members(state, members), args.batch_size)
-    check_size(files)
-    submission, output = work / f"{name.replace(' ', '_')}.zip", work / "checks" / name.replace(" ", "_")
-    write_submission(submission, files)
-    print(f"checking the {name}: {describe_state(state)}", file=sys.stderr)
-    limit = ["--limit-ratio", str(args.limit_ratio)] if args.limit_ratio else []
-    cache = work / "timing" / "reference"
-    device = list(options[2:])
-    code = evaluate_submission(
-        submission, output, Task(args.data, args.split, output, cache, [*device, *limit])
-    )
-    if code:
-        raise UsageError(
-            f"{submission}: was not scored, exit code {code}; the message above says why. If it was over the "
-            "limit, choose a larger --margin"
-        )
-    miou = read_json(output / SCORES, 1 << 16)["miou"]
-    return Check(name, state, predicted, float(read_timing(output)["ratio"]), float(miou))
 
 
 if __name__ == "__main__":

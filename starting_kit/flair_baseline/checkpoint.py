@@ -6,6 +6,7 @@ import io
 import json
 import math
 import platform
+import reprlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from flair_baseline.config import Config, make_config, to_dict
 from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.base.files import write_file
 from flair_scoring.base.provenance import check_stamp, stamp
+from flair_scoring.nomenclature import FLAIR_12
 
 WEIGHTS = "model.safetensors"
 STATE = "last.pt"
@@ -31,6 +33,7 @@ _BEGINNINGS = (  # first bytes of other files, and what such a file is
     (b"{", "it is JSON"),
     (b"<", "it is a web page"),
 )
+_HEAD = "unet.segmentation_head."
 LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "safetensors")
 
 
@@ -99,6 +102,11 @@ def read_provenance(weights: Path) -> dict[str, Any]:
         with safe_open(weights, framework="pt") as file:
             provenance = json.loads(file.metadata()["provenance"])
         check_stamp(provenance, weights)
+        if (found := provenance.get("nomenclature")) != FLAIR_12.name:
+            raise DataError(
+                f"{weights}: its classes are of the nomenclature {reprlib.repr(found)}, and this kit "
+                f"trains and packs {FLAIR_12.name}; take a checkpoint of that nomenclature"
+            )
         dict(provenance["config"])
     except OSError as error:
         reason = str(error.strerror or error)
@@ -119,6 +127,14 @@ def read_provenance(weights: Path) -> dict[str, Any]:
 def read_config(weights: Path) -> Config:
     """The configuration that a checkpoint was trained with."""
     return make_config(read_provenance(weights)["config"], str(weights))
+
+
+def count_classes(weights: Path) -> int:
+    """How many classes the aerial branch of a checkpoint tells apart; 0 when the file has no such branch."""
+    with safe_open(weights, framework="pt") as file:
+        names = list(file.keys())
+        layers = [name for name in names if name.startswith(_HEAD) and name.endswith(".weight")]
+        return int(file.get_slice(max(layers)).get_shape()[0]) if layers else 0  # max: the last layer
 
 
 def save_state(run: Path, state: Mapping[str, Any]) -> None:

@@ -62,7 +62,8 @@ class Task:
 
     `output` is the folder of the results folders, `cache` the folder that keeps the reference's time, and
     `options` are those for ingest.py. `pictures` says whether pages show pictures of patches; `compare` is
-    the result from which pages tell the differences, if any.
+    the result from which pages tell the differences, if any. `content` tells other data at the same path
+    apart; where it is empty, only the path of the data is a condition of a kept result.
     """
 
     data: Path
@@ -72,6 +73,7 @@ class Task:
     options: Sequence[str]
     pictures: bool = True
     compare: Path | None = None
+    content: str = ""
 
 
 def require_outputs(submissions: Mapping[str, Path], data: Path, output: Path) -> None:
@@ -139,7 +141,7 @@ def evaluate_all(submissions: Mapping[str, Path], named: Collection[Path], task:
                 if not ours:
                     print(f"{title}: another run is at it", file=sys.stderr)
                     continue
-                ends[name] = _evaluate_or_keep(submission, submission in named, output, task, title)
+                ends[name] = evaluate_or_keep(submission, submission in named, output, task, title)
             if ends[name].code == 0:
                 print(one_line(str(output / "detailed_results.html")))
             if ends[name].code in _ABOUT_ALL:
@@ -147,9 +149,9 @@ def evaluate_all(submissions: Mapping[str, Path], named: Collection[Path], task:
     return ends
 
 
-def _evaluate_or_keep(submission: Path, again: bool, output: Path, task: Task, title: str) -> End:
+def evaluate_or_keep(submission: Path, again: bool, output: Path, task: Task, title: str) -> End:
     """Evaluate a submission, or keep its result if there is one; with `again` no result is kept."""
-    conditions = hash_conditions(submission, task.data, task.split, task.options)
+    conditions = hash_conditions(submission, task.data, task.split, task.options, task.content)
     end = None if again else read_end(output, conditions)
     if end:
         print(f"{title}: kept, {end.sentence}", file=sys.stderr)
@@ -224,18 +226,21 @@ def claim(output: Path, wait: bool) -> Iterator[bool]:
             return
 
 
-def hash_conditions(submission: Path, data: Path, split: str, options: Sequence[str]) -> str | None:
+def hash_conditions(
+    submission: Path, data: Path, split: str, options: Sequence[str], state: str = ""
+) -> str | None:
     """SHA-256 of all that decides a result.
 
     This is the submission, the kit's programs and its reference, the options for ingest.py and the files that
-    these options name. Of the data only the path is hashed. Returns None for a submission that cannot be
-    opened; ingestion will say why.
+    these options name. Of the data the path is hashed, and `state` if it is given. Returns None for a
+    submission that cannot be opened; ingestion will say why.
     """
     try:
         content = open_submission(submission, math.inf).sha256
     except SubmissionError:
         return None
-    total = hashlib.sha256(json.dumps([content, str(data.resolve()), split, list(options)]).encode())
+    told = [content, str(data.resolve()), split, list(options), *([state] if state else [])]
+    total = hashlib.sha256(json.dumps(told).encode())
     words = [Path(word) for option in options for word in option.split("=")]
     for path in (*_PROGRAMS, *filter(Path.exists, words)):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

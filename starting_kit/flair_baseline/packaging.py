@@ -15,11 +15,11 @@ import numpy as np
 
 import flair_baseline
 from flair_baseline import model
-from flair_baseline.checkpoint import find_weights, read_config
+from flair_baseline.checkpoint import WEIGHTS, count_classes, find_weights, read_config
 from flair_baseline.config import Config, model_options
 from flair_baseline.model.views import VIEWS
 from flair_ingestion.limits import read_limits
-from flair_scoring.base.errors import FlairError, UsageError, list_problems
+from flair_scoring.base.errors import DataError, FlairError, UsageError, list_problems
 from flair_scoring.base.files import make_folder, write_file
 from flair_scoring.base.provenance import SCHEMA
 from flair_scoring.nomenclature import FLAIR_12
@@ -53,9 +53,24 @@ def pack_checkpoint(run_or_checkpoint: Path, batch_size: int) -> dict[str, bytes
     The weights keep the header in which train.py wrote configuration, commit, versions and metrics. Raises
     UsageError or DataError when `run_or_checkpoint` is no checkpoint.
     """
+    weights, config = read_member(run_or_checkpoint)
+    return _pack(_describe(config, batch_size)) | {"weights.safetensors": weights.read_bytes()}
+
+
+def read_member(run_or_checkpoint: Path) -> tuple[Path, Config]:
+    """The weights of a trained model, and their configuration.
+
+    Raises UsageError or DataError when it is no checkpoint, or when its network has other classes.
+    """
     weights = find_weights(run_or_checkpoint)
-    settings = _describe(read_config(weights), batch_size)
-    return _pack(settings) | {"weights.safetensors": weights.read_bytes()}
+    config = read_config(weights)
+    expected, found = len(FLAIR_12.classes_with_other), count_classes(weights)
+    if found != expected:
+        raise DataError(
+            f"{weights}: its network has {found} classes, and a submission predicts the {expected} of "
+            f"{FLAIR_12.name}; train a network with these, from this one with train.py --init-from"
+        )
+    return weights, config
 
 
 @dataclass(frozen=True)
@@ -79,15 +94,15 @@ def pack_ensemble(
     A single member without further views is packed as by `pack_checkpoint`. Raises UsageError or DataError
     that names all checkpoints that are none, and UsageError for weights that cannot be averaged.
     """
-    if len(members) == 1 and members[0].views == "none":
-        return pack_checkpoint(members[0].checkpoint, batch_size)
     problems = _find_impossible(members)
+    if len(members) == 1 and members[0].views == "none" and not problems:
+        return pack_checkpoint(members[0].checkpoint, batch_size)
     files: dict[str, bytes] = {}
     entries: list[dict[str, Any]] = []
     for number, member in enumerate(members, 1):
         try:
-            weights = find_weights(member.checkpoint)
-            entry = _describe_member(read_config(weights))
+            weights, config = read_member(member.checkpoint)
+            entry = _describe_member(config)
         except FlairError as error:
             problems.append(str(error))
             continue
@@ -115,12 +130,19 @@ def _find_impossible(members: Sequence[Member]) -> list[str]:
     """Sentences on weights that cannot be averaged, and on checkpoints that are given twice."""
     problems = []
     weights = _weights_by_class(members)
-    if not np.isfinite(weights).all() or weights.min() < 0 or not weights.sum(axis=0).min() > 0:
+    if not np.isfinite(weights).all() or weights.min() < 0 or not weights.max(axis=0).min() > 0:
         problems.append("weights: expected numbers from 0 on whose sum is above 0")
-    paths = [member.checkpoint.resolve() for member in members]
-    if twice := sorted({str(path) for path in paths if paths.count(path) > 1}):
+    files = [resolve_weights(member.checkpoint) for member in members]
+    pairs = zip(members, files, strict=True)
+    if twice := sorted({str(one.checkpoint.resolve()) for one, file in pairs if files.count(file) > 1}):
         problems.append(f"given twice: {', '.join(twice)}; a higher weight does the same in less time")
     return problems
+
+
+def resolve_weights(run_or_checkpoint: Path) -> Path:
+    """The file that holds the weights, by its one true path; whether it is there does not matter."""
+    inside = run_or_checkpoint / WEIGHTS
+    return (inside if run_or_checkpoint.is_dir() else run_or_checkpoint).resolve()
 
 
 def _share_weights(members: Sequence[Member]) -> list[Any]:
@@ -128,6 +150,7 @@ def _share_weights(members: Sequence[Member]) -> list[Any]:
     weights = _weights_by_class(members)
     if not any(isinstance(member.weight, tuple) for member in members):
         weights = weights[:, 0]
+    weights = weights / weights.max(axis=0)  # the sum of very large weights would be infinite
     return list((weights / weights.sum(axis=0)).tolist())
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from test_packaging import make_batch
 
 from flair_baseline.checkpoint import save_model
@@ -204,6 +206,8 @@ def test_impossible_ensembles_are_refused_with_all_reasons(runs: dict[str, Path]
         pack_ensemble([Member(first, weight=0.0), Member(wide, weight=0.0)], 8)
     with pytest.raises(UsageError, match=r"given twice: .*first; a higher weight"):
         pack_ensemble([Member(first), Member(first)], 8)
+    with pytest.raises(UsageError, match=r"given twice: .*/first, .*/first/model.safetensors; a higher"):
+        pack_ensemble([Member(first), Member(first / "model.safetensors")], 8)
     (tmp_path / "other.safetensors").write_bytes(b"PK")
     broken = [Member(first, weight=-1.0), Member(tmp_path / "absent"), Member(tmp_path / "other.safetensors")]
     with pytest.raises((UsageError, DataError)) as caught:
@@ -228,6 +232,54 @@ def test_mistakes_on_the_command_line(
     assert done.returncode == 2
     assert sentence in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("weight", [0, -1, "nan", "inf"])
+def test_an_impossible_weight_of_a_single_model_is_refused(
+    runs: dict[str, Path], tmp_path: Path, weight: object
+) -> None:
+    done = run_here("package", runs["first"], "--weights", weight, "-o", tmp_path / "x.zip")
+    assert done.returncode == 2
+    assert "numbers from 0 on whose sum is above 0" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_whose_sum_is_infinite_keep_their_ratio(runs: dict[str, Path]) -> None:
+    members = [Member(runs["first"], weight=1e308), Member(runs["unet"], weight=1e308)]
+    settings = json.loads(pack_ensemble(members, 8)["config.json"])
+    assert [one["weight"] for one in settings["members"]] == [0.5, 0.5]
+
+
+def change_run(run: Path, folder: Path, nomenclature: str, classes: int) -> Path:
+    """A copy of a run whose header names another nomenclature and whose head has other classes."""
+    folder.mkdir()
+    tensors = load_file(run / "model.safetensors")
+    with safe_open(run / "model.safetensors", framework="pt") as file:
+        provenance = json.loads(file.metadata()["provenance"])
+    for name in [name for name in tensors if name.startswith("unet.segmentation_head.")]:
+        tensors[name] = torch.zeros(classes, *tensors[name].shape[1:])
+    text = json.dumps(provenance | {"nomenclature": nomenclature})
+    save_file(tensors, folder / "model.safetensors", {"provenance": text})
+    return folder
+
+
+@pytest.mark.parametrize("program", ["package", "plan"])
+def test_members_of_other_nomenclatures_or_classes_are_refused_together(
+    runs: dict[str, Path], flair_tree: Path, tmp_path: Path, program: str
+) -> None:
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    outputs.mkdir()
+    named = change_run(runs["first"], inputs / "named", "flair-18", 13)
+    wide = change_run(runs["first"], inputs / "wide", "flair-12", 19)
+    data = ["--data", flair_tree] if program == "plan" else []
+    done = run_here(program, named, runs["unet"], wide, *data, "-o", outputs / "x.zip")
+    assert done.returncode == 2
+    assert "named/model.safetensors: its classes are of the nomenclature 'flair-18'" in done.stderr
+    assert (
+        "wide/model.safetensors: its network has 19 classes, and a submission predicts the 13" in done.stderr
+    )
+    assert not list(outputs.iterdir())
 
 
 def test_the_command_line_packs_an_ensemble(runs: dict[str, Path], tmp_path: Path) -> None:

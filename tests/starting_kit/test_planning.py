@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -100,16 +102,94 @@ def test_damaged_predictions_are_made_again(
     np.testing.assert_array_equal(again["flips"], whole)
 
 
+def test_predictions_that_were_changed_are_made_again(
+    runs: dict[str, Path], patches: list[Patch], tmp_path: Path
+) -> None:
+    whole = keep_probabilities(runs["first"], patches[:2], tmp_path, CPU, batch_size=2)["d4"].copy()
+    array = np.load(tmp_path / "d4.npy", mmap_mode="r+")
+    array[1] = 0  # as after a loss of power: the file is whole, but pages of it were never written
+    array.flush()
+    again = keep_probabilities(runs["first"], patches[:2], tmp_path, CPU, batch_size=2)
+    np.testing.assert_array_equal(again["d4"], whole)
+
+
+@pytest.mark.parametrize("between", ["damage", "other settings"])
+def test_a_beginning_that_was_interrupted_leaves_no_state_of_an_earlier_one(
+    between: str,
+    runs: dict[str, Path],
+    patches: list[Patch],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """New files are empty; the state of the files before them must not vouch for them."""
+    whole = keep_probabilities(runs["first"], patches[:2], tmp_path, CPU, batch_size=2)["none"].copy()
+    if between == "damage":
+        (tmp_path / "flips.npy").unlink()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probabilities, "Model", stop)
+        run = runs["first" if between == "damage" else "unet"]
+        with pytest.raises(KeyboardInterrupt):
+            keep_probabilities(run, patches[:2], tmp_path, CPU, batch_size=2)
+    again = keep_probabilities(runs["first"], patches[:2], tmp_path, CPU, batch_size=2)
+    np.testing.assert_array_equal(again["none"], whole)
+
+
+def test_predictions_of_other_data_with_the_same_ids_are_not_taken(
+    runs: dict[str, Path], flair_tree: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(flair_tree, tmp_path / "data")  # keeps sizes and times
+    before = index_patches(flair_tree, "val", labels=True)[:2]
+    kept = keep_probabilities(runs["first"], before, tmp_path / "kept", CPU, batch_size=2)["none"].copy()
+    same = index_patches(data, "val", labels=True)[:2]
+    state = tmp_path / "kept/state.json"
+    written = state.stat().st_mtime_ns
+    keep_probabilities(runs["first"], same, tmp_path / "kept", CPU, batch_size=2)
+    assert state.stat().st_mtime_ns == written  # data may move
+    first, second = (Path(patch.image) for patch in same)
+    shutil.copyfile(first, second)
+    other = keep_probabilities(runs["first"], same, tmp_path / "kept", CPU, batch_size=2)["none"]
+    np.testing.assert_array_equal(other[0], kept[0])
+    assert not np.array_equal(other[1], kept[1])
+
+
+def test_a_damaged_patch_is_told_without_a_traceback(
+    runs: dict[str, Path], flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of the loader read the patches; torch puts their traceback before the message."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    data = shutil.copytree(flair_tree, tmp_path / "data")
+    patches = index_patches(data, "val", labels=True)[:2]
+    Path(patches[1].image).write_bytes(b"II*")
+    monkeypatch.setattr("plan.measure_costs", lambda *_: {"none": 1.0, "flips": 4.0, "d4": 8.0})
+    monkeypatch.setattr("plan.describe_machine", lambda _: [])
+    done = run_here(
+        "plan", runs["first"], "--data", data, "-o", tmp_path / "x.zip", "--device", "cpu", "--batch-size", 1
+    )
+    assert done.returncode == 2
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert Path(patches[1].image).name in told
+    assert "Traceback" not in done.stderr
+
+
 def test_a_disk_without_room_is_told(
     runs: dict[str, Path], patches: list[Patch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls: list[int] = []
+
     def refuse(*_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", refuse)
-    with pytest.raises(UsageError, match=r"no room for 0 MiB of probabilities \(No space left on device\)"):
+    size = r"cannot take 1\.2 MiB of probabilities \(No space left on device\)"
+    with pytest.raises(UsageError, match=size):
         keep_probabilities(runs["first"], patches[:2], tmp_path, CPU, batch_size=2)
-    assert not list(tmp_path.glob("*.npy"))
+    assert not list(tmp_path.glob("*.npy"))  # the first file had room, and would now take it from others
 
 
 def draw_maps(rng: np.random.Generator, patches: int = 6) -> tuple[dict, np.ndarray, list[str]]:
@@ -134,13 +214,18 @@ def test_matrices_are_those_of_the_scoring_program() -> None:
         {"a": ("none", (1.0,))},
         {"a": ("d4", (1.0,)), "b": ("none", (2.0,))},
         {"b": ("none", by_class), "c": ("d4", (0.5,))},
+        {"b": ("none", by_class)},
     ]
     found = compare(states, kept, references, domains, torch.device("cpu"))
     for state, matrices in zip(states, found, strict=True):
-        total = sum(
-            kept[name, views].astype(np.float32) * np.array(weights, np.float32).reshape(-1, 1, 1)
-            for name, (views, weights) in state.items()
-        )
+        maps = [kept[name, views].astype(np.float32) for name, (views, _) in state.items()]
+        weights = np.array([np.broadcast_to(own, CLASSES) for _, own in state.values()])
+        if (
+            state.get("b", ("", ()))[1] == by_class
+        ):  # a weighted mean for each class, as a packed ensemble has
+            weights = weights / weights.sum(axis=0)
+        columns = weights.astype(np.float32)[:, :, None, None]
+        total = sum(one * column for one, column in zip(maps, columns, strict=True))
         labels = total.argmax(axis=1).astype(np.uint8).reshape(len(domains), -1)
         for index, domain in enumerate(sorted(set(domains))):
             own = [number for number, one in enumerate(domains) if one == domain]
@@ -214,6 +299,45 @@ def test_a_step_that_gains_in_one_domain_only_is_not_taken() -> None:
     assert gain == pytest.approx(mean_iou(better.sum(0)) - mean_iou(current.sum(0)))
 
 
+def test_a_domain_without_which_no_scored_class_is_left_speaks_for_no_step() -> None:
+    current = np.zeros((3, CLASSES, CLASSES), np.int64)
+    current[:, -1, -1] = 1000  # only other ground in all domains but the first
+    current[0, :2, :2] = [[60, 40], [40, 60]]
+    worse, better = current.copy(), current.copy()
+    worse[0, :2, :2] = [[50, 50], [50, 50]]
+    better[0, :2, :2] = [[70, 30], [30, 70]]
+    assert held_out_gain(current, np.stack([worse, better])) == 0
+
+
+def test_an_ensemble_that_is_too_large_is_not_tried() -> None:
+    tried: list[State] = []
+
+    class Watched(Contest):
+        def judge(self, state: State) -> np.ndarray:
+            tried.append(state)
+            return super().judge(state)
+
+    singles, steps = select(COSTS, 100, Watched(), allow=lambda state: len(state) < 3 and "c" not in state)
+    assert set(steps[-1].state) == {"a", "b"}
+    assert all(len(state) < 3 and "c" not in state for state in tried)
+    assert {name for one in singles for name in one.state} == {"a", "b", "noise"}
+
+
+def test_weights_by_class_of_a_single_member_are_no_step_of_their_own() -> None:
+    """They change nothing: a packed ensemble divides them by their sum for each class."""
+    tried: list[State] = []
+
+    class Watched(Contest):
+        def judge(self, state: State) -> np.ndarray:
+            tried.append(state)
+            return super().judge(state)
+
+    select(COSTS, 100, Watched(), class_weights=True)
+    lone = [weights for state in tried for _, weights in state.values() if len(state) == 1]
+    assert lone
+    assert set(lone) == {(1.0,)}
+
+
 def test_with_two_domains_the_best_single_model_is_the_choice() -> None:
     class Few(Contest):
         def judge(self, state: State) -> np.ndarray:
@@ -233,13 +357,66 @@ def test_devices_are_compared(tmp_path: Path) -> None:
         paths[-1].parent.mkdir()
         content = {"submission_sha256": name * 64, "device": {"name": device}, "ratio": ratio}
         paths[-1].write_text(json.dumps(content))
-    lines = compare_devices(paths).splitlines()
+    lines = compare_devices([*paths, paths[0], paths[0]]).splitlines()  # each file counts once
     assert lines[0].split("  ")[0] == "submission"
     assert lines[1].split() == ["0", "1.500", "1.000", "1.50"]
     assert lines[2].split() == ["2", "0.400"]
     paths[0].write_text("{}")
-    with pytest.raises(UsageError, match=r"0/timing\.json: no timing\.json with"):
+    with pytest.raises(UsageError, match=r"0/timing\.json: is no timing\.json of the ingestion program"):
         compare_devices(paths)
+
+
+def write_timing(path: Path, **changes: object) -> Path:
+    path.parent.mkdir(parents=True)
+    usual = {
+        "submission_sha256": "a" * 64,
+        "device": {"name": "H200"},
+        "ratio": 1.0,
+        "inference_seconds": 2.0,
+    }
+    path.write_text(json.dumps(usual | changes))
+    return path
+
+
+def test_files_without_a_whole_ratio_are_all_told(tmp_path: Path) -> None:
+    cut = {"completed": False, "inference_seconds": 2.0}
+    wrong: dict[str, dict[str, object]] = {
+        "zero": {"ratio": 0},
+        "negative": {"ratio": -1.0},
+        "nan": {"ratio": float("nan")},
+        "infinite": {"ratio": float("inf")},
+        "text": {"ratio": "1.0"},
+        "device": {"device": {"name": ["H200"]}},
+        "submission": {"submission_sha256": {}},
+        "failed": {"ratio": None},
+        "stopped": {"attempts": [cut]},
+    }
+    paths = [write_timing(tmp_path / name / "timing.json", **changes) for name, changes in wrong.items()]
+    with pytest.raises(UsageError) as caught:
+        compare_devices(paths)
+    told = str(caught.value)
+    assert f"timings ({len(wrong)} problems)" in told
+    for name in list(wrong)[:7]:
+        assert f"{name}/timing.json: is no timing.json of the ingestion program" in told
+    assert "failed/timing.json: holds no ratio: the submission failed, or no reference was timed" in told
+    assert "stopped/timing.json: its run was stopped at the limit, so its ratio is that of a part" in told
+
+
+def test_an_earlier_attempt_that_was_stopped_leaves_the_ratio_whole(tmp_path: Path) -> None:
+    attempts = [{"completed": False, "inference_seconds": 2.5}, {"completed": True, "inference_seconds": 2.0}]
+    path = write_timing(tmp_path / "x/timing.json", attempts=attempts)
+    assert compare_devices([path]).splitlines()[1].split() == ["x", "1.000"]
+
+
+def test_submissions_of_one_name_are_told_apart_and_texts_are_harmless(tmp_path: Path) -> None:
+    changes = {"submission_sha256": "b" * 64, "device": {"name": "\x1b[31mred"}}
+    one = write_timing(tmp_path / "here/mine/timing.json")
+    other = write_timing(tmp_path / "there/mine/timing.json", **changes)
+    table = compare_devices([one, other])
+    assert "mine aaaaaaaa" in table
+    assert "mine bbbbbbbb" in table
+    assert "\x1b" not in table
+    assert "\\x1b[31mred" in table
 
 
 @pytest.mark.parametrize(
@@ -249,6 +426,7 @@ def test_devices_are_compared(tmp_path: Path) -> None:
         (["x", "--data", ".", "-o", "y.zip", "--margin", 1], "--margin 1.0: expected a share"),
         (["x", "--data", ".", "-o", "y.zip", "--batch-size", 33], "gives 1 to 32 patches at once"),
         (["x", "--data", ".", "-o", "y.zip", "--patches", 9001], "--patches 9001: expected 1 to 9000"),
+        (["x", "--data", ".", "-o", "y.zip", "--limit-ratio", "inf"], "--limit-ratio inf: expected a number"),
         (["x", "z", "--data", ".", "-o", "y.zip"], "x: no such checkpoint"),
         (["x", "--data", ".", "-o", "y.tar.gz"], "a submission is a zip or a folder"),
     ],
@@ -268,3 +446,47 @@ def test_the_cost_of_views_lies_on_a_line_that_never_falls(
     monkeypatch.setattr(costs, "_measure", lambda member, *_: found[member.views])
     measured = costs.measure_costs(tmp_path, "x", costs.Clock(tmp_path, tmp_path, 8, []))
     assert measured == pytest.approx({"none": one, "flips": four, "d4": max(one, eight)})
+
+
+def test_times_of_another_machine_and_damaged_times_are_measured_again(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def ingest(command: Sequence[str]) -> int:
+        output = Path(command[3])
+        output.mkdir()
+        measured.append(command[0])
+        (output / "timing.json").write_text(json.dumps({"schema": 1, "ratio": 0.5}))
+        return 0
+
+    monkeypatch.setattr(costs, "run_program", ingest)
+    here = costs.Clock(tmp_path, tmp_path / "timing", 8, ["--device", "cuda"], ["H200"])
+    for _ in range(2):
+        assert costs.measure_costs(runs["first"], "first", here)["none"] == 0.5
+        assert len(measured) == 2  # the second time they are kept
+    there = replace(here, machine=["A100"])
+    costs.measure_costs(runs["first"], "first", there)
+    assert len(measured) == 4
+    for content in ("NaN", "-1.0", "Infinity", "null", "[]"):
+        measured.clear()
+        for path in (tmp_path / "timing").glob("*.json"):
+            path.write_text(f'{{"ratio": {content}}}')
+        assert costs.measure_costs(runs["first"], "first", here)["none"] == 0.5
+        assert len(measured) == 2
+
+
+def test_a_model_whose_eight_views_fail_is_still_a_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: dict[str, float | int] = {"none": 1.5, "d4": 3}
+    monkeypatch.setattr(costs, "_measure", lambda member, *_: codes[member.views])
+    clock = costs.Clock(tmp_path, tmp_path, 8, [])
+    assert costs.measure_costs(tmp_path, "x", clock) == {"none": 1.5}
+    assert "note: x: more views than one are left out" in capsys.readouterr().err
+    codes["d4"] = 2
+    with pytest.raises(UsageError, match="exit code 2 and did not time its eight views"):
+        costs.measure_costs(tmp_path, "x", clock)
+    codes["none"] = 3
+    with pytest.raises(UsageError, match="exit code 3 and did not time it"):
+        costs.measure_costs(tmp_path, "x", clock)

@@ -51,7 +51,10 @@ def compare(
 
 
 def _weigh(state: State, device: torch.device) -> list[tuple[Key, Tensor]]:
-    return [
-        ((name, views), torch.tensor(weights, device=device).reshape(-1, 1))
-        for name, (views, weights) in state.items()
-    ]
+    """The weights of each member; those by class add up to 1 for each class, as in the packed ensemble."""
+    weights = [torch.tensor(own, dtype=torch.float64).reshape(-1, 1) for _, own in state.values()]
+    if any(len(own) > 1 for own in weights):
+        total = sum(own.expand(CLASSES, 1) for own in weights)
+        weights = [own / total for own in weights]
+    keys = [(name, views) for name, (views, _) in state.items()]
+    return [(key, own.float().to(device)) for key, own in zip(keys, weights, strict=True)]

@@ -4,59 +4,99 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from flair_baseline.evaluation import INGEST, run_program
 from flair_baseline.model.views import VIEWS
 from flair_baseline.packaging import Member, pack_ensemble, write_submission
+from flair_ingestion.devices.device import choose_device
+from flair_ingestion.limits import read_limits
+from flair_ingestion.reference import harness_sha256, open_reference
 from flair_scoring.base.errors import UsageError
 from flair_scoring.base.files import write_file
 from flair_scoring.outputs.ingestion_output import read_timing
 
 NO_LIMIT = "1000000"  # times the reference: the time is measured, however long it is
+_FAILED = 3  # exit code of the ingestion program for a submission that exceeds its memory or a budget
 MEASURED = ("none", "d4")  # the time of other sets of views follows from their number
 
 
 @dataclass(frozen=True)
 class Clock:
-    """How models are timed: `options` are those of ingest.py, `folder` keeps what was measured."""
+    """How models are timed: `options` are those of ingest.py, `folder` keeps what was measured.
+
+    `machine` is what `describe_machine` returns: a time that another machine has measured is not taken over.
+    """
 
     data: Path
     folder: Path
     batch_size: int
     options: Sequence[str]
+    machine: Sequence[Any] = ()
+
+
+def describe_machine(kind: str) -> list[Any]:
+    """What a time ratio depends on besides the model and the data: device, reference, clock, versions."""
+    device = choose_device(kind)
+    reference = open_reference(None, read_limits().submission_mib)
+    facts = [device.kind, device.name, device.facts.get("driver_version"), device.facts["cores"]]
+    return [*facts, reference.sha256, harness_sha256(), platform.python_version(), torch.__version__]
 
 
 def measure_costs(member: Path, name: str, clock: Clock) -> dict[str, float]:
     """The time ratio of one model for each set of views.
 
     One prediction and eight are timed, each in the sandbox and beside the reference; the others lie on the
-    line between them. What was measured before for the same files, data and options is taken over. Raises
-    UsageError when the ingestion program does not time the model.
+    line between them. What was measured before for the same files, data, options and machine is taken over.
+    A model whose eight views exceed a limit other than that of time has a ratio for one view only. Raises
+    UsageError when the ingestion program does not time the model at all.
     """
-    ratios = {views: _measure(Member(member, views), f"{name}-{views}", clock) for views in MEASURED}
-    few, many = (len(VIEWS[views]) for views in MEASURED)
-    first, last = (ratios[views] for views in MEASURED)
+    single, all_views = MEASURED
+    first = _measure(Member(member, single), f"{name}-{single}", clock)
+    if isinstance(first, int):
+        raise UsageError(
+            f"{member}: the ingestion program ended with exit code {first} and did not time it; its message "
+            "above says why"
+        )
+    last = _measure(Member(member, all_views), f"{name}-{all_views}", clock)
+    if last == _FAILED:
+        print(f"note: {name}: more views than one are left out; the message above says why", file=sys.stderr)
+        return {single: first}
+    if isinstance(last, int):
+        raise UsageError(
+            f"{member}: the ingestion program ended with exit code {last} and did not time its eight views; "
+            "its message above says why"
+        )
+    few, many = len(VIEWS[single]), len(VIEWS[all_views])
     slope = max(last - first, 0) / (
         many - few
     )  # more views never cost less, whatever the clock's scatter says
     return {views: first + slope * (len(VIEWS[views]) - few) for views in VIEWS}
 
 
-def _measure(member: Member, title: str, clock: Clock) -> float:
+def _measure(member: Member, title: str, clock: Clock) -> float | int:
+    """The time ratio, a float; or the exit code of the ingestion program, an int, if that did not time it."""
     files = pack_ensemble([member], clock.batch_size)
-    total = hashlib.sha256(json.dumps([str(clock.data.resolve()), *clock.options]).encode())
+    total = hashlib.sha256(json.dumps([str(clock.data.resolve()), *clock.options, *clock.machine]).encode())
     for path in sorted(files):
         total.update(path.encode() + hashlib.sha256(files[path]).digest())
     kept = clock.folder / f"{total.hexdigest()}.json"
     try:
-        return float(json.loads(kept.read_text())["ratio"])
+        ratio = float(json.loads(kept.read_text())["ratio"])
     except (OSError, ValueError, LookupError, TypeError):
-        pass  # not measured yet, or the file is damaged
+        ratio = math.nan  # not measured yet, or the file is damaged
+    if 0 < ratio < math.inf:
+        return ratio
     with tempfile.TemporaryDirectory() as name:
         submission, output = Path(name) / "submission", Path(name) / "output"
         write_submission(submission, files)
@@ -64,10 +104,7 @@ def _measure(member: Member, title: str, clock: Clock) -> float:
         cache = ["--reference-cache", str(clock.folder / "reference")]
         code = run_program([str(INGEST), *paths, *clock.options, *cache, "--limit-ratio", NO_LIMIT])
         if code:
-            raise UsageError(
-                f"{member.checkpoint}: the ingestion program ended with exit code {code} and did not time "
-                "it; its message above says why"
-            )
+            return code
         timing = read_timing(output)
         shutil.rmtree(output)
     write_file(kept, json.dumps({"member": title, "ratio": timing["ratio"], "timing": timing}) + "\n")

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flair_scoring.base.bounded_json import read_json
 from flair_scoring.base.errors import UsageError, list_problems
+from flair_scoring.base.terminal import one_line
 
 MOST_BYTES = 1 << 26  # of a timing.json, which holds a number for each request
+
+
+class _NoRatioError(ValueError):
+    """A timing.json of a run that has no ratio to compare; the message says why."""
 
 
 def compare_devices(paths: Sequence[Path]) -> str:
     """The ratio of each submission on each device, and how far the devices are apart.
 
-    The files are timing.json of the ingestion program; submissions are told apart by their SHA-256. Raises
-    UsageError that lists all files that are none or hold no ratio.
+    The files are timing.json of the ingestion program; a file that is given twice counts once. Submissions
+    are told apart by their SHA-256, and shown by the folder of their first file. Raises UsageError that lists
+    all files that are none or hold no ratio.
     """
     ratios: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     names: dict[str, str] = {}
     problems = []
-    for path in paths:
+    for path in {path.resolve(): path for path in paths}.values():
         try:
-            timing: dict[str, Any] = read_json(path, MOST_BYTES)
-            key, device, ratio = timing["submission_sha256"], timing["device"]["name"], float(timing["ratio"])
+            key, device, ratio = _read_ratio(read_json(path, MOST_BYTES))
         except OSError as error:
             problems.append(f"{path}: cannot be read ({error.strerror})")
-        except (ValueError, LookupError, TypeError):
-            problems.append(f"{path}: no timing.json with submission_sha256, device and ratio")
+        except (ValueError, LookupError, TypeError) as error:
+            reason = (
+                error if isinstance(error, _NoRatioError) else "is no timing.json of the ingestion program"
+            )
+            problems.append(f"{path}: {reason}")
         else:
             ratios[key][device].append(ratio)
-            names.setdefault(key, path.parent.name or key[:8])
+            names.setdefault(key, one_line(path.resolve().parent.name))
     if problems:
         raise UsageError(list_problems("timings", problems))
+    shared = Counter(names.values())
+    names = {key: name if shared[name] == 1 else f"{name} {key[:8]}" for key, name in names.items()}
     devices = sorted({device for by_device in ratios.values() for device in by_device})
     rows = [["submission", *devices, "largest / smallest"]]
     for key, by_device in ratios.items():
@@ -46,3 +57,25 @@ def compare_devices(paths: Sequence[Path]) -> str:
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
     lines = ["  ".join(row).rstrip() for row in padded]
     return "\n".join([*lines, "", "Time ratios: times as multiples of the reference's on the same device."])
+
+
+def _read_ratio(timing: dict[str, Any]) -> tuple[str, str, float]:
+    """SHA-256 of the submission, name of the device, ratio.
+
+    Raises _NoRatioError for a run without a whole measurement, and ValueError, LookupError or TypeError for
+    the content of another file.
+    """
+    key, device, ratio = timing["submission_sha256"], timing["device"]["name"], timing["ratio"]
+    attempts = timing.get("attempts") or []
+    if ratio is None:
+        raise _NoRatioError("holds no ratio: the submission failed, or no reference was timed beside it")
+    counted = [one for one in attempts if one["inference_seconds"] == timing["inference_seconds"]]
+    if not all(attempt["completed"] for attempt in counted):
+        raise _NoRatioError(
+            "its run was stopped at the limit, so its ratio is that of a part; time it to its end"
+        )
+    if not isinstance(key, str) or not isinstance(device, str | None) or isinstance(ratio, bool | str):
+        raise TypeError
+    if not 0 < ratio < math.inf:
+        raise ValueError
+    return one_line(key), one_line(device or "unknown device"), float(ratio)

@@ -33,7 +33,8 @@ class Plan:
 
     `singles` are the single members within the budget, best first, and `steps` the way to the `choice`. Their
     mIoU is that of every fourth pixel of the sampled patches. `checks` has the chosen ensemble and, if that
-    is not a single member itself, the best single member.
+    is not a single member itself, the best single member. `failures` says of a candidate without a score
+    why it has none.
     """
 
     limit: float
@@ -44,6 +45,7 @@ class Plan:
     steps: Sequence[Step]
     checks: Sequence[Check]
     choice: Check
+    failures: Sequence[str] = ()
 
     @property
     def budget(self) -> float:
@@ -89,8 +91,8 @@ def render_plan_page(plan: Plan) -> str:
         paragraph(
             f"Single members and the steps of the search, by their mIoU on {plan.patches} patches of "
             f"{plan.split} at every fourth pixel. The line joins those that no other one beats in mIoU in "
-            f"less time. Candidates above {plan.budget:.3f} were left out: the limit less a margin of "
-            f"{plan.margin:.0%}.",
+            f"less time. Candidates above {plan.budget:.3f}, the limit less a margin of {plan.margin:.0%}, "
+            "were left out, and so were ensembles larger than a submission may be (submission_mib).",
             "soft",
         ),
         "<h2>Steps</h2>",
@@ -125,6 +127,7 @@ def render_plan_page(plan: Plan) -> str:
                 for check in plan.checks
             ],
         ),
+        *map(paragraph, plan.failures),
         paragraph(
             "The mIoU of the choice is a little too high as a forecast: members and weights were chosen on "
             "these domains.",

@@ -2,7 +2,8 @@
 
 For each model and each set of views (`flair_baseline.model.views.VIEWS`) a file holds the mean probabilities
 at every fourth pixel in both directions, as uint8 of 1/255: 213 kB a patch. The files are mapped into memory
-and never read whole. An interrupted run goes on at the patch where it stopped.
+and read whole only when a plan goes on: their checksums must then be those of state.json. An interrupted run
+goes on at the patch where it stopped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from flair_baseline.model.views import VIEWS
 from flair_baseline.packaging import Member, pack_ensemble, write_submission
 from flair_ingestion.dataset import Patch, read_image, read_labels, read_superpatch
 from flair_scoring.base.errors import UsageError
-from flair_scoring.base.files import write_file
+from flair_scoring.base.files import remove_files, write_file
 from flair_scoring.nomenclature import FLAIR_12
 from flair_scoring.raster import PATCH_SIZE
 
@@ -76,13 +78,20 @@ def keep_probabilities(
     when `member` is no checkpoint, and when a file cannot be written.
     """
     files = pack_ensemble([Member(member, ALL_VIEWS)], batch_size)
-    record = {"content": _hash(files, patches), "batch_size": batch_size, "device": device.type}
+    record = {
+        "content": _hash(files),
+        "patches": hash_patches(patches),
+        "batch_size": batch_size,
+        "device": device.type,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.json"
     shape = (len(patches), CLASSES, SIDE, SIDE)
-    done, arrays = _read_done(state, record), _open_kept(folder, shape)
-    if not (done and arrays):
-        done, arrays = 0, {views: _make_file(folder / f"{views}.npy", shape) for views in VIEWS}
+    done, sums = _read_done(state, record)
+    arrays = _open_kept(folder, shape, done, sums) if done else None
+    if arrays is None:
+        remove_files([state])  # first, or it would vouch for the files that are made now
+        done, sums, arrays = 0, dict.fromkeys(VIEWS, 0), _make_files(folder, shape)
     if done < len(patches):
         with tempfile.TemporaryDirectory() as name:
             write_submission(Path(name) / "member", files)
@@ -91,39 +100,52 @@ def keep_probabilities(
         for batch in _read_batches(patches[done:], batch_size, model.superpatch_size, title):
             count = len(batch["aerial"])
             for views, means in _predict_views(model, batch, device).items():
-                arrays[views][done : done + count] = means.cpu().numpy()
+                arrays[views][done : done + count] = content = means.cpu().numpy()
+                sums[views] = zlib.crc32(content.tobytes(), sums[views])
             done += count
             for array in arrays.values():
                 array.flush()
-            write_file(state, json.dumps(record | {"done": done}))
+            write_file(state, json.dumps(record | {"done": done, "sums": sums}))
     return {views: np.load(folder / f"{views}.npy", mmap_mode="r") for views in VIEWS}
 
 
-def _open_kept(folder: Path, shape: tuple[int, ...]) -> dict[str, np.memmap] | None:
-    """The files of an earlier run, or None unless all of them are whole."""
+def _open_kept(
+    folder: Path, shape: tuple[int, ...], done: int, sums: Mapping[str, int]
+) -> dict[str, np.memmap] | None:
+    """The files of an earlier run; None unless all are whole, with these sums of the first `done` patches."""
     try:
         arrays = {views: np.lib.format.open_memmap(folder / f"{views}.npy", "r+") for views in VIEWS}
     except (OSError, ValueError, EOFError):
         return None
-    return arrays if all((one.shape, one.dtype) == (shape, np.uint8) for one in arrays.values()) else None
+    if any((one.shape, one.dtype) != (shape, np.uint8) for one in arrays.values()):
+        return None
+    found = dict.fromkeys(arrays, 0)
+    for views, array in arrays.items():
+        for patch in array[:done]:
+            found[views] = zlib.crc32(patch.tobytes(), found[views])
+    return arrays if found == sums else None
 
 
-def _make_file(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A file for probabilities with all its room on the disk, or UsageError.
+def _make_files(folder: Path, shape: tuple[int, ...]) -> dict[str, np.memmap]:
+    """Files for probabilities with all their room on the disk, or UsageError and none of them.
 
     Where the disk has no room for a page of a mapped file, the kernel kills the process that writes to it.
     """
+    paths = {views: folder / f"{views}.npy" for views in VIEWS}
+    remove_files(paths.values())
+    arrays = {}
     try:
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        for views, path in paths.items():
+            arrays[views] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        remove_files(paths.values())
         raise UsageError(
-            f"{path}: no room for {math.prod(shape) / 2**20:.0f} MiB of probabilities ({error.strerror}); "
-            "make room, choose another --work, or fewer --patches"
+            f"{folder}: cannot take {len(paths) * math.prod(shape) / 2**20:.1f} MiB of probabilities "
+            f"({error.strerror}); make room, choose another --work, or fewer --patches"
         ) from None
-    return array
+    return arrays
 
 
 def _predict_views(model: Model, batch: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
@@ -153,22 +175,32 @@ def _read_batches(
     yield from tqdm(loader, title, unit="request", dynamic_ncols=True, leave=False, disable=None)
 
 
-def _hash(files: dict[str, bytes], patches: Sequence[Patch]) -> str:
+def hash_patches(patches: Sequence[Patch]) -> str:
+    """SHA-256 of ids, sizes and times of change of the patches' files: other data have other ones."""
     total = hashlib.sha256()
-    for path in sorted(files):
-        total.update(path.encode() + hashlib.sha256(files[path]).digest())
-    total.update(" ".join(patch.id for patch in patches).encode())
+    for patch in patches:
+        area = patch.super_area
+        for path in (patch.image, patch.labels, area.data, area.masks, area.products):
+            found = os.stat(path) if path else None
+            total.update(f"{patch.id} {found and (found.st_size, found.st_mtime_ns)}\n".encode())
+        total.update(json.dumps([patch.centroid, patch.metadata], default=str).encode())
     return total.hexdigest()
 
 
-def _read_done(state: Path, record: dict[str, Any]) -> int:
-    """How many patches a file of the same content holds already."""
+def _hash(files: Mapping[str, bytes]) -> str:
+    total = hashlib.sha256()
+    for path in sorted(files):
+        total.update(path.encode() + hashlib.sha256(files[path]).digest())
+    return total.hexdigest()
+
+
+def _read_done(state: Path, record: Mapping[str, Any]) -> tuple[int, dict[str, int]]:
+    """How many patches files of the same content hold already, and the checksum of each file's patches."""
     try:
         found = json.loads(state.read_text())
-        return (
-            int(found.pop("done"))
-            if found.keys() == {*record, "done"} and found.items() >= record.items()
-            else 0
-        )
-    except (OSError, ValueError, LookupError, AttributeError):
-        return 0
+        done, sums = found.pop("done"), found.pop("sums")
+        if found == record and isinstance(done, int) and done > 0 and sums.keys() == VIEWS.keys():
+            return done, sums
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        pass  # not predicted yet, or the file is damaged
+    return 0, {}

@@ -23,6 +23,8 @@ MOST_STEPS = 20
 Key = tuple[str, str]  # name of a member, name of its set of views
 # Member -> its views and its weights: one number, or one for each class
 State = Mapping[str, tuple[str, tuple[float, ...]]]
+# Whether a state may be chosen, apart from its time
+Allow = Callable[[State], bool]
 # States -> confusion matrices of the domains, int64 (states, domains, 13, 13)
 Evaluate = Callable[[Sequence[State]], np.ndarray]
 
@@ -43,16 +45,22 @@ def state_cost(state: State, costs: Mapping[Key, float]) -> float:
 
 
 def select(
-    costs: Mapping[Key, float], budget: float, evaluate: Evaluate, class_weights: bool = False
+    costs: Mapping[Key, float],
+    budget: float,
+    evaluate: Evaluate,
+    class_weights: bool = False,
+    allow: Allow = lambda state: True,
 ) -> tuple[list[Step], list[Step]]:
     """The single members within the budget, best first, and the steps of the best search, the choice last.
 
-    `costs` are time ratios. The search starts at each member alone, and the best end counts. With fewer than
-    MIN_DOMAINS domains the choice is the best single member. The first list is empty when nothing fits.
+    `costs` are time ratios; only states that `allow` accepts are tried. The search starts at each member
+    alone, and the best end counts. With fewer than MIN_DOMAINS domains the choice is the best single member.
+    The first list is empty when nothing fits.
     """
     singles: list[State] = [
         {name: (views, (1.0,))} for (name, views), cost in costs.items() if cost <= budget
     ]
+    singles = list(filter(allow, singles))
     if not singles:
         return [], []
     matrices = evaluate(singles)
@@ -69,7 +77,7 @@ def select(
         starts.setdefault(next(iter(singles[index])), index)
     paths = []
     for index in starts.values():
-        search = _Search(costs, budget, evaluate, class_weights)
+        search = _Search(costs, budget, evaluate, class_weights, allow)
         paths.append(search.run(steps[index], matrices[index]))
     best = max(paths, key=lambda path: path[-1].miou)
     # A path that began elsewhere must beat the best single member
@@ -82,6 +90,7 @@ class _Search:
     budget: float
     evaluate: Evaluate
     class_weights: bool
+    allow: Allow
 
     def run(self, start: Step, matrices: np.ndarray) -> list[Step]:
         """The steps from a start with these matrices (domains, 13, 13)."""
@@ -104,7 +113,7 @@ class _Search:
 
     def _moves(self, state: State) -> Iterator[State]:
         for move in self._all_moves(state):
-            if move and state_cost(move, self.costs) <= self.budget:
+            if move and state_cost(move, self.costs) <= self.budget and self.allow(move):
                 yield move
 
     def _all_moves(self, state: State) -> Iterator[State]:
@@ -119,7 +128,7 @@ class _Search:
                 yield {**state, name: (views, weights)}
                 continue
             others = {key: value for key, value in state.items() if key != name}
-            yield others
+            yield others if len(others) > 1 else {one: (by, (1.0,)) for one, (by, _) in others.items()}
             if others:
                 for factor in (0.5, 2.0):
                     yield {**state, name: (own, tuple(factor * weight for weight in weights))}
@@ -147,8 +156,8 @@ def held_out_gain(current: np.ndarray, moves: np.ndarray) -> float:
     for domain in range(len(current)):
         scores = [mean_iou(total - move[domain]) for total, move in zip(totals, moves, strict=True)]
         best = int(np.argmax(scores))
-        stays = scores[best] <= mean_iou(present - current[domain])
-        held_out += current[domain] if stays else moves[best, domain]
+        gains = scores[best] > mean_iou(present - current[domain])  # False where no scored class is left
+        held_out += moves[best, domain] if gains else current[domain]
     return float(mean_iou(held_out) - mean_iou(present))
 
 
@@ -157,7 +166,9 @@ def _miou(matrices: np.ndarray) -> float:
 
 
 def _freeze(state: State) -> frozenset:
-    """The state as a key; only the ratios of weights matter."""
-    largest = max(max(weights) for _, weights in state.values())
-    scaled = {name: tuple(weight / largest for weight in weights) for name, (_, weights) in state.items()}
-    return frozenset((name, views, scaled[name]) for name, (views, _) in state.items())
+    """The state as a key; only the ratios of the members' weights matter, for each class alone."""
+    weights = np.stack([np.broadcast_to(own, CLASSES) for _, own in state.values()])
+    scaled = map(tuple, (weights / weights.max(axis=0)).tolist())
+    return frozenset(
+        (name, views, own) for (name, (views, _)), own in zip(state.items(), scaled, strict=True)
+    )

@@ -1,0 +1,219 @@
+"""plan.py as a command: names, places, the lock of WORK, and what follows when a candidate gets no score.
+
+Times, and the evaluation of candidates, are made up here; test_plan.py has them measured.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_ensemble import CONFIGS, draw_run
+
+from flair_baseline import packaging
+from flair_baseline.evaluation import End, Task, claim
+from flair_baseline.planning import checking
+from flair_ingestion.limits import read_limits
+from programs import run_here
+
+Ends = dict[str, tuple[int, float]]  # name of the submission -> exit code and mIoU
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("members")
+    return {name: draw_run(folder / name, CONFIGS[name]) for name in ("first", "unet")}
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[Ends], list[Task]]:
+    """Sets how candidates end; their tasks are collected in the list that it returns."""
+
+    def set_ends(ends: Ends) -> list[Task]:
+        tasks: list[Task] = []
+
+        def evaluate(submission: Path, again: bool, output: Path, task: Task, title: str) -> End:
+            tasks.append(task)
+            code, miou = ends[submission.stem]
+            if code == 0:
+                output.mkdir(parents=True, exist_ok=True)
+                (output / "scores.json").write_text(json.dumps({"miou": miou}))
+                (output / "timing.json").write_text(json.dumps({"schema": 1, "ratio": 1.0}))
+            return End(code, "it took too long" if code else f"mIoU {miou}")
+
+        monkeypatch.setattr(checking, "evaluate_or_keep", evaluate)
+        monkeypatch.setattr("plan.describe_machine", lambda _: [])
+        monkeypatch.setattr("plan.measure_costs", lambda *_: {"none": 1.0, "flips": 4.0, "d4": 8.0})
+        return tasks
+
+    return set_ends
+
+
+def take_both(costs: dict, budget: float, evaluate: object, by_class: bool, allow: Callable) -> tuple:
+    """In place of the search: the first model is the best single one, and both together are better."""
+    from flair_baseline.planning.selection import Step
+
+    names = list(dict.fromkeys(name for name, _ in costs))
+    single = Step({names[0]: ("none", (1.0,))}, 0.5, 1.0, None)
+    both = Step(dict.fromkeys(names, ("none", (1.0,))), 0.6, 2.0, 0.1)
+    return [single], [single, both] if allow(both.state) else [single]
+
+
+@pytest.mark.parametrize(
+    ("ends", "choice", "told"),
+    [
+        ({"ensemble": (0, 0.7), "best_model": (0, 0.6)}, "ensemble", None),
+        ({"ensemble": (0, 0.6), "best_model": (0, 0.7)}, "best model", None),
+        ({"ensemble": (4, 0.0), "best_model": (0, 0.6)}, "best model", "The ensemble was left out"),
+        ({"ensemble": (0, 0.6), "best_model": (3, 0.0)}, "ensemble", "The best model was left out"),
+    ],
+)
+def test_the_choice_is_the_best_candidate_with_a_score(
+    ends: Ends,
+    choice: str,
+    told: str | None,
+    runs: dict[str, Path],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    tasks = made_up(ends)
+    monkeypatch.setattr("plan.select", take_both)
+    options = ["--data", flair_tree, "--device", "cpu", "--patches", 3, "-o", "best.zip"]
+    done = run_here("plan", *runs.values(), *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "best_plan/plan.json").read_text())["choice"]["name"] == choice
+    checked = tmp_path / "best_plan" / f"{choice.replace(' ', '_')}.zip"
+    assert (tmp_path / "best.zip").read_bytes() == checked.read_bytes()
+    page = (tmp_path / "best_plan/plan.html").read_text()
+    assert ("was left out at its check" in page) == (told is not None)
+    if told:
+        assert f"{told} at its check on the whole split: it took too long" in page
+        assert told in done.stderr
+    assert tasks[0].content  # other data at the same path are told apart
+    assert not (tmp_path / "best_plan/.plan.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"), [(4, "no candidate got a score: The ensemble"), (2, "exit code 2")]
+)
+def test_without_a_score_there_is_no_submission(
+    code: int,
+    sentence: str,
+    runs: dict[str, Path],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    made_up({"ensemble": (code, 0.0), "best_model": (code, 0.0)})
+    monkeypatch.setattr("plan.select", take_both)
+    options = ["--data", flair_tree, "--device", "cpu", "--patches", 3, "-o", "best.zip"]
+    done = run_here("plan", *runs.values(), *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "best.zip").exists()
+    assert not (tmp_path / "best_plan/plan.html").exists()
+
+
+def test_an_ensemble_over_the_size_limit_is_no_candidate(
+    runs: dict[str, Path],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    made_up({"best_model": (0, 0.6)})
+    monkeypatch.setattr("plan.select", take_both)
+    mib = [(run / "model.safetensors").stat().st_size / 2**20 for run in runs.values()]
+    limits = replace(read_limits(), submission_mib=max(mib) + 1.1)  # room for one, not for both
+    assert sum(mib) > limits.submission_mib
+    for module in ("plan", packaging.__name__):
+        monkeypatch.setattr(f"{module}.read_limits", lambda: limits)
+    options = ["--data", flair_tree, "--device", "cpu", "--patches", 3, "-o", "best.zip"]
+    done = run_here("plan", *runs.values(), *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "best_plan/plan.json").read_text())["choice"]["state"]) == 1
+
+    small = replace(limits, submission_mib=max(mib) + 0.5)
+    for module in ("plan", packaging.__name__):
+        monkeypatch.setattr(f"{module}.read_limits", lambda: small)
+    done = run_here("plan", *runs.values(), *options, "--work", "other", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "MiB, and a submission may have" in done.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_models_of_one_name_are_all_members(runs: dict[str, Path], tmp_path: Path) -> None:
+    from plan import name_members
+
+    for place in ("old/a", "a", "b"):
+        shutil.copytree(runs["unet"], tmp_path / place)
+    paths = [tmp_path / "old/a", tmp_path / "a", tmp_path / "b"]
+    assert list(name_members(paths).values()) == paths
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        relative = [Path("old/a"), Path("a"), Path("b")]
+        assert list(name_members(relative).values()) == relative
+        patch.chdir(tmp_path / "a")
+        assert list(name_members([Path(".")])) == ["a"]
+    assert list(name_members([tmp_path / "a", tmp_path / "b"])) == ["a", "b"]
+
+
+def test_a_run_and_its_own_weights_are_the_same_model(
+    runs: dict[str, Path], flair_tree: Path, tmp_path: Path
+) -> None:
+    models = [runs["unet"], runs["unet"] / "model.safetensors"]
+    done = run_here("plan", *models, "--data", flair_tree, "-o", tmp_path / "x.zip")
+    assert done.returncode == 2
+    assert "is given twice" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_plan_in_the_same_folder_is_refused(
+    runs: dict[str, Path], flair_tree: Path, tmp_path: Path, made_up: Callable[[Ends], list[Task]]
+) -> None:
+    made_up({})
+    with claim(tmp_path / "x_plan/plan", wait=False):
+        done = run_here("plan", runs["unet"], "--data", flair_tree, "-o", tmp_path / "x.zip")
+    assert done.returncode == 2
+    assert "x_plan: another plan writes there; wait for its end, or choose another --work" in done.stderr
+    assert not list((tmp_path / "x_plan").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--data", "absent", "-o", "x.zip"], "absent: no such folder"),
+        (["--data", "DATA", "-o", "x", "--work", "x"], "lies in x, the folder of the submission"),
+        (["--data", "DATA", "-o", "x", "--work", "x/work"], "lies in x, the folder of the submission"),
+        (["--data", "DATA", "-o", "x.zip", "--work", "DATA/plan"], "overlaps"),
+    ],
+)
+def test_places_are_refused_before_anything_is_measured(
+    options: list[str], sentence: str, runs: dict[str, Path], flair_tree: Path, tmp_path: Path
+) -> None:
+    data = sorted(flair_tree.rglob("*"))
+    given = [option.replace("DATA", str(flair_tree)) for option in options]
+    done = run_here("plan", runs["unet"], *given, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert not list(tmp_path.iterdir())
+    assert sorted(flair_tree.rglob("*")) == data
+
+
+def test_a_foreign_folder_of_checks_is_refused_before_anything_is_measured(
+    runs: dict[str, Path], flair_tree: Path, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "work/checks/ensemble/notes.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    done = run_here("plan", runs["unet"], "--data", flair_tree, "-o", "x.zip", "--work", "work", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holds files that ingestion did not write" in done.stderr
+    assert foreign.read_text() == "mine"
