@@ -52,6 +52,8 @@ _COMPRESSIONS = {  # the lossless ones
     34925: "LZMA",
     50000: "zstd",
 }
+_LOSSLESS = frozenset((number,) for number in _COMPRESSIONS)
+_LOSSLESS_NAMES = ", ".join(f"{number} {name}" for number, name in _COMPRESSIONS.items())
 _DEFLATE = (8, 32946)
 _PREDICTED = ((2,), (3,))  # pixels are stored as differences
 _UNWRITTEN = 255  # put where strips end before decoding: if it is still there, the strip may have ended early
@@ -242,7 +244,6 @@ def _check_pixels(tags: _Tags, bands: int) -> None:
 
     one = (1,)  # TIFF's default of every tag below that has one
     colours = [(_GREY,)] if bands == 1 else [(_GREY,), (_RGB,)]
-    lossless = ", ".join(f"{number} {name}" for number, name in _COMPRESSIONS.items())
     expect("size", tags["width"] + tags["height"], [_SHAPE], "512 x 512 pixels")
     advice = ": one class index per pixel, not one band per class" if bands == 1 else ""
     expect("band count", tags.get("bands", one), [(bands,)], f"{bands}{advice}")
@@ -253,7 +254,7 @@ def _check_pixels(tags: _Tags, bands: int) -> None:
         raise RasterError(f"has data type {', '.join(sorted(types))}; expected uint8{advice}")
     expect("bits per pixel", bits, [(8,) * bands], "8 per band (uint8)")
     expect("sample format", formats, [one, one * bands], "1 (unsigned integers)")
-    expect("compression", tags.get("compression", one), [(n,) for n in _COMPRESSIONS], f"one of {lossless}")
+    expect("compression", tags.get("compression", one), _LOSSLESS, f"one of {_LOSSLESS_NAMES}")
     expect("photometric interpretation", tags["photometric"], colours, "1 (grey levels, no palette)")
     expect("orientation", tags.get("orientation", one), [one], "1 (first row on top)")
     expect("planar configuration", tags.get("planar", one), [(_INTERLEAVED,), (_PLANAR,)], "1 or 2")
