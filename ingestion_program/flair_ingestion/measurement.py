@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +117,10 @@ def measure(
                 ):
                     begin = clock()
                     try:
-                        _predict_groups(session, groups, requests, attempt, limits, deliver, progress)
+                        at_rest = readers.at_rest if readers else nullcontext
+                        _predict_groups(
+                            session, groups, requests, attempt, limits, deliver, progress, at_rest
+                        )
                     finally:
                         done = sum(attempt.counts)
                         attempt.gpu = watch.between(begin, clock(), done) if watch else None
@@ -148,8 +151,12 @@ def _predict_groups(
     limits: Sequence[TimeLimit],
     deliver: Deliver | None,
     progress: tqdm,
+    at_rest: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    """Put every request through the session; between two of them, deliver labels and read the next one."""
+    """Put every request through the session; between two of them, deliver labels and read the next one.
+
+    While the session has a request, readers are `at_rest`.
+    """
     spent, stop, scheduling = 0.0, stop_seconds(limits), current_scheduling()
     for number, (group, request) in enumerate(zip(groups, requests, strict=True), 1):
         step = f"request {number} of {len(groups)}"
@@ -158,7 +165,8 @@ def _predict_groups(
             budget = Budget(step, stop - spent, _excess(limits, attempt, progress.total))
         begin = clock()
         try:
-            labels, seconds = session.predict(request, budget)
+            with at_rest():
+                labels, seconds = session.predict(request, budget)
         except TimeLimitError:
             attempt.latencies.append(clock() - begin)
             raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,10 +20,12 @@ from flair_scoring.base.files import write_all
 from flair_scoring.base.interrupts import held_signals
 from flair_scoring.outputs.manifest import NAME as MANIFEST
 from flair_scoring.outputs.manifest import write_manifest
+from flair_scoring.parallel import default_jobs, parallel_map
 from flair_scoring.raster import PATCH_SIZE, encode_labels
 
 _PACKED_BYTES = PATCH_SIZE**2 // 2
-_ENCODED_TOGETHER = 64
+_ENCODED_TOGETHER = 16  # by one process
+_PIECES_AHEAD = 8  # for each process; what is encoded waits in memory until it is written
 
 Predictions = Iterable[tuple[str, bytes]]  # id and TIFF of each prediction
 
@@ -68,12 +70,21 @@ class Spool:
             self._ids[-1].append(patch.id)
 
     def files(self, attempt: int) -> Iterator[tuple[str, bytes]]:
-        """Id and TIFF of each prediction of an attempt (0 is the first), in the order in which they came."""
-        ids, encode = self._ids[attempt], functools.partial(self._encode, attempt)
-        with ThreadPool() as pool:
-            for start in range(0, len(ids), _ENCODED_TOGETHER):
-                some = range(start, min(start + _ENCODED_TOGETHER, len(ids)))
-                yield from zip(ids[start:], pool.map(encode, some), strict=False)
+        """Id and TIFF of each prediction of an attempt (0 is the first), in the order in which they came.
+
+        Processes encode them, one for each core: Pillow keeps the interpreter's lock while it encodes, so
+        threads would wait for each other.
+        """
+        ids, encode = self._ids[attempt], functools.partial(_encode, self._file.fileno())
+        offsets = [self._offset(attempt, index) for index in range(len(ids))]
+        pieces = [offsets[start:][:_ENCODED_TOGETHER] for start in range(0, len(ids), _ENCODED_TOGETHER)]
+        waiting = iter(ids)
+        jobs = min(default_jobs(), len(pieces) // 2)
+        with parallel_map(jobs, "encoding", "free memory, and run again") as map_pieces:
+            for start in range(0, len(pieces), _PIECES_AHEAD * max(jobs, 1)):
+                some = pieces[start:][: _PIECES_AHEAD * max(jobs, 1)]
+                for encoded in map_pieces(encode, some):
+                    yield from zip(itertools.islice(waiting, len(encoded)), encoded, strict=True)
 
     def difference(self, one: int, other: int) -> float:
         """The fraction of the pixels in which two complete attempts (0 is the first) differ."""
@@ -85,15 +96,23 @@ class Spool:
         return pixels / (count * PATCH_SIZE**2)
 
     def _packed(self, attempt: int, index: int) -> np.ndarray:
-        content = os.pread(self._file.fileno(), _PACKED_BYTES, self._offset(attempt, index))
-        return np.frombuffer(content, np.uint8)
-
-    def _encode(self, attempt: int, index: int) -> bytes:
-        both = self._packed(attempt, index)
-        return encode_labels(np.concatenate([both >> 4, both & 15]).reshape(PATCH_SIZE, PATCH_SIZE))
+        return _read_packed(self._file.fileno(), self._offset(attempt, index))
 
     def _offset(self, attempt: int, index: int) -> int:
         return attempt * self._attempt_bytes + index * _PACKED_BYTES
+
+
+def _read_packed(descriptor: int, offset: int) -> np.ndarray:
+    return np.frombuffer(os.pread(descriptor, _PACKED_BYTES, offset), np.uint8)
+
+
+def _encode(descriptor: int, offsets: Sequence[int]) -> list[bytes]:
+    """The TIFFs of the labels that lie at these offsets of a spool's file."""
+    found = []
+    for offset in offsets:
+        both = _read_packed(descriptor, offset)
+        found.append(encode_labels(np.concatenate([both >> 4, both & 15]).reshape(PATCH_SIZE, PATCH_SIZE)))
+    return found
 
 
 def _no_room(size: int, error: OSError) -> UsageError:

@@ -1,8 +1,9 @@
 """Requests are read from the disk and sealed off the clock: by this process, or by other processes.
 
 On the CPU this process reads while the submission stands still, so that nothing of ours runs beside the
-submission. On CUDA other processes read ahead, on processors of their own, or where there are too few of them
-with the lowest priority. A thread that reads ahead would share the interpreter's lock with the clock.
+submission. On CUDA other processes read ahead, on processors of their own. Where there are too few of them,
+these processes use all processors, but only while the submission stands still. A thread that reads ahead
+would share the interpreter's lock with the clock.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -23,11 +25,13 @@ from flair_ingestion.order import areas_to_open
 from flair_ingestion.sandbox import policy
 from flair_ingestion.shared_memory import SealedRequest, read_request, write_request
 from flair_scoring.base.errors import DataError, UsageError
+from flair_scoring.base.processes import end_with_parent
 
 AHEAD = 2  # the most requests that a reader has ready
 PROCESSORS_LEFT = 4  # for this process and the submission
 _PATCHES_THAT_PAY = 8  # for fewer patches of an area, reading each window alone is quicker
 _MESSAGE_BYTES = 1 << 16
+_READY = b"r"
 _ENDED = "a process that reads the data has ended; its error stands above, or the machine ran out of memory"
 
 _PROGRAM = "from flair_ingestion.reading import serve; serve()"
@@ -65,8 +69,9 @@ def _areas_to_read(groups: Groups) -> Iterator[list[SuperArea]]:
 class Readers:
     """Processes that read requests ahead, on `processors` of their own.
 
-    Without (None) they use all processors when nobody else wants them: their priority is the kernel's lowest.
-    They must start before a submission does, or they would be taken for its processes.
+    Without (None) they use all processors, with the kernel's lowest priority, and stand still while a
+    submission has a request. They must start before a submission does, or they would be taken for its
+    processes.
     """
 
     def __init__(self, readers: int, processors: set[int] | None) -> None:
@@ -85,7 +90,7 @@ class Readers:
         self._channels.append(ours)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-B", "-c", _PROGRAM, str(theirs.fileno())],
+                [sys.executable, "-P", "-B", "-c", _PROGRAM, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 # sys.path, so that it finds the modules that this process has found
@@ -100,15 +105,35 @@ class Readers:
 
     def read(self, groups: Groups, superpatch_size: int) -> Requests:
         """The requests in their order, read ahead; raises DataError. It may be called once."""
-        for number, process in enumerate(self._processes):
+        for number, (process, channel) in enumerate(zip(self._processes, self._channels, strict=True)):
             assert process.stdin
             try:
+                if channel.recv(1) != _READY:
+                    raise UsageError(_ENDED)
                 with process.stdin as stream:
                     pickle.dump((groups, superpatch_size, number, len(self._processes)), stream)
             except OSError:
                 raise UsageError(_ENDED) from None
         for index in range(len(groups)):
             yield self._take(self._channels[index % len(self._channels)])
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Inside, readers without processors of their own stand still; the others go on.
+
+        It is for the time after the first request was taken.
+        """
+        sharing = [] if self.processors else self._processes
+        for process in sharing:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            for process in sharing:
+                with suppress(ChildProcessError):  # it has ended, which is told when its request is taken
+                    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            yield
+        finally:
+            for process in sharing:
+                process.send_signal(signal.SIGCONT)
 
     def _take(self, channel: socket.socket) -> SealedRequest:
         try:
@@ -153,8 +178,11 @@ def start_readers() -> Iterator[Readers]:
 
 def serve() -> None:
     """The program of a reader: it reads and seals requests, at most AHEAD more than were taken."""
+    end_with_parent(int(sys.argv[2]))  # a reader at rest could not see that the other side has closed
     policy.shield_parent()
     channel = socket.socket(fileno=int(sys.argv[1]))
+    with suppress(ConnectionError):  # the other side has closed
+        channel.send(_READY)
     try:
         groups, superpatch_size, number, readers = pickle.load(sys.stdin.buffer)
     except EOFError:  # the other side has ended before it said what to read

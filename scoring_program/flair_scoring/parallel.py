@@ -22,16 +22,19 @@ def default_jobs() -> int:
 
 
 @contextmanager
-def parallel_map(jobs: int) -> Iterator[Callable[[Callable, Iterable], Iterable]]:
+def parallel_map(
+    jobs: int, work: str = "scoring", remedy: str = "take fewer of them with --jobs"
+) -> Iterator[Callable[[Callable, Iterable], Iterable]]:
     """A function like `map` that shares its calls among `jobs` processes. They end with the block.
 
-    Below two jobs it is `map` itself. Raises UsageError if the processes cannot be started or one is killed.
+    Below two jobs it is `map` itself. Raises UsageError if the processes cannot be started or one is killed;
+    `work` and `remedy` are words of its message.
     """
     if jobs < 2:
         yield map
         return
     # A fork takes milliseconds and needs no importable __main__. It is safe beside other threads because the
-    # children decode and count only: they never wait for a lock that a thread of the parent could hold.
+    # children decode, count and encode: they never wait for a lock that a thread of the parent could hold.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     before = set(multiprocessing.active_children())
 
@@ -45,15 +48,11 @@ def parallel_map(jobs: int) -> Iterator[Callable[[Callable, Iterable], Iterable]
             stack.callback(pool.shutdown, cancel_futures=True)
             yield start
     except BrokenProcessPool:
-        raise UsageError(
-            f"one of {jobs} scoring processes was killed; if memory ran out, take fewer of them with --jobs"
-        ) from None
+        raise UsageError(f"one of {jobs} {work} processes was killed; if memory ran out, {remedy}") from None
     except OSError as error:  # some processes may run already and wait for work
         for process in set(multiprocessing.active_children()) - before:
             process.kill()
-        raise UsageError(
-            f"{jobs} scoring processes cannot be run ({error.strerror}); take fewer of them with --jobs"
-        ) from None
+        raise UsageError(f"{jobs} {work} processes cannot be run ({error.strerror}); {remedy}") from None
 
 
 def _prepare_process(parent: int) -> None:

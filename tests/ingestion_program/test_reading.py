@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -132,6 +135,72 @@ def test_readers_have_processors_of_their_own(monkeypatch: pytest.MonkeyPatch) -
         pids = [process.pid for process in readers._processes]
         assert [os.sched_getscheduler(pid) for pid in pids] == [os.SCHED_IDLE] * 2
     assert given == {}
+
+
+def states(pids: list[int]) -> list[str]:
+    return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in pids]
+
+
+def test_readers_without_processors_of_their_own_rest_while_the_submission_works(
+    patches: list[Patch],
+) -> None:
+    readers = Readers(2, None)
+    pids = [process.pid for process in readers._processes]
+    try:
+        requests = readers.read(split(patches * 50, 1), 10)
+        for _ in range(20):
+            request = next(requests)
+            with readers.at_rest():
+                assert states(pids) == ["T", "T"]
+                seen = [Path(f"/proc/{pid}/stat").read_text() for pid in pids]
+                time.sleep(0.01)
+                assert [Path(f"/proc/{pid}/stat").read_text() for pid in pids] == seen  # no time was used
+            assert "T" not in states(pids)
+            request.close()
+    finally:
+        readers.close()
+
+
+def test_readers_with_processors_of_their_own_go_on(patches: list[Patch]) -> None:
+    readers = Readers(1, os.sched_getaffinity(0))
+    try:
+        with readers.at_rest():
+            assert states([readers._processes[0].pid]) != ["T"]
+    finally:
+        readers.close()
+
+
+def test_a_reader_that_has_died_does_not_keep_the_others_from_resting(patches: list[Patch]) -> None:
+    readers = Readers(2, None)
+    try:
+        requests = readers.read(split(patches * 50, 1), 10)
+        next(requests).close()
+        readers._processes[0].kill()
+        with readers.at_rest():
+            assert states([readers._processes[1].pid]) == ["T"]
+    finally:
+        readers.close()
+
+
+def test_readers_at_rest_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    program = """
+import os, signal
+from flair_ingestion.reading import Readers
+readers = Readers(2, None)
+next(readers.read([], 10), None)
+with readers.at_rest():
+    print(*(process.pid for process in readers._processes), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (tmp_path / "pids").open("w") as said:
+        subprocess.run([sys.executable, "-c", program], stdout=said, env=environment, timeout=60)
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "still there"
+        time.sleep(0.01)
 
 
 def test_series_are_read_whole_only_where_many_patches_need_them(
