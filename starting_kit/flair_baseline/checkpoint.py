@@ -102,12 +102,12 @@ def read_provenance(weights: Path) -> dict[str, Any]:
         with safe_open(weights, framework="pt") as file:
             provenance = json.loads(file.metadata()["provenance"])
         check_stamp(provenance, weights)
-        if (found := provenance.get("nomenclature")) != FLAIR_12.name:
+        dict(provenance["config"])
+        if (found := provenance.get("nomenclature", FLAIR_12.name)) != FLAIR_12.name:
             raise DataError(
                 f"{weights}: its classes are of the nomenclature {reprlib.repr(found)}, and this kit "
                 f"trains and packs {FLAIR_12.name}; take a checkpoint of that nomenclature"
             )
-        dict(provenance["config"])
     except OSError as error:
         reason = str(error.strerror or error)
     except SafetensorError:

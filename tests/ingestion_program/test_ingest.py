@@ -40,6 +40,7 @@ TIMING_KEYS = [
         "limit_seconds",
         "grey_zone",
         "reference_drift",
+        "floor_seconds",
         "reference_gpu",
         "attempts",
         "order_seed",

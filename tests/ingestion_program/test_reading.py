@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -137,7 +137,14 @@ def test_readers_have_processors_of_their_own(monkeypatch: pytest.MonkeyPatch) -
     assert given == {}
 
 
-def states(pids: list[int]) -> list[str]:
+def has_ended(pid: str) -> bool:
+    try:
+        return states([pid]) == ["Z"]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def states(pids: Sequence[int | str]) -> list[str]:
     return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in pids]
 
 
@@ -198,7 +205,7 @@ with readers.at_rest():
     pids = (tmp_path / "pids").read_text().split()
     assert len(pids) == 2
     deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+    while not all(map(has_ended, pids)):
         assert time.monotonic() < deadline, "still there"
         time.sleep(0.01)
 

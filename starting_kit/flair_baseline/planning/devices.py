@@ -15,10 +15,6 @@ from flair_scoring.base.terminal import one_line
 MOST_BYTES = 1 << 26  # of a timing.json, which holds a number for each request
 
 
-class _NoRatioError(ValueError):
-    """A timing.json of a run that has no ratio to compare; the message says why."""
-
-
 def compare_devices(paths: Sequence[Path]) -> str:
     """The ratio of each submission on each device, and how far the devices are apart.
 
@@ -31,17 +27,19 @@ def compare_devices(paths: Sequence[Path]) -> str:
     problems = []
     for path in {path.resolve(): path for path in paths}.values():
         try:
-            key, device, ratio = _read_ratio(read_json(path, MOST_BYTES))
+            found = _read_ratio(read_json(path, MOST_BYTES))
         except OSError as error:
             problems.append(f"{path}: cannot be read ({error.strerror})")
-        except (ValueError, LookupError, TypeError) as error:
-            reason = (
-                error if isinstance(error, _NoRatioError) else "is no timing.json of the ingestion program"
-            )
-            problems.append(f"{path}: {reason}")
-        else:
-            ratios[key][device].append(ratio)
-            names.setdefault(key, one_line(path.resolve().parent.name))
+            continue
+        except (ValueError, LookupError, TypeError):
+            problems.append(f"{path}: is no timing.json of the ingestion program")
+            continue
+        if isinstance(found, str):
+            problems.append(f"{path}: {found}")
+            continue
+        key, device, ratio = found
+        ratios[key][device].append(ratio)
+        names.setdefault(key, one_line(path.resolve().parent.name))
     if problems:
         raise UsageError(list_problems("timings", problems))
     shared = Counter(names.values())
@@ -59,21 +57,18 @@ def compare_devices(paths: Sequence[Path]) -> str:
     return "\n".join([*lines, "", "Time ratios: times as multiples of the reference's on the same device."])
 
 
-def _read_ratio(timing: dict[str, Any]) -> tuple[str, str, float]:
-    """SHA-256 of the submission, name of the device, ratio.
+def _read_ratio(timing: dict[str, Any]) -> tuple[str, str, float] | str:
+    """SHA-256 of the submission, name of the device, ratio; or why a run has no ratio to compare.
 
-    Raises _NoRatioError for a run without a whole measurement, and ValueError, LookupError or TypeError for
-    the content of another file.
+    Raises ValueError, LookupError or TypeError for the content of another file.
     """
     key, device, ratio = timing["submission_sha256"], timing["device"]["name"], timing["ratio"]
     attempts = timing.get("attempts") or []
     if ratio is None:
-        raise _NoRatioError("holds no ratio: the submission failed, or no reference was timed beside it")
+        return "holds no ratio: the submission failed, or no reference was timed beside it"
     counted = [one for one in attempts if one["inference_seconds"] == timing["inference_seconds"]]
     if not all(attempt["completed"] for attempt in counted):
-        raise _NoRatioError(
-            "its run was stopped at the limit, so its ratio is that of a part; time it to its end"
-        )
+        return "its run was stopped at the limit, so its ratio is that of a part; time it to its end"
     if not isinstance(key, str) or not isinstance(device, str | None) or isinstance(ratio, bool | str):
         raise TypeError
     if not 0 < ratio < math.inf:
