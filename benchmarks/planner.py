@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +152,16 @@ def judge(seed: int, data: Path, folder: Path, epochs: int) -> Outcome:
     )
 
 
+def judge_once(seed: int, data: Path, folder: Path, epochs: int) -> Outcome:
+    """What `judge` gives; kept in the folder, so that a finished seed is not run again."""
+    kept = folder / "outcome.json"
+    if kept.exists():
+        return Outcome(**json.loads(kept.read_text()))
+    outcome = judge(seed, data, folder, epochs)
+    kept.write_text(json.dumps(asdict(outcome)))
+    return outcome
+
+
 def describe(outcomes: Sequence[Outcome]) -> list[str]:
     """The figures of the record."""
     gains = np.array([one.planned - one.best_member for one in outcomes])
@@ -186,7 +196,7 @@ def main() -> None:
         if not data.exists():
             run("make_toy_dataset", data, "--size", "demo", "--seed", 2022)
         outcomes = [
-            judge(2022 + seed, data, folder / f"seed_{2022 + seed}", args.epochs)
+            judge_once(2022 + seed, data, folder / f"seed_{2022 + seed}", args.epochs)
             for seed in range(args.seeds)
         ]
     command = f"python benchmarks/planner.py --seeds {args.seeds} --epochs {args.epochs}"
