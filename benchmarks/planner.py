@@ -141,13 +141,14 @@ def judge(seed: int, data: Path, folder: Path, epochs: int) -> Outcome:
         run("package", path, "-o", folder / f"{name}.zip")
     members = evaluate([folder / f"{name}.zip" for name in runs], data, folder / "results", limit=0)
     (planned,) = evaluate([best], data, folder / "planned", limit=NO_LIMIT)
-    ratios = [plan["choice"]["measured_ratio"], read_number(planned, "timing.json", "ratio")]
+    checked = work / "checks" / plan["choice"]["name"].replace(" ", "_")
+    ratios = [read_number(folder, "timing.json", "ratio") for folder in (checked, planned)]
     return Outcome(
         planned=read_number(planned, "scores.json", "miou"),
         best_member=max(read_number(member, "scores.json", "miou") for member in members),
         search=plan["steps"][-1]["miou"],
         exhaustive=search_all(costs, budget, data, work, list(runs)),
-        measured_to_predicted=ratios[0] / plan["choice"]["predicted_ratio"],
+        measured_to_predicted=plan["choice"]["measured_ratio"] / plan["choice"]["predicted_ratio"],
         within=max(ratios) <= limit,
     )
 

@@ -6,6 +6,9 @@ float32, and float32 with deterministic algorithms only.
 With --flair2 the official model takes the same step beside ours, without its training metric, since ours
 computes none. First both models compute the loss and the gradients of one patch, with equal weights, frozen
 batch norms and no dropout: these must agree. The allocator keeps freed memory in all cases.
+
+The share of the roofline (common/roofline.py) says how much of the time the convolutions and matrix products
+of our float32 step, forward and backward, would take at the best speed that this machine has shown.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from torch.nn import functional as F
 
 from common.official import load_official
 from common.record import append_record
+from common.roofline import ideal_seconds, list_layers, measure_peaks
 from flair_baseline.config import load_config
 from flair_baseline.machines.machine import choose_device, keep_freed_memory
 from flair_baseline.model.inference import computes_in_bfloat16
@@ -59,6 +63,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, metavar="B", help="patches (default: %(default)s)")
     parser.add_argument("--dates", type=int, default=12, metavar="T", help="of each (default: %(default)s)")
     parser.add_argument("--flair2", type=Path, metavar="PATH", help="a checkout of github.com/IGNF/FLAIR-2")
+    parser.add_argument("--roofline", action="store_true", help="also the share of the roofline")
     args = parser.parse_args()
     keep_freed_memory()
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic algorithms want it before CUDA starts
@@ -77,6 +82,8 @@ def main() -> None:
         ratio = statistics.median(a / b for a, b in zip(seconds[next(iter(steps))], times, strict=True))
         against = f" ({ratio:.2f}x)" if name != next(iter(steps)) else ""
         figures.append(f"{name} {1000 * statistics.median(times) / args.batch:.1f} ms a patch{against}")
+    if args.roofline:
+        figures.append(describe_share(steps["ours fp32"], statistics.median(seconds["ours fp32"]), device))
     figures.append(torch.cuda.get_device_name() if device.type == "cuda" else "on the CPU")
     append_record(" ".join(["python benchmarks/training_step.py", *sys.argv[1:]]), figures, ("torch",))
 
@@ -190,6 +197,17 @@ def time_steps(steps: dict[str, Callable[[], object]], device: torch.device) -> 
             if round_ > 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def describe_share(step: Callable[[], object], seconds: float, device: torch.device) -> str:
+    """The share of the roofline that a float32 step reaches: shortest possible time / measured time."""
+    layers = list_layers(step)
+    peaks = measure_peaks(device, torch.float32)
+    work = sum(layer.operations for layer in layers) / 1e9
+    return (
+        f"ours fp32 {ideal_seconds(layers, peaks) / seconds:.0%} of the roofline ({work:.0f} GFLOP a step; "
+        f"at best {peaks.operations / 1e12:.2f} TFLOP/s and {peaks.bytes / 1e9:.0f} GB/s here)"
+    )
 
 
 if __name__ == "__main__":

@@ -158,6 +158,20 @@ def test_the_roofline_counts_every_layer_once() -> None:
     assert ideal_seconds([Layer(3, 2), Layer(5, 7)], peaks) == pytest.approx(10e-9)
 
 
+def test_the_roofline_counts_the_backward_pass() -> None:
+    """Worked out by hand: gradients of the kernel alone are one product, those of the image another one."""
+    convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
+    image, kernel, result = (4 * count for count in (2 * 3 * 256, 8 * 3 * 9, 2 * 8 * 256))
+    product, bias = 2 * 2 * 256 * 8 * 3 * 9, 4 * 8
+    forward = Layer(product, image + kernel + bias + result)
+    pixels = torch.ones(2, 3, 16, 16)
+    backward = Layer(product, result + image + kernel + kernel + bias)
+    assert list_layers(lambda: convolution(pixels).sum().backward()) == [forward, backward]
+    pixels.requires_grad_()
+    backward = Layer(2 * product, result + image + kernel + image + kernel + bias)
+    assert list_layers(lambda: convolution(pixels).sum().backward()) == [forward, backward]
+
+
 @pytest.mark.long
 def test_make_gpu_runs_here() -> None:
     """Without a GPU the parts with a version for the CPU run: four minutes on two quiet cores."""

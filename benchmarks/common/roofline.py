@@ -54,10 +54,10 @@ class Layers(TorchDispatchMode):
                 parts = func.decompose(*args, **kwargs)
             return func(*args, **kwargs) if parts is NotImplemented else parts
         out = func(*args, **kwargs)
-        if isinstance(out, Tensor):
-            tensors = [value for value in tree_iter((args, out)) if isinstance(value, Tensor)]
-            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-            self.found.append(Layer(count(*args, **kwargs, out_val=out), size))
+        # The backward pass of a convolution gives several tensors, and None for those that nobody needs
+        tensors = [value for value in tree_iter((args, out)) if isinstance(value, Tensor)]
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        self.found.append(Layer(count(*args, **kwargs, out_val=out), size))
         return out
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flair_baseline.evaluation import Task, evaluate_or_keep
+from flair_baseline.planning.costs import ratio_now
 from flair_baseline.planning.page import Check, describe_state
 from flair_baseline.planning.selection import Key, State, state_cost
 from flair_scoring.base.bounded_json import read_json
@@ -40,8 +41,8 @@ def check_candidates(
                 f"{submissions[name]}: was not scored, exit code {end.code}; the message above says why"
             )
         else:
-            miou, ratio = read_json(output / SCORES, 1 << 16)["miou"], read_timing(output)["ratio"]
-            checks.append(Check(name, state, state_cost(state, costs), float(ratio), float(miou)))
+            miou, ratio = read_json(output / SCORES, 1 << 16)["miou"], ratio_now(read_timing(output))
+            checks.append(Check(name, state, state_cost(state, costs), ratio, float(miou)))
     if not checks:
         raise UsageError(
             f"no candidate got a score: {'; '.join(failures)}. If the time was the reason, choose a larger "

@@ -129,8 +129,8 @@ def render_plan_page(plan: Plan) -> str:
         ),
         *map(paragraph, plan.failures),
         paragraph(
-            "The mIoU of the choice is a little too high as a forecast: members and weights were chosen on "
-            "these domains.",
+            "Time ratios are to the reference as it was timed right after each submission. The mIoU of the "
+            "choice is a little too high as a forecast: members and weights were chosen on these domains.",
             "soft",
         ),
         "<h2>Single members</h2>",
