@@ -16,9 +16,11 @@ import torch
 from entries import copy_submission
 from ingest_command import run_ingest
 
+from flair_baseline.checkpoint import save_model
 from flair_baseline.config import load_config
-from flair_baseline.model import inference
-from flair_baseline.packaging import pack_untrained, write_submission
+from flair_baseline.encoders import make_network
+from flair_baseline.model import ensemble, inference
+from flair_baseline.packaging import Member, pack_ensemble, pack_untrained, write_submission
 from flair_ingestion.sandbox import policy
 from flair_scoring.raster import read_raster
 from flair_toy.dataset import make_toy_dataset
@@ -97,6 +99,24 @@ def test_the_switches_of_a_package_keep_its_labels(row: str, switch: str, tmp_pa
         expected, labels = plain.predict(batch).cpu(), switched.predict(batch).cpu()
         assert len(expected.unique()) > 1
         assert float((labels == expected).double().mean()) > (0.999999 if switch == "staged" else 0.999)
+
+
+def test_an_ensemble_with_staged_inputs_keeps_its_labels(tmp_path: Path) -> None:
+    members = []
+    for row in ("utt", "utt_mtd"):
+        config = load_config(row, ["encoder_weights=null"])
+        (tmp_path / row).mkdir()
+        save_model(tmp_path / row, make_network(config), config, epoch=1, metrics={})
+        members.append(Member(tmp_path / row, "flips"))
+    write_submission(tmp_path / "both", pack_ensemble(members, batch_size=2))
+    gpu = torch.device("cuda")
+    plain = ensemble.Model(tmp_path / "both", gpu)
+    staged = type("Staged", (ensemble.Model,), {"staged": True})(tmp_path / "both", gpu)
+    for seed, size in enumerate([2, 1]):
+        batch = draw_batch(size, plain.superpatch_size, seed)
+        expected, labels = plain.predict(batch).cpu(), staged.predict(batch).cpu()
+        assert len(expected.unique()) > 1
+        assert float((labels == expected).double().mean()) > 0.999999
 
 
 def training(data: Path, run: Path, *options: str, launcher: tuple[str, ...] = ()) -> list[str]:

@@ -42,6 +42,7 @@ from flair_baseline.model import ensemble
 
 class Model(ensemble.Model):
     bfloat16 = False  # True: faster on GPUs and CPUs that compute in bfloat16; a few labels change
+    staged = False  # True: copies and series are made ready by the GPU itself; the labels stay the same
 '''
 _OTHER_ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
 NO_SATELLITE_WINDOW = 10  # pixels, the smallest window; a submission cannot ask for none

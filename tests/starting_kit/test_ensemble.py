@@ -183,6 +183,16 @@ def test_one_at_a_time_gives_the_same_and_returns_the_tensors(
     assert before == after
 
 
+def test_staged_inputs_give_the_same(runs: dict[str, Path], batch: dict[str, object], tmp_path: Path) -> None:
+    """What a GPU would prepare, prepared on the CPU, where the switch is off; test_cuda.py tries a GPU."""
+    files = pack_ensemble([Member(runs["first"], "flips"), Member(runs["wide"]), Member(runs["unet"])], 2)
+    plain = load(files, tmp_path / "plain")
+    staged = load(files, tmp_path / "staged", type("Staged", (ensemble.Model,), {"staged": True}))
+    assert not staged.staged
+    staged.staged = True
+    assert torch.equal(staged.average(batch), plain.average(batch))
+
+
 def test_members_that_read_alike_share_their_inputs(
     runs: dict[str, Path], batch: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

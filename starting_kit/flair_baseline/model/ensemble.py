@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flair_baseline.model.inference import computes_in_bfloat16, load_network, prepare_inputs
+from flair_baseline.model.staging import stage_inputs
 from flair_baseline.model.utt import UTT, choose_labels
 from flair_baseline.model.views import VIEWS, View, turn, turn_back
 
@@ -45,6 +46,7 @@ class Model:
     """
 
     bfloat16 = False  # autocast, on GPUs and CPUs that have the instructions; a few labels change
+    staged = False  # on GPUs: inputs are copied without waiting, and the GPU prepares the series (staging.py)
 
     def __init__(self, submission_dir: Path, device: torch.device) -> None:
         settings = json.loads((submission_dir / "config.json").read_text(encoding="utf-8"))
@@ -56,6 +58,7 @@ class Model:
             for member in self.members:
                 member.network.to(device)
         self.autocast = self.bfloat16 and computes_in_bfloat16(device)
+        self.staged = self.staged and device.type == "cuda"
 
     def predict(self, batch: dict[str, Any]) -> Tensor:
         """Class indices uint8 (B, 512, 512) for a batch of the platform."""
@@ -68,8 +71,7 @@ class Model:
         for member in self.members:
             key = _preparation(member.settings)
             if key not in prepared:
-                inputs = prepare_inputs(batch, member.settings)
-                prepared[key] = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+                prepared[key] = self._prepare(batch, member.settings)
             with _lent(member.network, self.device) if self.one_at_a_time else nullcontext():
                 for view in member.views:
                     with torch.inference_mode():
@@ -77,6 +79,11 @@ class Model:
                         total = probabilities if total is None else _add(total, probabilities)
         assert total is not None
         return total
+
+    def _prepare(self, batch: dict[str, Any], settings: dict[str, Any]) -> Inputs:
+        if self.staged:
+            return stage_inputs(batch, settings, self.device)
+        return {name: tensor.to(self.device) for name, tensor in prepare_inputs(batch, settings).items()}
 
     def predict_view(self, member: Member, inputs: Inputs, view: View) -> Tensor:
         """A member's probabilities float32 (B, 13, n, n) for a view of `prepare_inputs`, turned back."""
