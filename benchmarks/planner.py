@@ -16,6 +16,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from common.record import KIT, append_record
 from flair_baseline.machines.machine import choose_device
 from flair_baseline.model.views import VIEWS
 from flair_baseline.planning.comparison import compare
-from flair_baseline.planning.costs import Clock, describe_machine, measure_costs
+from flair_baseline.planning.costs import Clock, describe_machine, measure_costs, measure_files
 from flair_baseline.planning.probabilities import read_references
 from flair_baseline.planning.selection import WEIGHTS, Key, State, state_cost
 from flair_ingestion.dataset import index_patches, sample_patches
@@ -54,6 +55,7 @@ class Outcome:
     search: float
     exhaustive: float
     measured_to_predicted: float
+    drift: float  # the largest factor between two times of the reference
     within: bool
 
 
@@ -72,12 +74,16 @@ def train_members(data: Path, folder: Path, seed: int, epochs: int) -> dict[str,
     return runs
 
 
-def measure_singles(runs: Mapping[str, Path], data: Path, work: Path) -> dict[Key, float]:
-    """Time ratios of all members and views, measured as plan.py does by default, which takes them over."""
+def make_clock(data: Path, work: Path) -> Clock:
+    """The clock that plan.py uses by default, which takes over what it has measured."""
     device = choose_device("auto")
     count = min(TIMING_PATCHES, len(index_patches(data, "val", labels=True)))
     options = ["--split", "val", "--device", device.type, "--subset", str(count)]
-    clock = Clock(data, work / "timing", BATCH, options, describe_machine("auto"))
+    return Clock(data, work / "timing", BATCH, options, describe_machine("auto"))
+
+
+def measure_singles(runs: Mapping[str, Path], clock: Clock) -> dict[Key, float]:
+    """Time ratios of all members and views."""
     return {
         (name, views): ratio
         for name, path in runs.items()
@@ -122,6 +128,12 @@ def evaluate(submissions: Sequence[Path], data: Path, output: Path, limit: float
     return [output / submission.stem for submission in submissions]
 
 
+def read_packed(submission: Path) -> dict[str, bytes]:
+    """The files of a packed submission, by name."""
+    with zipfile.ZipFile(submission) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def read_number(folder: Path, file: str, name: str) -> float:
     """A number from a file of a result."""
     return float(json.loads((folder / file).read_text())[name])
@@ -131,7 +143,8 @@ def judge(seed: int, data: Path, folder: Path, epochs: int) -> Outcome:
     """Train, plan, evaluate and search for one seed."""
     runs = train_members(data, folder, seed, epochs)
     work = folder / "plan"
-    costs = measure_singles(runs, data, work)
+    clock = make_clock(data, work)
+    costs = measure_singles(runs, clock)
     budget = SHARE * sum(costs[name, "none"] for name in runs)
     limit = budget / (1 - MARGIN)
     best = folder / "best.zip"
@@ -143,12 +156,16 @@ def judge(seed: int, data: Path, folder: Path, epochs: int) -> Outcome:
     (planned,) = evaluate([best], data, folder / "planned", limit=NO_LIMIT)
     checked = work / "checks" / plan["choice"]["name"].replace(" ", "_")
     ratios = [read_number(folder, "timing.json", "ratio") for folder in (checked, planned)]
+    measured = measure_files(read_packed(best), "planned", clock)
+    assert isinstance(measured, float), f"exit code {measured}"
+    drifts = [json.loads(one.read_text())["timing"]["reference_drift"] for one in clock.folder.glob("*.json")]
     return Outcome(
         planned=read_number(planned, "scores.json", "miou"),
         best_member=max(read_number(member, "scores.json", "miou") for member in members),
         search=plan["steps"][-1]["miou"],
         exhaustive=search_all(costs, budget, data, work, list(runs)),
-        measured_to_predicted=plan["choice"]["measured_ratio"] / plan["choice"]["predicted_ratio"],
+        measured_to_predicted=measured / plan["choice"]["predicted_ratio"],
+        drift=max(max(drift, 1 / drift) for drift in drifts),
         within=max(ratios) <= limit,
     )
 
@@ -174,7 +191,8 @@ def describe(outcomes: Sequence[Outcome]) -> list[str]:
         f"gain {gains.mean():+.4f}, 95 % interval {gains.mean() - half:+.4f} to {gains.mean() + half:+.4f} "
         f"(each seed: {', '.join(f'{gain:+.4f}' for gain in gains)})",
         f"below exhaustive search by at most {max(one.exhaustive - one.search for one in outcomes):.4f}",
-        f"measured / predicted time ratio {ratios}",
+        f"measured / predicted time ratio {ratios}; the reference's own time changed by up to "
+        f"{max(one.drift for one in outcomes):.3f}x meanwhile",
         f"within the limit on validation and test domains in {sum(one.within for one in outcomes)} of "
         f"{len(outcomes)} runs",
     ]

@@ -443,7 +443,7 @@ def test_the_cost_of_views_lies_on_a_line_that_never_falls(
     one: float, eight: float, four: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"none": one, "d4": eight}
-    monkeypatch.setattr(costs, "_measure", lambda member, *_: found[member.views])
+    monkeypatch.setattr(costs, "_measure", lambda member, views, *_: found[views])
     measured = costs.measure_costs(tmp_path, "x", costs.Clock(tmp_path, tmp_path, 8, []))
     assert measured == pytest.approx({"none": one, "flips": four, "d4": max(one, eight)})
 
@@ -453,7 +453,7 @@ def test_times_of_another_machine_and_damaged_times_are_measured_again(
 ) -> None:
     measured: list[str] = []
     # The machine has become slower since the reference was timed before the submission
-    timing = {"schema": 1, "ratio": 0.625, "reference_drift": 1.25}
+    timing = {"schema": 1, "ratio": 0.625, "reference_drift": 1.25, "inference_seconds": 20}
 
     def ingest(command: Sequence[str]) -> int:
         output = Path(command[3])
@@ -478,11 +478,35 @@ def test_times_of_another_machine_and_damaged_times_are_measured_again(
         assert len(measured) == 2
 
 
+def test_short_times_are_measured_again_and_the_mean_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first run times the reference; four runs are enough, or ten seconds."""
+    times = {"slow": [6.0, 4.5, 5.0], "fast": [1.0, 2.0, 3.0, 4.0, 5.0]}
+    limits: list[str] = []
+
+    def ingest(command: Sequence[str]) -> int:
+        output = Path(command[3])
+        output.mkdir()
+        limits.append(command[-1])
+        timing = {"schema": 1, "ratio": 0.5, "reference_drift": None, "inference_seconds": left.pop(0)}
+        (output / "timing.json").write_text(json.dumps(timing))
+        return 0
+
+    monkeypatch.setattr(costs, "run_program", ingest)
+    for name, ratio, runs_needed in (("slow", 0.5 * 5.25 / 6, 2), ("fast", 0.5 * 2.5 / 1, 4)):
+        left = times[name]
+        clock = costs.Clock(tmp_path, tmp_path / name, 8, [])
+        assert costs.measure_files({"model.py": b""}, name, clock) == pytest.approx(ratio)
+        assert limits == [costs.NO_LIMIT] + ["0"] * (runs_needed - 1)
+        limits.clear()
+
+
 def test_a_model_whose_eight_views_fail_is_still_a_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     codes: dict[str, float | int] = {"none": 1.5, "d4": 3}
-    monkeypatch.setattr(costs, "_measure", lambda member, *_: codes[member.views])
+    monkeypatch.setattr(costs, "_measure", lambda member, views, *_: codes[views])
     clock = costs.Clock(tmp_path, tmp_path, 8, [])
     assert costs.measure_costs(tmp_path, "x", clock) == {"none": 1.5}
     assert "note: x: more views than one are left out" in capsys.readouterr().err
