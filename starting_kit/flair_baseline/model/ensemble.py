@@ -75,7 +75,7 @@ class Model:
             with _lent(member.network, self.device) if self.one_at_a_time else nullcontext():
                 for view in member.views:
                     with torch.inference_mode():
-                        probabilities = self.predict_view(member, prepared[key], view) * member.weight
+                        probabilities = self.predict_view(member, prepared[key], view).mul_(member.weight)
                         total = probabilities if total is None else _add(total, probabilities)
         assert total is not None
         return total
@@ -110,12 +110,12 @@ def _preparation(settings: dict[str, Any]) -> tuple:
 
 
 def _add(first: Tensor, second: Tensor) -> Tensor:
-    """The sum of two maps of probabilities; the coarser one is enlarged to the finer one."""
+    """The sum of two maps of probabilities, in place; the coarser one is enlarged to the finer one."""
     size = max(first.shape[-1], second.shape[-1])
     first, second = (
         one if one.shape[-1] == size else F.interpolate(one, size=(size, size)) for one in (first, second)
     )
-    return first + second
+    return first.add_(second)
 
 
 @contextmanager

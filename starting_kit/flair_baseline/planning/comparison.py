@@ -45,7 +45,8 @@ def compare(
         for number, parts in enumerate(weights):
             total = sum(maps[key] * weight for key, weight in parts)
             assert isinstance(total, Tensor)
-            counts = torch.bincount((reference + total.argmax(1)).flatten(), minlength=CLASSES**2)
+            labels = total.max(1).indices  # on the CPU faster than argmax
+            counts = torch.bincount((reference + labels).flatten(), minlength=CLASSES**2)
             matrices[number, index] += counts.view(CLASSES, CLASSES).cpu().numpy()
     return matrices
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flair_baseline.model.views import VIEWS
 from flair_scoring import mean_iou
 
 CLASSES = 13  # those of the models: the 12 scored ones and *other*
@@ -19,6 +20,7 @@ WEIGHTS = (0.5, 1.0, 2.0)  # tried for a new member; those of present members ar
 MIN_DOMAINS = 3  # fewer cannot tell whether a step gains elsewhere
 LEAST_GAIN = 1e-4  # mIoU on held-out domains
 MOST_STEPS = 20
+EVERY = "d4"  # the set of all views
 
 Key = tuple[str, str]  # name of a member, name of its set of views
 # Member -> its views and its weights: one number, or one for each class
@@ -40,8 +42,16 @@ class Step:
 
 
 def state_cost(state: State, costs: Mapping[Key, float]) -> float:
-    """The predicted time ratio of an ensemble: the sum over its members."""
-    return sum(costs[name, views] for name, (views, _) in state.items())
+    """The predicted time ratio of an ensemble: the sum over its members.
+
+    Alone and without further views, a model chooses its labels by its logits. In an ensemble it computes
+    probabilities, as each of its eight views does: there it costs at least an eighth of them.
+    """
+    chosen = [(name, views) for name, (views, _) in state.items()]
+    if len(chosen) == 1:
+        return costs[chosen[0]]
+    shares = {views: len(VIEWS[views]) / len(VIEWS[EVERY]) for _, views in chosen}
+    return sum(max(costs[key], shares[key[1]] * costs.get((key[0], EVERY), 0.0)) for key in chosen)
 
 
 def select(
