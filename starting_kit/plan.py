@@ -36,7 +36,7 @@ from flair_baseline.packaging import (
 )
 from flair_baseline.planning.checking import check_candidates
 from flair_baseline.planning.comparison import compare
-from flair_baseline.planning.costs import Clock, describe_machine, measure_costs
+from flair_baseline.planning.costs import Clock, describe_machine, time_model, to_costs
 from flair_baseline.planning.devices import compare_devices
 from flair_baseline.planning.page import Plan, describe_state, render_plan_page
 from flair_baseline.planning.probabilities import hash_patches, keep_probabilities, read_references
@@ -188,11 +188,14 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
     timed = ["--subset", str(min(args.timing_patches, len(patches)))]
     machine = describe_machine(args.device)
     clock = Clock(args.data, work / "timing", args.batch_size, [*split, *timed], machine)
-    costs: dict[Key, float] = {}
-    for name, path in members.items():
-        for views, ratio in measure_costs(path, name, clock).items():
-            costs[name, views] = ratio
-            print(f"{name} ({views}): time ratio {ratio:.3f}", file=sys.stderr)
+    times = {
+        (name, views): found
+        for name, path in members.items()
+        for views, found in time_model(path, name, clock).items()
+    }
+    costs = to_costs(times)
+    for (name, views), ratio in costs.items():
+        print(f"{name} ({views}): time ratio {ratio:.3f}", file=sys.stderr)
     require_one_within(costs, budget, limit)
     sample = sample_patches(patches, min(args.patches, len(patches)), SEED)
     kept: dict[Key, np.ndarray] = {}

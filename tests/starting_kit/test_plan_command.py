@@ -17,6 +17,7 @@ from test_ensemble import CONFIGS, draw_run
 from flair_baseline import packaging
 from flair_baseline.evaluation import End, Task, claim
 from flair_baseline.planning import checking
+from flair_baseline.planning.costs import Timed
 from flair_ingestion.limits import read_limits
 from programs import run_here
 
@@ -42,12 +43,14 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[Ends], list[Task]]:
             if code == 0:
                 output.mkdir(parents=True, exist_ok=True)
                 (output / "scores.json").write_text(json.dumps({"miou": miou}))
-                (output / "timing.json").write_text(json.dumps({"schema": 1, "ratio": 1.0}))
+                (output / "timing.json").write_text(
+                    json.dumps({"schema": 1, "ratio": 1.0, "reference_drift": None})
+                )
             return End(code, "it took too long" if code else f"mIoU {miou}")
 
         monkeypatch.setattr(checking, "evaluate_or_keep", evaluate)
         monkeypatch.setattr("plan.describe_machine", lambda _: [])
-        monkeypatch.setattr("plan.measure_costs", lambda *_: {"none": 1.0, "flips": 4.0, "d4": 8.0})
+        monkeypatch.setattr("plan.time_model", lambda *_: {"none": Timed(1, 1), "d4": Timed(8, 1)})
         return tasks
 
     return set_ends

@@ -20,6 +20,7 @@ from test_packaging import make_batch
 from flair_baseline.packaging import Member, pack_ensemble
 from flair_baseline.planning import costs, probabilities
 from flair_baseline.planning.comparison import compare
+from flair_baseline.planning.costs import Timed
 from flair_baseline.planning.devices import compare_devices
 from flair_baseline.planning.probabilities import keep_probabilities, read_references
 from flair_baseline.planning.selection import State, held_out_gain, select, state_cost
@@ -164,7 +165,7 @@ def test_a_damaged_patch_is_told_without_a_traceback(
     data = shutil.copytree(flair_tree, tmp_path / "data")
     patches = index_patches(data, "val", labels=True)[:2]
     Path(patches[1].image).write_bytes(b"II*")
-    monkeypatch.setattr("plan.measure_costs", lambda *_: {"none": 1.0, "flips": 4.0, "d4": 8.0})
+    monkeypatch.setattr("plan.time_model", lambda *_: {"none": Timed(1, 1), "d4": Timed(8, 1)})
     monkeypatch.setattr("plan.describe_machine", lambda _: [])
     done = run_here(
         "plan", runs["first"], "--data", data, "-o", tmp_path / "x.zip", "--device", "cpu", "--batch-size", 1
@@ -442,10 +443,15 @@ def test_mistakes_are_explained(arguments: list[object], sentence: str, tmp_path
 def test_the_cost_of_views_lies_on_a_line_that_never_falls(
     one: float, eight: float, four: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {"none": one, "d4": eight}
+    """The reference took 2 s, once 3 s, and the median counts."""
+    found = {"none": Timed(2 * one, 2), "d4": Timed(2 * eight, 3), "other": Timed(1, 2)}
     monkeypatch.setattr(costs, "_measure", lambda member, views, *_: found[views])
-    measured = costs.measure_costs(tmp_path, "x", costs.Clock(tmp_path, tmp_path, 8, []))
-    assert measured == pytest.approx({"none": one, "flips": four, "d4": max(one, eight)})
+    times = costs.time_model(tmp_path, "x", costs.Clock(tmp_path, tmp_path, 8, []))
+    ratios = costs.to_costs(
+        {**{("x", views): time for views, time in times.items()}, ("y", "none"): found["other"]}
+    )
+    expected = {("x", "none"): one, ("x", "flips"): four, ("x", "d4"): max(one, eight), ("y", "none"): 0.5}
+    assert ratios == pytest.approx(expected)
 
 
 def test_times_of_another_machine_and_damaged_times_are_measured_again(
@@ -453,7 +459,7 @@ def test_times_of_another_machine_and_damaged_times_are_measured_again(
 ) -> None:
     measured: list[str] = []
     # The machine has become slower since the reference was timed before the submission
-    timing = {"schema": 1, "ratio": 0.625, "reference_drift": 1.25, "inference_seconds": 20}
+    timing = {"schema": 1, "reference_seconds": 32, "reference_drift": 1.25, "inference_seconds": 20}
 
     def ingest(command: Sequence[str]) -> int:
         output = Path(command[3])
@@ -465,16 +471,16 @@ def test_times_of_another_machine_and_damaged_times_are_measured_again(
     monkeypatch.setattr(costs, "run_program", ingest)
     here = costs.Clock(tmp_path, tmp_path / "timing", 8, ["--device", "cuda"], ["H200"])
     for _ in range(2):
-        assert costs.measure_costs(runs["first"], "first", here)["none"] == 0.5
+        assert costs.time_model(runs["first"], "first", here)["none"] == Timed(20, 40)
         assert len(measured) == 2  # the second time they are kept
     there = replace(here, machine=["A100"])
-    costs.measure_costs(runs["first"], "first", there)
+    costs.time_model(runs["first"], "first", there)
     assert len(measured) == 4
     for content in ("NaN", "-1.0", "Infinity", "null", "[]"):
         measured.clear()
         for path in (tmp_path / "timing").glob("*.json"):
-            path.write_text(f'{{"ratio": {content}}}')
-        assert costs.measure_costs(runs["first"], "first", here)["none"] == 0.5
+            path.write_text(f'{{"seconds": [{content}], "timing": {json.dumps(timing)}}}')
+        assert costs.time_model(runs["first"], "first", here)["none"] == Timed(20, 40)
         assert len(measured) == 2
 
 
@@ -498,15 +504,16 @@ def test_short_times_are_measured_again_and_the_mean_counts(
         output = Path(command[3])
         output.mkdir()
         limits.append(command[-1])
-        timing = {"schema": 1, "ratio": 0.5, "reference_drift": None, "inference_seconds": left.pop(0)}
+        timing = {"schema": 1, "reference_seconds": 4, "reference_drift": None}
+        timing["inference_seconds"] = left.pop(0)
         (output / "timing.json").write_text(json.dumps(timing))
         return 0
 
     monkeypatch.setattr(costs, "run_program", ingest)
-    for name, ratio, runs_needed in (("slow", 0.5 * 2.625 / 3, 2), ("fast", 0.5 * 1.25 / 0.5, 4)):
+    for name, mean, runs_needed in (("slow", 2.625, 2), ("fast", 1.25, 4)):
         left = times[name]
         clock = costs.Clock(tmp_path, tmp_path / name, 8, [])
-        assert costs.measure_files({"model.py": b""}, name, clock) == pytest.approx(ratio)
+        assert costs.measure_files({"model.py": b""}, name, clock) == Timed(mean, 4)
         assert limits == [costs.NO_LIMIT] + ["0"] * (runs_needed - 1)
         limits.clear()
 
@@ -514,14 +521,14 @@ def test_short_times_are_measured_again_and_the_mean_counts(
 def test_a_model_whose_eight_views_fail_is_still_a_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codes: dict[str, float | int] = {"none": 1.5, "d4": 3}
+    codes: dict[str, Timed | int] = {"none": Timed(1.5, 1), "d4": 3}
     monkeypatch.setattr(costs, "_measure", lambda member, views, *_: codes[views])
     clock = costs.Clock(tmp_path, tmp_path, 8, [])
-    assert costs.measure_costs(tmp_path, "x", clock) == {"none": 1.5}
+    assert costs.time_model(tmp_path, "x", clock) == {"none": Timed(1.5, 1)}
     assert "note: x: more views than one are left out" in capsys.readouterr().err
     codes["d4"] = 2
     with pytest.raises(UsageError, match="exit code 2 and did not time its eight views"):
-        costs.measure_costs(tmp_path, "x", clock)
+        costs.time_model(tmp_path, "x", clock)
     codes["none"] = 3
     with pytest.raises(UsageError, match="exit code 3 and did not time it"):
-        costs.measure_costs(tmp_path, "x", clock)
+        costs.time_model(tmp_path, "x", clock)

@@ -10,7 +10,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from flair_baseline.evaluation import INGEST, run_program
 from flair_baseline.model.views import VIEWS
 from flair_baseline.packaging import Member, pack_ensemble, write_submission
+from flair_baseline.planning.selection import EVERY, Key
 from flair_ingestion.devices.device import choose_device
 from flair_ingestion.limits import read_limits
 from flair_ingestion.reference import harness_sha256, open_reference
@@ -31,7 +32,7 @@ NO_LIMIT = "1000000"  # times the reference: the time is measured, however long 
 SHORT = 5  # seconds of inference; what takes less is measured again
 MOST_RUNS = 4
 _FAILED = 3  # exit code of the ingestion program for a submission that exceeds its memory or a budget
-MEASURED = ("none", "d4")  # the time of other sets of views follows from their number
+MEASURED = ("none", EVERY)  # the time of other sets of views follows from their number
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,20 @@ def describe_machine(kind: str) -> list[Any]:
     return [*facts, reference.sha256, harness_sha256(), platform.python_version(), torch.__version__]
 
 
-def measure_costs(member: Path, name: str, clock: Clock) -> dict[str, float]:
-    """The time ratio of one model for each set of views.
+@dataclass(frozen=True)
+class Timed:
+    """Inference seconds of a submission, and of the reference for as many patches, timed right after it."""
 
-    One prediction and eight are timed, each in the sandbox and beside the reference; the others lie on the
-    line between them. What was measured before for the same files, data, options and machine is taken over.
-    A model whose eight views exceed a limit other than that of time has a ratio for one view only. Raises
-    UsageError when the ingestion program does not time the model at all.
+    seconds: float
+    reference: float
+
+
+def time_model(member: Path, name: str, clock: Clock) -> dict[str, Timed]:
+    """The times of one model for one prediction and for eight, by the name of the set of views.
+
+    Both are measured in the sandbox and beside the reference. What was measured before for the same files,
+    data, options and machine is taken over. A model whose eight views exceed a limit other than that of time
+    has a time for one view only. Raises UsageError when the ingestion program does not time the model at all.
     """
     single, all_views = MEASURED
     first = _measure(member, single, name, clock)
@@ -80,15 +88,31 @@ def measure_costs(member: Path, name: str, clock: Clock) -> dict[str, float]:
             f"{member}: the ingestion program ended with exit code {last} and did not time its eight views; "
             "its message above says why"
         )
+    return {single: first, all_views: last}
+
+
+def to_costs(timed: Mapping[Key, Timed]) -> dict[Key, float]:
+    """The time ratio of each model for each set of views, from what `time_model` has found for all models.
+
+    All are ratios to one time of the reference, the usual one. Sets of views that were not timed lie on the
+    line between those that were.
+    """
+    single, all_views = MEASURED
     few, many = len(VIEWS[single]), len(VIEWS[all_views])
-    slope = max(last - first, 0) / (
-        many - few
-    )  # more views never cost less, whatever the clock's scatter says
-    return {views: first + slope * (len(VIEWS[views]) - few) for views in VIEWS}
+    reference = usual_reference(timed.values())
+    costs: dict[Key, float] = {}
+    for name in dict.fromkeys(name for name, _ in timed):
+        first, last = timed[name, single], timed.get((name, all_views))
+        # More views never cost less, whatever the clock's scatter says
+        slope = max(last.seconds - first.seconds, 0) / (many - few) if last else 0.0
+        for views in VIEWS if last else [single]:
+            costs[name, views] = (first.seconds + slope * (len(VIEWS[views]) - few)) / reference
+    return costs
 
 
-def _measure(member: Path, views: str, name: str, clock: Clock) -> float | int:
-    return measure_files(pack_ensemble([Member(member, views)], clock.batch_size), f"{name}-{views}", clock)
+def usual_reference(timed: Iterable[Timed]) -> float:
+    """The median of the reference's times: a machine is faster at one time and slower at another."""
+    return statistics.median(one.reference for one in timed)
 
 
 def ratio_now(timing: Mapping[str, Any]) -> float:
@@ -100,8 +124,12 @@ def ratio_now(timing: Mapping[str, Any]) -> float:
     return float(timing["ratio"]) / (timing["reference_drift"] or 1.0)
 
 
-def measure_files(files: dict[str, bytes], title: str, clock: Clock) -> float | int:
-    """The time ratio of a packed submission, or the exit code of the ingestion program if it was not timed.
+def _measure(member: Path, views: str, name: str, clock: Clock) -> Timed | int:
+    return measure_files(pack_ensemble([Member(member, views)], clock.batch_size), f"{name}-{views}", clock)
+
+
+def measure_files(files: dict[str, bytes], title: str, clock: Clock) -> Timed | int:
+    """The time of a packed submission, or the exit code of the ingestion program if it was not timed.
 
     A time below SHORT seconds is measured up to MOST_RUNS times, each in fresh processes; the mean counts.
     """
@@ -109,12 +137,8 @@ def measure_files(files: dict[str, bytes], title: str, clock: Clock) -> float | 
     for path in sorted(files):
         total.update(path.encode() + hashlib.sha256(files[path]).digest())
     kept = clock.folder / f"{total.hexdigest()}.json"
-    try:
-        ratio = float(json.loads(kept.read_text())["ratio"])
-    except (OSError, ValueError, LookupError, TypeError):
-        ratio = math.nan  # not measured yet, or the file is damaged
-    if 0 < ratio < math.inf:
-        return ratio
+    if found := _read_kept(kept):
+        return found
     with tempfile.TemporaryDirectory() as name:
         submission = Path(name) / "submission"
         write_submission(submission, files)
@@ -128,10 +152,23 @@ def measure_files(files: dict[str, bytes], title: str, clock: Clock) -> float | 
             if isinstance(again, int):
                 return again
             seconds.append(float(again["inference_seconds"]))
-    ratio = ratio_now(timing) * statistics.fmean(seconds) / seconds[0]
-    found = {"member": title, "ratio": ratio, "seconds": seconds, "timing": timing}
-    write_file(kept, json.dumps(found) + "\n")
-    return ratio
+    write_file(kept, json.dumps({"member": title, "seconds": seconds, "timing": timing}) + "\n")
+    return _to_timed(seconds, timing)
+
+
+def _read_kept(path: Path) -> Timed | None:
+    """What was measured before; None if nothing was, or if the file is damaged."""
+    try:
+        kept = json.loads(path.read_text())
+        found = _to_timed(kept["seconds"], kept["timing"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return found if 0 < found.seconds < math.inf and 0 < found.reference < math.inf else None
+
+
+def _to_timed(seconds: Sequence[float], timing: Mapping[str, Any]) -> Timed:
+    reference = float(timing["reference_seconds"]) * (timing["reference_drift"] or 1.0)
+    return Timed(statistics.fmean(seconds), reference)
 
 
 def _run_clock(submission: Path, output: Path, options: Sequence[str], clock: Clock) -> dict[str, Any] | int:
