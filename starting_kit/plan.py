@@ -16,6 +16,7 @@ import functools
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -222,10 +223,11 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
     for name, state in states.items():
         write_submission(work / CHECKED[name], pack_ensemble(to_members(state, members), args.batch_size))
     options = ["--device", device.type, "--limit-ratio", str(limit)]
-    cache = clock.folder / "reference"
-    task = Task(args.data, args.split, work / "checks", cache, options, content=hash_patches(patches))
     submissions = {name: work / CHECKED[name] for name in states}
-    checks, failures = check_candidates(states, submissions, costs, task)
+    with tempfile.TemporaryDirectory() as name:  # the reference is timed anew, as on the platform
+        content = hash_patches(patches)
+        task = Task(args.data, args.split, work / "checks", Path(name), options, content=content)
+        checks, failures = check_candidates(states, submissions, costs, task)
     choice = max(checks, key=lambda one: one.miou)
     return Plan(limit, args.margin, len(sample), args.split, singles, steps, checks, choice, failures)
 

@@ -99,6 +99,9 @@ def test_the_choice_is_the_best_candidate_with_a_score(
         assert f"{told} at its check on the whole split: it took too long" in page
         assert told in done.stderr
     assert tasks[0].content  # other data at the same path are told apart
+    # No kept time of the reference: a new one, which both candidates share
+    assert tasks[0].cache == tasks[-1].cache
+    assert tmp_path / "best_plan" not in tasks[0].cache.parents
     assert not (tmp_path / "best_plan/.plan.lock").exists()
 
 
