@@ -7,8 +7,8 @@ names. Exhaustive search tries every choice of members, views and weights within
 patches.
 
 The time ratio of a planned submission is measured three times: when plan.py checks it, on the test domains,
-and once more as the members are. Their mean counts, since a machine is faster at one time and slower at
-another.
+and once more as the members are. Their median counts, as on the clock of the contest, since a machine is
+faster at one time and slower at another.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def describe(outcomes: Sequence[Outcome]) -> list[str]:
     """The figures of the record."""
     gains = np.array([one.planned - one.best_member for one in outcomes])
     half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / math.sqrt(len(gains))
-    ratios = ", ".join(f"{np.mean(one.measured_to_predicted):.3f}" for one in outcomes)
+    ratios = ", ".join(f"{np.median(one.measured_to_predicted):.3f}" for one in outcomes)
     single = [ratio for one in outcomes for ratio in one.measured_to_predicted]
     return [
         f"planned {np.mean([one.planned for one in outcomes]):.4f}, best member on the test domains "
