@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -133,6 +134,12 @@ def memory(pid: int) -> np.ndarray:
     return np.array([found["VmRSS"], found["RssAnon"]])
 
 
+def processor_seconds() -> float:
+    """Seconds that all programs that this process has started, and that have ended, kept a processor busy."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def ingest(data: Path, output: Path, as_on_cuda: bool) -> tuple[float, dict[int, np.ndarray]]:
     """Seconds of ingest.py from start to exit, and its memory at each number of patches that it shows."""
     command = [sys.executable, "-B"]
@@ -174,8 +181,10 @@ def ingest_beside_reading(data: Path, output: Path, patches: list[Patch]) -> lis
 def ingest_and_check(
     data: Path, output: Path, patches: list[Patch], as_on_cuda: bool
 ) -> tuple[float, list[str]]:
-    """Seconds of ingestion, its time under the clock and its memory; exits if a prediction is missing."""
+    """Seconds of ingestion, and what it used meanwhile; exits if a prediction is missing."""
+    before = processor_seconds()
     wall, memories = ingest(data, output, as_on_cuda)
+    busy = processor_seconds() - before
     timing = json.loads((output / "timing.json").read_text())
     ids = (output / "ids.txt").read_text().split()
     written = {path.name for path in (output / "predictions").iterdir()}
@@ -186,6 +195,7 @@ def ingest_and_check(
     early = next(count for count in sorted(memories) if count >= min(EARLY, len(patches) // 2))
     first, last = memories[early], memories[len(patches)]
     return wall, [
+        f"its processes kept {busy / wall:.2f} of {os.cpu_count()} processors busy",
         f"of it under the clock {timing['inference_seconds']:.1f} s",
         f"ingest.py holds {first[0]:.0f} MB at patch {early} and {last[0]:.0f} MB at the last "
         f"({last[0] - first[0]:+.0f}; without mapped files {first[1]:.0f} and {last[1]:.0f}, "
