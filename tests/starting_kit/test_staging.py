@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flair_baseline.config import load_config
 from flair_baseline.model import inference
@@ -115,8 +116,42 @@ def test_labels_stay_the_same(row: str, tmp_path: Path) -> None:
     model.label = label
     for _ in range(2):
         assert float((model.predict(batch) == expected).float().mean()) > 0.9999
-    # a graph for each length is captured with the first batch of its size
+    # a graph for each shorter length is captured with the first batch
     assert asked_for == ([12, 12] if row == "utt_best" else [8, 16, 24, 32, 32])
+
+
+def test_graphs_of_all_lengths_are_captured_in_the_warm_up(tmp_path: Path) -> None:
+    """The warm-up has a short, a middle and a long series, in this order; others follow on the clock."""
+    write_submission(tmp_path / "new", pack_untrained(load_config("utt_mtd", NETWORK), batch_size=2))
+    model = inference.Model(tmp_path / "new", CPU)
+    model.graphs = True
+    captured = set()
+
+    def label(**inputs: torch.Tensor) -> torch.Tensor:
+        captured.add((len(inputs["aerial"]), inputs["series"].shape[1]))
+        return torch.zeros(len(inputs["aerial"]), 512, 512, dtype=torch.uint8)
+
+    model.label = label
+    for count in (2, 1):
+        for longest in (20, 71, 110):
+            model.predict(draw_batch([longest] * count))
+    assert captured == {(count, length) for count in (1, 2) for length in LENGTHS}
+
+
+def test_a_gpu_divides_by_tensors_only() -> None:
+    """A GPU multiplies with the reciprocal of a Python number, whose last bit differs from a division's."""
+    divisors = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "div" in str(function):
+                divisors.append(args[1])
+            return function(*args, **(kwargs or {}))
+
+    with Watch():
+        stage_inputs(draw_batch([20]), settings(), CPU)
+    assert len(divisors) == 2
+    assert all(isinstance(divisor, torch.Tensor) for divisor in divisors)
 
 
 def test_a_processor_ignores_the_switches_of_a_gpu(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Model:
             self.label = capture_graphs(self._label)
             if self.network.utae is not None:
                 self.network.utae.skip_padding = False
-        self._captured: set[int] = set()  # sizes of batches
+        self._captured: set[tuple[int, int]] = set()  # sizes of batches, and their numbers of dates
 
     @torch.inference_mode()
     def predict(self, batch: dict[str, Any]) -> Tensor:
@@ -76,12 +76,20 @@ class Model:
             prepared = prepare_inputs(batch, self.settings)
             return self._label(**{name: one.to(self.device) for name, one in prepared.items()})
         inputs = stage_inputs(batch, self.settings, self.device, fixed_lengths=self.graphs)
-        if self.graphs and len(inputs["aerial"]) not in self._captured:
-            # The warm-up has the longest series, and any shorter ones may follow on the clock
+        if self.graphs:
+            self._capture_shorter(inputs)
+        return self.label(**inputs)
+
+    def _capture_shorter(self, inputs: dict[str, Tensor]) -> None:
+        """Capture the graphs of all shorter series as well, because these may follow on the clock.
+
+        The warm-up begins with the shortest series of the data and ends with the longest.
+        """
+        size = len(inputs["aerial"]), inputs["series"].shape[1] if "series" in inputs else 0
+        if size not in self._captured:
+            self._captured.add(size)
             for shorter in shorten(inputs):
                 self.label(**shorter)
-            self._captured.add(len(inputs["aerial"]))
-        return self.label(**inputs)
 
     def _label(self, **inputs: Any) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):

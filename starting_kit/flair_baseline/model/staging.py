@@ -119,5 +119,6 @@ def _average(numbers: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
     values = numbers.view(torch.int16).to(torch.int32).bitwise_and_(0xFFFF).to(torch.float32)
     sums = values.new_zeros(counts.numel(), *values.shape[1:]).index_add_(0, rows, values)
     sums /= counts.clamp(min=1).reshape(-1, 1, 1, 1)
-    sums /= REFLECTANCE_ONE
+    # A tensor: by a Python number a GPU multiplies with the reciprocal, which changes the last bit
+    sums /= torch.full((), float(REFLECTANCE_ONE), device=sums.device)
     return sums.unflatten(0, counts.shape)
