@@ -19,8 +19,10 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
+from pathlib import Path
 
 from flair_ingestion.dataset import Patch, SuperArea, read_ahead
+from flair_ingestion.devices.processors import CPU_MAX, TOPOLOGY, divide_processors
 from flair_ingestion.order import areas_to_open
 from flair_ingestion.sandbox import policy
 from flair_ingestion.shared_memory import SealedRequest, read_request, write_request
@@ -28,7 +30,6 @@ from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.base.processes import end_with_parent
 
 AHEAD = 2  # the most requests that a reader has ready
-PROCESSORS_LEFT = 4  # for this process and the submission
 # All readers together hold no more bytes of requests. This is a quarter of what the submission may hold
 # (memory_gib), and enough for 17 readers with 32 patches in the default window. Only large windows leave
 # readers without work
@@ -177,20 +178,20 @@ def _count_that_fit(readers: int, largest: int) -> int:
 
 
 @contextmanager
-def start_readers() -> Iterator[Readers]:
+def start_readers(topology: Path = TOPOLOGY, cpu_max: Path = CPU_MAX) -> Iterator[Readers]:
     """Start the readers, and end them at the end of the `with` block.
 
-    There is one for each processor of the machine but PROCESSORS_LEFT, which this process and the submission
-    that it starts use alone. On a machine without more, there is one for each processor.
+    `divide_processors` says on which processors they read, and which ones this process and the submission
+    that it starts use alone. The kernel tells it of cores in `topology`, and of a quota in `cpu_max`.
     """
-    processors = sorted(os.sched_getaffinity(0))
-    theirs = set(processors[PROCESSORS_LEFT:])
+    allowed = os.sched_getaffinity(0)
+    division = divide_processors(allowed, topology, cpu_max)
     with ExitStack() as stack:
-        readers = Readers(len(theirs or processors), theirs or None)
+        readers = Readers(division.readers, division.readers_have or None)
         stack.callback(readers.close)
-        if theirs:
-            stack.callback(os.sched_setaffinity, 0, processors)
-            os.sched_setaffinity(0, set(processors) - theirs)
+        if division.readers_have:
+            stack.callback(os.sched_setaffinity, 0, allowed)
+            os.sched_setaffinity(0, division.ours)
         yield readers
 
 

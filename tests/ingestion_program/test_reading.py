@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_processors import write_topology
 
 from flair_ingestion import reading
 from flair_ingestion.dataset import Patch, index_patches, read_image
@@ -154,12 +155,13 @@ def test_nothing_is_left_of_them(patches: list[Patch]) -> None:
     assert len(os.listdir("/proc/self/fd")) == files
 
 
-def test_readers_have_processors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also on a machine that has too few to give some to the readers."""
+def test_readers_have_processors_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a machine that has too few to give some to the readers. No core has two threads here."""
+    nowhere = tmp_path / "nowhere"
     given: dict[int, set[int]] = {}
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: given.update({pid: set(processors)}))
-    with start_readers() as readers:
+    with start_readers(nowhere, nowhere) as readers:
         pids = [process.pid for process in readers._processes]
         assert len(pids) == 12
         assert {pid: given[pid] for pid in pids} == {pid: set(range(4, 16)) for pid in pids}
@@ -167,10 +169,24 @@ def test_readers_have_processors_of_their_own(monkeypatch: pytest.MonkeyPatch) -
     assert given[0] == set(range(16))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     given.clear()
-    with start_readers() as readers:
+    with start_readers(nowhere, nowhere) as readers:
         pids = [process.pid for process in readers._processes]
         assert [os.sched_getscheduler(pid) for pid in pids] == [os.SCHED_IDLE] * 2
     assert given == {}
+
+
+def test_threads_of_the_submissions_cores_stay_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 processors on 8 cores, and a quota of 7 processors."""
+    given: dict[int, set[int]] = {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: given.update({pid: set(processors)}))
+    write_topology(tmp_path, [f"{index % 8},{index % 8 + 8}" for index in range(16)])
+    (tmp_path / "cpu.max").write_text("700000 100000\n")
+    with start_readers(tmp_path, tmp_path / "cpu.max") as readers:
+        pids = [process.pid for process in readers._processes]
+        assert len(pids) == 3
+        assert given == {0: {0, 1, 2, 3}} | {pid: {4, 5, 6, 7, 12, 13, 14, 15} for pid in pids}
+    assert given[0] == set(range(16))
 
 
 def has_ended(pid: str) -> bool:
