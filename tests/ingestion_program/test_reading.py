@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from holders import has_ended
 from test_processors import write_topology
 
 from flair_ingestion import reading
@@ -187,13 +188,6 @@ def test_threads_of_the_submissions_cores_stay_idle(tmp_path: Path, monkeypatch:
         assert len(pids) == 3
         assert given == {0: {0, 1, 2, 3}} | {pid: {4, 5, 6, 7, 12, 13, 14, 15} for pid in pids}
     assert given[0] == set(range(16))
-
-
-def has_ended(pid: str) -> bool:
-    try:
-        return states([pid]) == ["Z"]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def states(pids: Sequence[int | str]) -> list[str]:
