@@ -32,6 +32,7 @@ from flair_scoring.base.interrupts import held_signals  # noqa: E402
 OUTPUT = KIT / "runs" / "gpu"
 SEED = "2022"
 MINUTES = 9
+GRACE_SECONDS = 5  # for a part that is asked to end
 PATIENCE = 4  # without a GPU, on a machine that may be busy, everything may take so many times as long
 FINE, NOT_RUN = "done", "not run"
 DEVICE = """
@@ -189,7 +190,14 @@ def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float)
 
 
 def end_processes(process: subprocess.Popen[bytes]) -> None:
-    """End a part with the processes of its group."""
+    """End a part with the processes of its group.
+
+    Asked first, it can end processes in groups of their own, such as a submission.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

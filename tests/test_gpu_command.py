@@ -31,6 +31,16 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(child.pid, flush=True)
 time.sleep(600)
 """
+ENDS_ITS_CHILD = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+try:
+    print(os.getpid(), child.pid, flush=True)
+    time.sleep(600)
+finally:
+    child.kill()
+"""
 NO_GPU = """
 from types import SimpleNamespace
 __version__, version, cuda = "0", SimpleNamespace(cuda=None), SimpleNamespace(is_available=lambda: False)
@@ -75,11 +85,11 @@ def test_a_part_that_fails_or_hangs_does_not_keep_the_others_from_running(
     ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_the_running_part_ends_with_the_command(tmp_path: Path, signum: signal.Signals, code: int) -> None:
-    """A kit of its own, whose first part goes on for ever with a child."""
+    """The kit's first part goes on for ever, with a child in a group of its own, as a submission is."""
     for folder in ("benchmarks", "starting_kit"):
         (tmp_path / folder).mkdir()
     shutil.copyfile(KIT / "benchmarks/gpu.py", tmp_path / "benchmarks/gpu.py")
-    (tmp_path / "starting_kit/make_toy_dataset.py").write_text("import os; print(os.getpid())\n" + OUTLIVES)
+    (tmp_path / "starting_kit/make_toy_dataset.py").write_text(ENDS_ITS_CHILD)
     (tmp_path / "torch.py").write_text(NO_GPU)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     log, pids = tmp_path / "runs/gpu/toy_data.log", list[str]()
@@ -92,7 +102,7 @@ def test_the_running_part_ends_with_the_command(tmp_path: Path, signum: signal.S
         text=True,
     )
     try:
-        wait_until(lambda: log.exists() and log.read_text().count("\n") == 2, 60)
+        wait_until(lambda: log.exists() and log.read_text().endswith("\n"), 60)
         pids = log.read_text().split()
         command.send_signal(signum)
         said = command.communicate(timeout=60)[1]
