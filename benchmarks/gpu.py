@@ -4,7 +4,8 @@ Each part is a program with its own time budget. If one fails, the others still 
 print, a table of the results, and lines for the record in record.md. Without a GPU, only the parts run that
 have a smaller version for the CPU, and the table says which parts did not run.
 
-The exit code is 1 if a part has failed or has not ended within its budget.
+The exit code is 1 if a part has failed or has not ended within its budget. Ctrl-C, SIGTERM and the end of
+the terminal end the part that is running, too.
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 KIT = Path(__file__).resolve().parents[1]
+sys.path.append(str(KIT / "scoring_program"))  # a machine without network may lack an installed kit
+
+from flair_scoring.base.errors import run_command  # noqa: E402
+from flair_scoring.base.interrupts import held_signals  # noqa: E402
+
 OUTPUT = KIT / "runs" / "gpu"
 SEED = "2022"
 MINUTES = 9
+GRACE_SECONDS = 5  # for a part that is asked to end
 PATIENCE = 4  # without a GPU, on a machine that may be busy, everything may take so many times as long
 FINE, NOT_RUN = "done", "not run"
 DEVICE = """
@@ -162,26 +169,38 @@ def run_part(part: Part, arguments: Sequence[str], output: Path, seconds: float)
     """Run one part; when its time is over, end all its processes."""
     log = output / f"{part.name.replace(' ', '_')}.log"
     begin = time.monotonic()
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment(output),
-            cwd=KIT,
-            start_new_session=True,
-        )
+    with log.open("wb") as stream, ExitStack() as stack:
+        with held_signals():  # one that came before the callback is there would leave the part running
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment(output),
+                cwd=KIT,
+                start_new_session=True,
+            )
+            stack.callback(end_processes, process)
         try:
             code = process.wait(seconds)
             state = FINE if code == 0 else f"failed, exit {code}"
         except subprocess.TimeoutExpired:
             state = f"stopped after {seconds:.0f} s"
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     return PartResult(part.name, state, time.monotonic() - begin, telling_line(log, part.telling))
+
+
+def end_processes(process: subprocess.Popen[bytes]) -> None:
+    """End a part with the processes of its group.
+
+    Asked first, it can end processes in groups of their own, such as a submission.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def environment(output: Path) -> dict[str, str]:
@@ -226,7 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; logs of the parts that ran are in runs/gpu")
+    run_command(main)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from holders import has_ended
 
 import gpu
 from common.roofline import Layer, Peaks, ideal_seconds, list_layers
 from flair_ingestion.sandbox import entering, seccomp
 from gpu import FINE, NOT_RUN, PATIENCE, Part, run_parts
 from gpu_parts import refusals
+from programs import wait_until
 
 KIT = Path(__file__).parents[1]
 OUTLIVES = """
@@ -24,6 +30,26 @@ import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(child.pid, flush=True)
 time.sleep(600)
+"""
+ENDS_ITS_CHILD = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+try:
+    print(os.getpid(), child.pid, flush=True)
+    time.sleep(600)
+finally:
+    child.kill()
+"""
+NO_GPU = """
+from types import SimpleNamespace
+__version__, version, cuda = "0", SimpleNamespace(cuda=None), SimpleNamespace(is_available=lambda: False)
+"""
+WITHOUT_NOHUP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
@@ -53,6 +79,41 @@ def test_a_part_that_fails_or_hangs_does_not_keep_the_others_from_running(
     assert len(capsys.readouterr().out.splitlines()) == len(parts)
     (gpu_only,) = run_parts(parts[2:3], True, tmp_path, 60)
     assert (gpu_only.state, gpu_only.said) == (FINE, "never seen")
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_the_running_part_ends_with_the_command(tmp_path: Path, signum: signal.Signals, code: int) -> None:
+    """The kit's first part goes on for ever, with a child in a group of its own, as a submission is."""
+    for folder in ("benchmarks", "starting_kit"):
+        (tmp_path / folder).mkdir()
+    shutil.copyfile(KIT / "benchmarks/gpu.py", tmp_path / "benchmarks/gpu.py")
+    (tmp_path / "starting_kit/make_toy_dataset.py").write_text(ENDS_ITS_CHILD)
+    (tmp_path / "torch.py").write_text(NO_GPU)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    log, pids = tmp_path / "runs/gpu/toy_data.log", list[str]()
+    command = subprocess.Popen(
+        # The tests may run under nohup, which lets their processes ignore the end of the terminal
+        [sys.executable, "-c", WITHOUT_NOHUP, tmp_path / "benchmarks/gpu.py"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: log.exists() and log.read_text().endswith("\n"), 60)
+        pids = log.read_text().split()
+        command.send_signal(signum)
+        said = command.communicate(timeout=60)[1]
+        assert (command.returncode, "Traceback" in said) == (code, False)
+        wait_until(lambda: all(map(has_ended, pids)))
+    finally:
+        command.kill()
+        command.communicate()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("telling", "said"), [("", "c 3"), ("b", "b 2"), ("absent", "c 3")])

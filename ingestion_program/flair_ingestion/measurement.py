@@ -23,6 +23,7 @@ from flair_ingestion.reading import Groups, Readers, Requests, read_here, start_
 from flair_ingestion.sandbox.child import Budget
 from flair_ingestion.scheduling import Scheduling, current_scheduling, restore_scheduling
 from flair_ingestion.session import Session
+from flair_ingestion.shared_memory import request_bytes
 from flair_ingestion.submission import Submission
 from flair_scoring.base.errors import SubmissionError, TimeLimitError
 
@@ -110,10 +111,9 @@ def measure(
                 groups = [patches[start : start + size] for start in range(0, len(patches), size)]
                 counts = sorted({len(group) for group in groups}, reverse=True)
                 attempt.warmup_seconds = session.warm_up(counts, conditions.series_lengths)
-                read = readers.read if readers else read_here
                 with (
                     tqdm(total=len(patches), desc=title, unit="patch", mininterval=1) as progress,
-                    closing(read(groups, session.superpatch_size)) as requests,
+                    closing(_read(readers, groups, session, conditions)) as requests,
                 ):
                     begin = clock()
                     try:
@@ -141,6 +141,15 @@ def work_beside(device: Device) -> Iterator[tuple[Readers | None, GpuWatch | Non
         return
     with start_readers() as readers, watch_gpu(device.visible_gpu or "", readers.processors) as watch:
         yield readers, watch
+
+
+def _read(readers: Readers | None, groups: Groups, session: Session, conditions: Conditions) -> Requests:
+    """The requests, from the readers if there are any."""
+    window = session.superpatch_size
+    if readers is None:
+        return read_here(groups, window)
+    largest = request_bytes(session.batch_size, window, conditions.series_lengths[-1])
+    return readers.read(groups, window, largest)
 
 
 def _predict_groups(

@@ -19,8 +19,10 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
+from pathlib import Path
 
 from flair_ingestion.dataset import Patch, SuperArea, read_ahead
+from flair_ingestion.devices.processors import CPU_MAX, TOPOLOGY, divide_processors
 from flair_ingestion.order import areas_to_open
 from flair_ingestion.sandbox import policy
 from flair_ingestion.shared_memory import SealedRequest, read_request, write_request
@@ -28,7 +30,10 @@ from flair_scoring.base.errors import DataError, UsageError
 from flair_scoring.base.processes import end_with_parent
 
 AHEAD = 2  # the most requests that a reader has ready
-PROCESSORS_LEFT = 4  # for this process and the submission
+# All readers together hold no more bytes of requests. This is a quarter of what the submission may hold
+# (memory_gib), and enough for 17 readers with 32 patches in the default window. Only large windows leave
+# readers without work
+READ_AHEAD_BYTES = 8 << 30
 _PATCHES_THAT_PAY = 8  # for fewer patches of an area, reading each window alone is quicker
 _MESSAGE_BYTES = 1 << 16
 _READY = b"r"
@@ -103,19 +108,25 @@ class Readers:
         else:
             os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
 
-    def read(self, groups: Groups, superpatch_size: int) -> Requests:
-        """The requests in their order, read ahead; raises DataError. It may be called once."""
-        for number, (process, channel) in enumerate(zip(self._processes, self._channels, strict=True)):
+    def read(self, groups: Groups, superpatch_size: int, largest: int) -> Requests:
+        """The requests in their order, read ahead; raises DataError. It may be called once.
+
+        The largest request has `largest` bytes. Where these are many, some readers never learn what to read.
+        They are not ended, or a process of the submission could get the number of one of them.
+        """
+        used = _count_that_fit(len(self._processes), largest)
+        channels = self._channels[:used]
+        for number, (process, channel) in enumerate(zip(self._processes, channels, strict=False)):
             assert process.stdin
             try:
                 if channel.recv(1) != _READY:
                     raise UsageError(_ENDED)
                 with process.stdin as stream:
-                    pickle.dump((groups, superpatch_size, number, len(self._processes)), stream)
+                    pickle.dump((groups, superpatch_size, number, used), stream)
             except OSError:
                 raise UsageError(_ENDED) from None
         for index in range(len(groups)):
-            yield self._take(self._channels[index % len(self._channels)])
+            yield self._take(channels[index % used])
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
@@ -158,21 +169,29 @@ class Readers:
                 process.communicate()
 
 
+def _count_that_fit(readers: int, largest: int) -> int:
+    """How many of the readers may read, at least one, so that they hold at most READ_AHEAD_BYTES together.
+
+    A reader holds AHEAD requests that are ready or in the making, and the arrays of the one in the making.
+    """
+    return max(1, min(readers, READ_AHEAD_BYTES // ((AHEAD + 1) * largest)))
+
+
 @contextmanager
-def start_readers() -> Iterator[Readers]:
+def start_readers(topology: Path = TOPOLOGY, cpu_max: Path = CPU_MAX) -> Iterator[Readers]:
     """Start the readers, and end them at the end of the `with` block.
 
-    There is one for each processor of the machine but PROCESSORS_LEFT, which this process and the submission
-    that it starts use alone. On a machine without more, there is one for each processor.
+    `divide_processors` says on which processors they read, and which ones this process and the submission
+    that it starts use alone. The kernel tells it of cores in `topology`, and of a quota in `cpu_max`.
     """
-    processors = sorted(os.sched_getaffinity(0))
-    theirs = set(processors[PROCESSORS_LEFT:])
+    allowed = os.sched_getaffinity(0)
+    division = divide_processors(allowed, topology, cpu_max)
     with ExitStack() as stack:
-        readers = Readers(len(theirs or processors), theirs or None)
+        readers = Readers(division.readers, division.readers_have or None)
         stack.callback(readers.close)
-        if theirs:
-            stack.callback(os.sched_setaffinity, 0, processors)
-            os.sched_setaffinity(0, set(processors) - theirs)
+        if division.readers_have:
+            stack.callback(os.sched_setaffinity, 0, allowed)
+            os.sched_setaffinity(0, division.ours)
         yield readers
 
 

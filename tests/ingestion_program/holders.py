@@ -57,6 +57,14 @@ def holder(code: str, *arguments: object, **options: Any) -> Iterator[subprocess
         process.communicate()
 
 
+def has_ended(pid: int | str) -> bool:
+    """Whether a process is gone, or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def wait_for_state(pid: int, tid: int, states: str) -> None:
     """Wait until a thread is in one of these states of proc(5)."""
     while Path(f"/proc/{pid}/task/{tid}/stat").read_text().rpartition(")")[2].split()[0] not in states:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from holders import has_ended
 from nvidia_driver import Driver
 
 from flair_ingestion.clock import clock
@@ -15,6 +20,7 @@ from flair_ingestion.devices import gpu_states
 from flair_ingestion.devices.gpu_states import GpuWatch, describe_difference, summarise, watch_gpu
 from flair_ingestion.devices.nvidia import GpuState
 from flair_ingestion.processes.process_tree import children
+from programs import wait_until
 
 
 def wait_for_looks(watch: GpuWatch, begin: float, clock_mhz: float) -> GpuState:
@@ -45,6 +51,32 @@ def test_nothing_is_left_of_the_process_that_looks(tmp_path: Path, monkeypatch: 
         wait_for_looks(watch, 0, 1980)
     assert children(os.getpid()) == before
     assert len(os.listdir("/proc/self/fd")) == files
+
+
+DIES = """
+import os, signal
+from flair_ingestion.devices.gpu_states import watch_gpu
+from flair_ingestion.processes.process_tree import children
+with watch_gpu("GPU-bbbb", None):
+    print(*children(os.getpid()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_process_that_looks_ends_if_its_parent_dies_before_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with -9, the parent can end nothing; the other process is still importing its modules then."""
+    Driver(tmp_path / "driver", monkeypatch, "library")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (tmp_path / "pids").open("w") as said:
+        subprocess.run([sys.executable, "-c", DIES], stdout=said, env=environment, timeout=60)
+    (pid,) = map(int, (tmp_path / "pids").read_text().split())
+    try:
+        wait_until(lambda: has_ended(pid))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_line_that_is_being_written_does_not_count(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from flair_ingestion.measurement import Attempt, Conditions, measure, series_len
 from flair_ingestion.processes import standstill
 from flair_ingestion.processes.process_tree import ProcessStates, family
 from flair_ingestion.processes.standstill import Gaps, Stop, stop_group, was_active
-from flair_ingestion.reading import Readers, start_readers
+from flair_ingestion.reading import Groups, Readers, Requests, start_readers
 from flair_ingestion.scheduling import current_scheduling, restore_scheduling
 from flair_ingestion.submission import open_submission
 from flair_scoring.base.errors import SubmissionError
@@ -135,3 +135,24 @@ def test_labels_are_the_same_whoever_reads(
     expected = labels("here")
     monkeypatch.setattr("flair_ingestion.measurement.work_beside", read_beside)
     np.testing.assert_array_equal(labels("beside"), expected)
+
+
+def test_readers_learn_how_large_a_request_can_be(
+    flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many bytes as the largest request takes, but for its header."""
+    told: list[int] = []
+    sizes: list[int] = []
+    read = Readers.read
+
+    def look(readers: Readers, groups: Groups, size: int, largest: int) -> Requests:
+        told.append(largest)
+        for request in read(readers, groups, size, largest):
+            sizes.append(os.fstat(request.descriptor).st_size)
+            yield request
+
+    monkeypatch.setattr(Readers, "read", look)
+    monkeypatch.setattr("flair_ingestion.measurement.work_beside", read_beside)
+    run("honest_numpy", tmp_path, flair_tree)
+    assert len(told) == 1
+    assert max(sizes) <= told[0] < max(sizes) + 2**17

@@ -21,6 +21,7 @@ from typing import IO
 from flair_ingestion.clock import clock
 from flair_ingestion.devices.nvidia import GpuState, read_state
 from flair_ingestion.sandbox import policy
+from flair_scoring.base.processes import end_with_parent
 
 MAX_CLOCK_DIFFERENCE = 0.05  # between reference and submission, as a fraction; a larger one is told
 _INTERVAL = 0.5  # seconds
@@ -83,7 +84,7 @@ def watch_gpu(uuid: str, processors: set[int] | None) -> Iterator[GpuWatch]:
     """
     with tempfile.TemporaryFile() as seen:
         looker = subprocess.Popen(
-            [sys.executable, "-P", "-B", "-c", _PROGRAM, uuid],
+            [sys.executable, "-P", "-B", "-c", _PROGRAM, uuid, str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=seen,
             stderr=subprocess.DEVNULL,
@@ -102,9 +103,9 @@ def watch_gpu(uuid: str, processors: set[int] | None) -> Iterator[GpuWatch]:
 
 def serve() -> None:
     """The program of the process that looks: for each look it prints a line of JSON with time and state."""
+    end_with_parent(int(sys.argv[2]))
     policy.shield_parent()
-    parent = os.getppid()
-    while os.getppid() == parent:
+    while True:
         print(json.dumps([clock(), asdict(read_state(sys.argv[1]))]), flush=True)
         time.sleep(_INTERVAL)
 
