@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -63,7 +65,9 @@ def read_member(run_or_checkpoint: Path) -> tuple[Path, Config]:
 
     Raises UsageError or DataError when it is no checkpoint, or when its network has other classes.
     """
+    _refuse_circle(_locate_weights(run_or_checkpoint))
     weights = find_weights(run_or_checkpoint)
+    _require_utf8(weights)
     config = read_config(weights)
     expected, found = len(FLAIR_12.classes_with_other), count_classes(weights)
     if found != expected:
@@ -135,15 +139,43 @@ def _find_impossible(members: Sequence[Member]) -> list[str]:
         problems.append("weights: expected numbers from 0 on whose sum is above 0")
     files = [resolve_weights(member.checkpoint) for member in members]
     pairs = zip(members, files, strict=True)
-    if twice := sorted({str(one.checkpoint.resolve()) for one, file in pairs if files.count(file) > 1}):
+    if twice := sorted({os.path.realpath(one.checkpoint) for one, file in pairs if files.count(file) > 1}):
         problems.append(f"given twice: {', '.join(twice)}; a higher weight does the same in less time")
     return problems
 
 
 def resolve_weights(run_or_checkpoint: Path) -> Path:
     """The file that holds the weights, by its one true path; whether it is there does not matter."""
-    inside = run_or_checkpoint / WEIGHTS
-    return (inside if run_or_checkpoint.is_dir() else run_or_checkpoint).resolve()
+    return Path(
+        os.path.realpath(_locate_weights(run_or_checkpoint))
+    )  # Path.resolve fails at links in a circle
+
+
+def _locate_weights(run_or_checkpoint: Path) -> Path:
+    return run_or_checkpoint / WEIGHTS if run_or_checkpoint.is_dir() else run_or_checkpoint
+
+
+def _refuse_circle(weights: Path) -> None:
+    """Raises UsageError for symbolic links that lead back to themselves."""
+    try:
+        weights.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"{weights}: its symbolic links lead in a circle; expected a folder that train.py wrote, or "
+                "a .safetensors file"
+            ) from None
+
+
+def _require_utf8(weights: Path) -> None:
+    """Raises UsageError for a path that safetensors cannot open."""
+    try:
+        str(weights).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{weights}: this path is not UTF-8, and safetensors opens no such path; rename the "
+            "folder or file"
+        ) from None
 
 
 def _share_weights(members: Sequence[Member]) -> list[Any]:
