@@ -15,7 +15,15 @@ from pathlib import Path
 from flair_baseline.config import load_config
 from flair_baseline.encoders import check_network
 from flair_baseline.model.views import VIEWS
-from flair_baseline.packaging import Member, check_size, pack_ensemble, pack_untrained, write_submission
+from flair_baseline.packaging import (
+    EXPECTED_WEIGHTS,
+    Member,
+    can_average,
+    check_size,
+    pack_ensemble,
+    pack_untrained,
+    write_submission,
+)
 from flair_scoring.base.errors import UsageError, run_command
 
 LARGEST_BATCH = 32
@@ -88,6 +96,9 @@ def parse_arguments() -> argparse.Namespace:
         )
     if args.weights and len(args.weights) != len(args.checkpoint):
         raise UsageError(f"--weights: {len(args.weights)} numbers for {len(args.checkpoint)} models")
+    if args.weights and not can_average(args.weights):
+        given = " ".join(f"{weight:g}" for weight in args.weights)
+        raise UsageError(f"--weights {given}: {EXPECTED_WEIGHTS}")
     if args.untrained and (len(args.checkpoint) > 1 or args.weights or args.tta != "none"):
         raise UsageError("--untrained: packs one configuration, without --weights and --tta")
     return args

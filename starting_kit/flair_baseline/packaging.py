@@ -47,6 +47,7 @@ class Model(ensemble.Model):
     staged = False  # True: copies and series are made ready by the GPU itself; the labels stay the same
 '''
 _OTHER_ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
+EXPECTED_WEIGHTS = "expected finite numbers from 0 on whose sum is above 0"
 NO_SATELLITE_WINDOW = 10  # pixels, the smallest window; a submission cannot ask for none
 
 
@@ -134,9 +135,9 @@ def pack_ensemble(
 def _find_impossible(members: Sequence[Member]) -> list[str]:
     """Sentences on weights that cannot be averaged, and on checkpoints that are given twice."""
     problems = []
-    weights = _weights_by_class(members)
-    if not np.isfinite(weights).all() or weights.min() < 0 or not weights.max(axis=0).min() > 0:
-        problems.append("weights: expected numbers from 0 on whose sum is above 0")
+    if not can_average([member.weight for member in members]):
+        given = ", ".join(str(member.weight) for member in members)
+        problems.append(f"weights {given}: {EXPECTED_WEIGHTS}, for each class if they are by class")
     files = [resolve_weights(member.checkpoint) for member in members]
     pairs = zip(members, files, strict=True)
     if twice := sorted({os.path.realpath(one.checkpoint) for one, file in pairs if files.count(file) > 1}):
@@ -144,11 +145,16 @@ def _find_impossible(members: Sequence[Member]) -> list[str]:
     return problems
 
 
+def can_average(weights: Sequence[float | tuple[float, ...]]) -> bool:
+    """Whether the weights of all members are finite, and above 0 for one member at least, in each class."""
+    by_class = _weights_by_class(weights)
+    return bool(np.isfinite(by_class).all() and by_class.min() >= 0 and by_class.max(axis=0).min() > 0)
+
+
 def resolve_weights(run_or_checkpoint: Path) -> Path:
     """The file that holds the weights, by its one true path; whether it is there does not matter."""
-    return Path(
-        os.path.realpath(_locate_weights(run_or_checkpoint))
-    )  # Path.resolve fails at links in a circle
+    # Path.resolve would fail at links in a circle
+    return Path(os.path.realpath(_locate_weights(run_or_checkpoint)))
 
 
 def _locate_weights(run_or_checkpoint: Path) -> Path:
@@ -180,17 +186,17 @@ def _require_utf8(weights: Path) -> None:
 
 def _share_weights(members: Sequence[Member]) -> list[Any]:
     """Weights whose sum over the members is 1, for each class if a member has weights by class."""
-    weights = _weights_by_class(members)
+    weights = _weights_by_class([member.weight for member in members])
     if not any(isinstance(member.weight, tuple) for member in members):
         weights = weights[:, 0]
     weights = weights / weights.max(axis=0)  # the sum of very large weights would be infinite
     return list((weights / weights.sum(axis=0)).tolist())
 
 
-def _weights_by_class(members: Sequence[Member]) -> np.ndarray:
+def _weights_by_class(weights: Sequence[float | tuple[float, ...]]) -> np.ndarray:
     """float64 (members, 13)."""
     classes = len(FLAIR_12.classes_with_other)
-    return np.array([np.broadcast_to(member.weight, classes) for member in members], np.float64)
+    return np.array([np.broadcast_to(weight, classes) for weight in weights], np.float64)
 
 
 def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
