@@ -214,6 +214,17 @@ def check_target(target: Path) -> None:
     make_folder(target.parent)
 
 
+def refuse_input(target: Path, inputs: Sequence[Path]) -> None:
+    """Raises UsageError when a submission at `target` would replace one of the files that it is made of.
+
+    `inputs` are runs, checkpoints or configurations. Links lead to the same file.
+    """
+    for path in inputs:
+        file = _locate_weights(path)
+        if target.exists() and file.exists() and target.samefile(file):
+            raise UsageError(f"{target}: is the input {path}, which it would replace; choose another output")
+
+
 def check_size(files: dict[str, bytes]) -> None:
     """Raises UsageError when the files are larger than a submission may be."""
     mib, limit = sum(map(len, files.values())) / 2**20, read_limits().submission_mib

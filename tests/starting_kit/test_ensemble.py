@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,39 +259,6 @@ def test_an_impossible_weight_of_a_single_model_is_refused(
     assert done.returncode == 2
     assert f"--weights {weight}: {EXPECTED}" in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("program", ["package", "plan"])
-@pytest.mark.parametrize("inside", ["", "model.safetensors"])
-def test_links_in_a_circle_are_no_model(
-    runs: dict[str, Path], flair_tree: Path, tmp_path: Path, program: str, inside: str
-) -> None:
-    circle = tmp_path / "my run" / inside
-    circle.parent.mkdir(exist_ok=True)
-    circle.symlink_to(circle)
-    data = ["--data", flair_tree] if program == "plan" else []
-    done = run_here(program, tmp_path / "my run", runs["unet"], *data, "-o", tmp_path / "x.zip")
-    assert done.returncode == 2
-    assert f"{circle}: its symbolic links lead in a circle; expected a folder that train.py" in done.stderr
-    assert not (tmp_path / "x.zip").exists()
-
-
-@pytest.mark.parametrize("program", ["package", "plan"])
-def test_a_path_that_is_not_utf_8_is_told(
-    runs: dict[str, Path], flair_tree: Path, tmp_path: Path, program: str
-) -> None:
-    run = tmp_path / os.fsdecode(b"for\xeat 1")
-    try:
-        shutil.copytree(runs["first"], run)
-    except OSError:
-        pytest.skip("this file system takes UTF-8 only")
-    data = ["--data", flair_tree] if program == "plan" else []
-    done = run_here(program, run, *data, "-o", tmp_path / "x.zip")
-    assert done.returncode == 2
-    assert "for\\udceat 1/model.safetensors: this path is not UTF-8, and safetensors" in done.stderr
-    assert "damaged" not in done.stderr
-    assert not (tmp_path / "x.zip").exists()
-    assert run_here("package", "model.safetensors", "-o", tmp_path / "x.zip", cwd=run).returncode == 0
 
 
 def test_weights_whose_sum_is_infinite_keep_their_ratio(runs: dict[str, Path]) -> None:
