@@ -109,7 +109,8 @@ def render_plan_page(plan: Plan) -> str:
             ],
         ),
         paragraph(
-            "A step was taken because it gains on domains that had no part in choosing it: it is chosen "
+            plan.steps[-1].ended
+            or "A step was taken because it gains on domains that had no part in choosing it: it is chosen "
             "without each domain in turn, and judged on that domain.",
             "soft",
         ),
