@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
 import pytest
 from test_planning import COSTS, Contest
 
+from flair_baseline.planning.costs import Timed, ratio_now, to_costs
 from flair_baseline.planning.page import Check, Plan, render_plan_page
 from flair_baseline.planning.selection import State, Step, select
 
@@ -36,6 +39,18 @@ def test_few_domains_are_the_reason_why_no_ensemble_was_tried(
     page = draw_page(singles, steps)
     assert UNTRIED.format(told) in page
     assert TAKEN not in page
+
+
+def test_the_page_says_to_which_time_of_the_reference_a_ratio_is() -> None:
+    """`to_costs` takes the median of all times, `ratio_now` the time after the submission."""
+    times = {("a", "none"): Timed(6, 2), ("b", "none"): Timed(6, 3), ("c", "none"): Timed(6, 12)}
+    assert to_costs(times)["c", "none"] == 6 / 3
+    assert ratio_now({"ratio": 3.0, "reference_drift": 1.5}) == 2.0
+    assert ratio_now({"ratio": 3.0, "reference_drift": None}) == 3.0
+    page = html.unescape(draw_page(*search(6, budget=100)))
+    assert "Predicted time ratios are to the median of the reference's times" in page
+    assert "A measured one is to the reference as it was timed right after that submission" in page
+    assert "Where no time was left to time it then, its time before counts" in page
 
 
 def fits_alone(state: State) -> bool:
