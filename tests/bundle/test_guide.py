@@ -75,3 +75,19 @@ def test_the_dates_for_a_rehearsal_are_in_order_and_past() -> None:
     phases = yaml.safe_load((KIT / "bundle.yaml").read_text())["phases"]
     assert [phase["name"] for phase in phases] == re.findall(r'^\| (\w+) \| `"', GUIDE, re.MULTILINE)
     assert parse_date(phases[-1]["end"]) == parse_date(rows[-1][1])
+
+
+def test_the_seconds_of_a_whole_test_set_are_in_the_record() -> None:
+    text = " ".join(GUIDE.split("**How many submissions a day**")[1].split("## 5.")[0].split())
+    lines = (KIT / "benchmarks/RECORD.md").read_text().splitlines()
+    record = "\n".join(line for line in lines if "benchmarks/full_scale.py`" in line)
+    for sentence, figure in {
+        "Read as on CUDA": r"as on CUDA ([\d.]+) s",
+        "Read as on the CPU": r"as on the CPU ([\d.]+) s",
+        "Scoring took": r"score\.py ([\d.]+) s",
+    }.items():
+        assert sentence in text
+        told = text.split(sentence)[1].split(". ")[0].split(";")[0]
+        seconds = re.findall(r"\b(\d+)(?= s\b| to \d)", told)
+        assert len(seconds) > 1
+        assert set(seconds) <= {str(int(float(found) + 0.5)) for found in re.findall(figure, record)}
