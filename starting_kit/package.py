@@ -15,7 +15,16 @@ from pathlib import Path
 from flair_baseline.config import load_config
 from flair_baseline.encoders import check_network
 from flair_baseline.model.views import VIEWS
-from flair_baseline.packaging import Member, check_size, pack_ensemble, pack_untrained, write_submission
+from flair_baseline.packaging import (
+    EXPECTED_WEIGHTS,
+    Member,
+    can_average,
+    check_size,
+    pack_ensemble,
+    pack_untrained,
+    refuse_input,
+    write_submission,
+)
 from flair_scoring.base.errors import UsageError, run_command
 
 LARGEST_BATCH = 32
@@ -24,6 +33,7 @@ LARGEST_BATCH = 32
 def main() -> None:
     """Read the checkpoints, write the submission, print its path."""
     args = parse_arguments()
+    refuse_input(args.output, list(map(Path, args.checkpoint)))
     if args.untrained:
         config = load_config(args.checkpoint[0])
         check_network(config, batch_size=2)
@@ -88,8 +98,14 @@ def parse_arguments() -> argparse.Namespace:
         )
     if args.weights and len(args.weights) != len(args.checkpoint):
         raise UsageError(f"--weights: {len(args.weights)} numbers for {len(args.checkpoint)} models")
-    if args.untrained and (len(args.checkpoint) > 1 or args.weights or args.tta != "none"):
-        raise UsageError("--untrained: packs one configuration, without --weights and --tta")
+    if args.weights and not can_average(args.weights):
+        given = " ".join(f"{weight:g}" for weight in args.weights)
+        raise UsageError(f"--weights {given}: {EXPECTED_WEIGHTS}")
+    unfit = len(args.checkpoint) > 1 or args.weights or args.tta != "none" or args.one_at_a_time
+    if args.untrained and unfit:
+        raise UsageError("--untrained: packs one configuration, without --weights, --tta and --one-at-a-time")
+    if args.one_at_a_time and len(args.checkpoint) == 1:
+        raise UsageError("--one-at-a-time: expected several models, and one is given; leave the option out")
     return args
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -45,6 +47,7 @@ class Model(ensemble.Model):
     staged = False  # True: copies and series are made ready by the GPU itself; the labels stay the same
 '''
 _OTHER_ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
+EXPECTED_WEIGHTS = "expected finite numbers from 0 on whose sum is above 0"
 NO_SATELLITE_WINDOW = 10  # pixels, the smallest window; a submission cannot ask for none
 
 
@@ -63,7 +66,9 @@ def read_member(run_or_checkpoint: Path) -> tuple[Path, Config]:
 
     Raises UsageError or DataError when it is no checkpoint, or when its network has other classes.
     """
+    _refuse_circle(_locate_weights(run_or_checkpoint))
     weights = find_weights(run_or_checkpoint)
+    _require_utf8(weights)
     config = read_config(weights)
     expected, found = len(FLAIR_12.classes_with_other), count_classes(weights)
     if found != expected:
@@ -130,35 +135,68 @@ def pack_ensemble(
 def _find_impossible(members: Sequence[Member]) -> list[str]:
     """Sentences on weights that cannot be averaged, and on checkpoints that are given twice."""
     problems = []
-    weights = _weights_by_class(members)
-    if not np.isfinite(weights).all() or weights.min() < 0 or not weights.max(axis=0).min() > 0:
-        problems.append("weights: expected numbers from 0 on whose sum is above 0")
+    if not can_average([member.weight for member in members]):
+        given = ", ".join(str(member.weight) for member in members)
+        problems.append(f"weights {given}: {EXPECTED_WEIGHTS}, for each class if they are by class")
     files = [resolve_weights(member.checkpoint) for member in members]
     pairs = zip(members, files, strict=True)
-    if twice := sorted({str(one.checkpoint.resolve()) for one, file in pairs if files.count(file) > 1}):
+    if twice := sorted({os.path.realpath(one.checkpoint) for one, file in pairs if files.count(file) > 1}):
         problems.append(f"given twice: {', '.join(twice)}; a higher weight does the same in less time")
     return problems
 
 
+def can_average(weights: Sequence[float | tuple[float, ...]]) -> bool:
+    """Whether the weights of all members are finite, and above 0 for one member at least, in each class."""
+    by_class = _weights_by_class(weights)
+    return bool(np.isfinite(by_class).all() and by_class.min() >= 0 and by_class.max(axis=0).min() > 0)
+
+
 def resolve_weights(run_or_checkpoint: Path) -> Path:
     """The file that holds the weights, by its one true path; whether it is there does not matter."""
-    inside = run_or_checkpoint / WEIGHTS
-    return (inside if run_or_checkpoint.is_dir() else run_or_checkpoint).resolve()
+    # Path.resolve would fail at links in a circle
+    return Path(os.path.realpath(_locate_weights(run_or_checkpoint)))
+
+
+def _locate_weights(run_or_checkpoint: Path) -> Path:
+    return run_or_checkpoint / WEIGHTS if run_or_checkpoint.is_dir() else run_or_checkpoint
+
+
+def _refuse_circle(weights: Path) -> None:
+    """Raises UsageError for symbolic links that lead back to themselves."""
+    try:
+        weights.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"{weights}: its symbolic links lead in a circle; expected a folder that train.py wrote, or "
+                "a .safetensors file"
+            ) from None
+
+
+def _require_utf8(weights: Path) -> None:
+    """Raises UsageError for a path that safetensors cannot open."""
+    try:
+        str(weights).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{weights}: this path is not UTF-8, and safetensors opens no such path; rename the "
+            "folder or file"
+        ) from None
 
 
 def _share_weights(members: Sequence[Member]) -> list[Any]:
     """Weights whose sum over the members is 1, for each class if a member has weights by class."""
-    weights = _weights_by_class(members)
+    weights = _weights_by_class([member.weight for member in members])
     if not any(isinstance(member.weight, tuple) for member in members):
         weights = weights[:, 0]
     weights = weights / weights.max(axis=0)  # the sum of very large weights would be infinite
     return list((weights / weights.sum(axis=0)).tolist())
 
 
-def _weights_by_class(members: Sequence[Member]) -> np.ndarray:
+def _weights_by_class(weights: Sequence[float | tuple[float, ...]]) -> np.ndarray:
     """float64 (members, 13)."""
     classes = len(FLAIR_12.classes_with_other)
-    return np.array([np.broadcast_to(member.weight, classes) for member in members], np.float64)
+    return np.array([np.broadcast_to(weight, classes) for weight in weights], np.float64)
 
 
 def pack_untrained(config: Config, batch_size: int) -> dict[str, bytes]:
@@ -174,6 +212,17 @@ def check_target(target: Path) -> None:
     if taken and (_is_zip(target) or not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: give a name that ends in .zip, or a folder that is empty or new")
     make_folder(target.parent)
+
+
+def refuse_input(target: Path, inputs: Sequence[Path]) -> None:
+    """Raises UsageError when a submission at `target` would replace one of the files that it is made of.
+
+    `inputs` are runs, checkpoints or configurations. Links lead to the same file.
+    """
+    for path in inputs:
+        file = _locate_weights(path)
+        if target.exists() and file.exists() and target.samefile(file):
+            raise UsageError(f"{target}: is the input {path}, which it would replace; choose another output")
 
 
 def check_size(files: dict[str, bytes]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import re
+from pathlib import Path
 
 import yaml
 from bundle_files import KIT
 
 from flair_bundle.schema import COMPETITION, PHASE, parse_date
+from gpu import MINUTES, list_parts
 
 GUIDE = (KIT / "bundle/README.md").read_text()
 PAGES = "\n".join(path.read_text() for path in (KIT / "bundle/pages").glob("*.md"))
@@ -75,3 +77,34 @@ def test_the_dates_for_a_rehearsal_are_in_order_and_past() -> None:
     phases = yaml.safe_load((KIT / "bundle.yaml").read_text())["phases"]
     assert [phase["name"] for phase in phases] == re.findall(r'^\| (\w+) \| `"', GUIDE, re.MULTILINE)
     assert parse_date(phases[-1]["end"]) == parse_date(rows[-1][1])
+
+
+def test_the_seconds_of_a_whole_test_set_are_in_the_record() -> None:
+    text = " ".join(GUIDE.split("**How many submissions a day**")[1].split("## 5.")[0].split())
+    lines = (KIT / "benchmarks/RECORD.md").read_text().splitlines()
+    record = "\n".join(line for line in lines if "benchmarks/full_scale.py`" in line)
+    for sentence, figure in {
+        "Read as on CUDA": r"as on CUDA ([\d.]+) s",
+        "Read as on the CPU": r"as on the CPU ([\d.]+) s",
+        "Scoring took": r"score\.py ([\d.]+) s",
+    }.items():
+        assert sentence in text
+        told = text.split(sentence)[1].split(". ")[0].split(";")[0]
+        seconds = re.findall(r"\b(\d+)(?= s\b| to \d)", told)
+        assert len(seconds) > 1
+        assert set(seconds) <= {str(int(float(found) + 0.5)) for found in re.findall(figure, record)}
+
+
+def test_parts_of_make_gpu_may_find_no_time_and_then_have_commands() -> None:
+    parts = list_parts(Path("DATA"), Path("OUT"))
+    assert sum(part.seconds for part in parts) > 60 * MINUTES
+    commands = dict(re.findall(r"^python (benchmarks/.+?) +# (.+)$", GUIDE.split("## 4.")[0], re.MULTILINE))
+    shown = ("inference", "packages", "test set")
+    assert commands == {" ".join(part.gpu): part.name for part in parts if part.name in shown}
+    told = " ".join(GUIDE.split("`make gpu` on the worker")[1].split("```")[0].split())
+    assert "*not run: no time was left*" in told
+    names = [part.name for part in parts]
+    subjects = ["sandbox", "timed run", "submissions", "tests", "inference", "training", "test set"]
+    assert sorted(subjects, key=told.index) == subjects
+    order = ["training step" if subject == "training" else subject for subject in subjects]
+    assert sorted(order, key=names.index) == order

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,22 @@ def test_an_error_message_moves_no_cursor(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         run_command(fail)
     assert capsys.readouterr().err == "error: \\x1b[2J/scores.json: damaged\n  - second line\n"
+
+
+def test_links_in_a_circle_are_an_error_of_the_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(SystemExit) as end:
+        run_command(lambda: print(circle.resolve(strict=True)))
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {circle}: ")
+
+
+def test_another_runtime_error_keeps_its_traceback() -> None:
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_command(fail)

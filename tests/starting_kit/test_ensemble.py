@@ -23,6 +23,7 @@ from flair_scoring.base.errors import DataError, UsageError
 from programs import run_here
 
 CPU = torch.device("cpu")
+EXPECTED = "expected finite numbers from 0 on whose sum is above 0"
 SMALL = load_config(
     "demo",
     [
@@ -212,7 +213,7 @@ def test_members_that_read_alike_share_their_inputs(
 
 def test_impossible_ensembles_are_refused_with_all_reasons(runs: dict[str, Path], tmp_path: Path) -> None:
     first, wide = runs["first"], runs["wide"]
-    with pytest.raises(UsageError, match="numbers from 0 on whose sum is above 0"):
+    with pytest.raises(UsageError, match=f"weights 0.0, 0.0: {EXPECTED}"):
         pack_ensemble([Member(first, weight=0.0), Member(wide, weight=0.0)], 8)
     with pytest.raises(UsageError, match=r"given twice: .*first; a higher weight"):
         pack_ensemble([Member(first), Member(first)], 8)
@@ -222,7 +223,11 @@ def test_impossible_ensembles_are_refused_with_all_reasons(runs: dict[str, Path]
     broken = [Member(first, weight=-1.0), Member(tmp_path / "absent"), Member(tmp_path / "other.safetensors")]
     with pytest.raises((UsageError, DataError)) as caught:
         pack_ensemble(broken, 8)
-    for part in ("numbers from 0 on", "absent: no such checkpoint", "other.safetensors: not a checkpoint"):
+    for part in (
+        "weights -1.0, 1.0, 1.0: ",
+        "absent: no such checkpoint",
+        "other.safetensors: not a checkpoint",
+    ):
         assert part in str(caught.value)
 
 
@@ -230,8 +235,10 @@ def test_impossible_ensembles_are_refused_with_all_reasons(runs: dict[str, Path]
     ("options", "sentence"),
     [
         (["--weights", 1], "--weights: 1 numbers for 2 models"),
-        (["--weights", 1, -1], "numbers from 0 on whose sum is above 0"),
-        (["--weights", 1, "nan"], "numbers from 0 on whose sum is above 0"),
+        (["--weights", -1, 2], f"--weights -1 2: {EXPECTED}"),
+        (["--weights", 1, "nan"], f"--weights 1 nan: {EXPECTED}"),
+        (["--weights", "inf", 0.5], f"--weights inf 0.5: {EXPECTED}"),
+        (["--weights", 0, 0], f"--weights 0 0: {EXPECTED}"),
         (["--untrained"], "--untrained: packs one configuration"),
     ],
 )
@@ -250,7 +257,7 @@ def test_an_impossible_weight_of_a_single_model_is_refused(
 ) -> None:
     done = run_here("package", runs["first"], "--weights", weight, "-o", tmp_path / "x.zip")
     assert done.returncode == 2
-    assert "numbers from 0 on whose sum is above 0" in done.stderr
+    assert f"--weights {weight}: {EXPECTED}" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -77,8 +78,8 @@ def run_command(main: Callable[[], None]) -> NoReturn:
     """Run a command's `main`. A FlairError ends it with one message on stderr and the error's exit code.
 
     Ctrl-C exits with 130, SIGTERM with 143 and the end of the terminal with 129, after `finally` blocks have
-    cleaned up. An OSError or MemoryError that no code has handled exits with 2. Any other exception is our
-    bug: it keeps its traceback and exits with 1.
+    cleaned up. An OSError, a MemoryError or symbolic links in a circle that no code has handled exit with 2.
+    Any other exception is our bug: it keeps its traceback and exits with 1.
     """
 
     def terminate(signum: int, frame: FrameType | None) -> None:
@@ -100,6 +101,13 @@ def run_command(main: Callable[[], None]) -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our stdout (head, less) has left
         _exit_unflushed(0)
+    except RuntimeError as error:
+        cause = error.__context__  # before Python 3.13, Path.resolve raises this at links in a circle
+        if not isinstance(cause, OSError) or cause.errno != errno.ELOOP:
+            raise
+        problem = printable(f"{cause.filename}: its symbolic links lead in a circle")
+        print(f"error: {problem}; give another path, or mend the links", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         path = "" if error.filename is None else f"{error.filename}: "
         reason = error.strerror or error

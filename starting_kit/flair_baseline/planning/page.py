@@ -109,7 +109,8 @@ def render_plan_page(plan: Plan) -> str:
             ],
         ),
         paragraph(
-            "A step was taken because it gains on domains that had no part in choosing it: it is chosen "
+            plan.steps[-1].ended
+            or "A step was taken because it gains on domains that had no part in choosing it: it is chosen "
             "without each domain in turn, and judged on that domain.",
             "soft",
         ),
@@ -129,8 +130,10 @@ def render_plan_page(plan: Plan) -> str:
         ),
         *map(paragraph, plan.failures),
         paragraph(
-            "Time ratios are to the reference as it was timed right after each submission. The mIoU of the "
-            "choice is a little too high as a forecast: members and weights were chosen on these domains.",
+            "Predicted time ratios are to the median of the reference's times, one right after each timing "
+            "of a model. A measured one is to the reference as it was timed right after that submission. "
+            "Where no time was left to time it then, its time before counts. The mIoU of the choice is a "
+            "little too high as a forecast: members and weights were chosen on these domains.",
             "soft",
         ),
         "<h2>Single members</h2>",

@@ -7,8 +7,9 @@ domain in turn, gains on the domains that were left out (leave-one-domain-out cr
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,12 +34,16 @@ Evaluate = Callable[[Sequence[State]], np.ndarray]
 
 @dataclass(frozen=True)
 class Step:
-    """A state of the search: its mIoU on all domains, its cost, and its gain on held-out domains."""
+    """A state of the search: its mIoU on all domains, its cost, and its gain on held-out domains.
+
+    `ended` is a sentence if no ensemble was tried after this state although some fit.
+    """
 
     state: State
     miou: float
     cost: float
     held_out_gain: float | None
+    ended: str = ""
 
 
 def state_cost(state: State, costs: Mapping[Key, float]) -> float:
@@ -64,8 +69,9 @@ def select(
     """The single members within the budget, best first, and the steps of the best search, the choice last.
 
     `costs` are time ratios; only states that `allow` accepts are tried. The search starts at each member
-    alone, and the best end counts. With fewer than MIN_DOMAINS domains the choice is the best single member.
-    The first list is empty when nothing fits.
+    alone, and the best end counts. With fewer than MIN_DOMAINS domains the choice is the best single member;
+    if that leaves ensembles untried, a note on stderr and the step say so. The first list is empty when
+    nothing fits.
     """
     singles: list[State] = [
         {name: (views, (1.0,))} for (name, views), cost in costs.items() if cost <= budget
@@ -80,8 +86,17 @@ def select(
     ]
     order = sorted(range(len(steps)), key=lambda index: -steps[index].miou)
     ranked = [steps[index] for index in order]
-    if matrices.shape[1] < MIN_DOMAINS:
-        return ranked, ranked[:1]
+    if (domains := matrices.shape[1]) < MIN_DOMAINS:
+        moves = _Search(costs, budget, evaluate, class_weights, allow).moves
+        if not any(len(move) > 1 for state in singles for move in moves(state)):
+            return ranked, ranked[:1]
+        ended = (
+            f"No ensemble was tried: the search had patches from {domains} "
+            f"domain{'s' if domains > 1 else ''}, and it needs {MIN_DOMAINS} or more to tell whether an "
+            "ensemble also gains elsewhere."
+        )
+        print(f"note: {ended}", file=sys.stderr)
+        return ranked, [replace(ranked[0], ended=ended)]
     starts: dict[str, int] = {}
     for index in order:
         starts.setdefault(next(iter(singles[index])), index)
@@ -107,7 +122,7 @@ class _Search:
         path = [start]
         seen = {_freeze(start.state)}
         while len(path) <= MOST_STEPS:
-            moves = [move for move in self._moves(path[-1].state) if _freeze(move) not in seen]
+            moves = [move for move in self.moves(path[-1].state) if _freeze(move) not in seen]
             if not moves:
                 break
             seen |= set(map(_freeze, moves))
@@ -121,7 +136,8 @@ class _Search:
             matrices = found[best]
         return path
 
-    def _moves(self, state: State) -> Iterator[State]:
+    def moves(self, state: State) -> Iterator[State]:
+        """The states one step from this one that may be chosen."""
         for move in self._all_moves(state):
             if move and state_cost(move, self.costs) <= self.budget and self.allow(move):
                 yield move
