@@ -78,7 +78,7 @@ bench: .venv/installed ## benchmarks; append to benchmarks/RECORD.md
 	$(PY) benchmarks/demo.py
 
 # On a machine without network: `make wheels` elsewhere, install them there, then `make gpu PY=python3`
-gpu: $(if $(filter .venv/%,$(PY)),.venv/installed) ## all that needs a GPU, in 9 minutes; without a GPU, what a CPU can do
+gpu: $(if $(filter .venv/%,$(PY)),.venv/installed) ## what needs a GPU, as much as fits into 9 minutes; without one, what a CPU can do
 	$(PY) benchmarks/gpu.py
 
 # Where the lock has two versions of a package, the second is for newer Pythons

@@ -1,4 +1,4 @@
-"""Run everything of the kit that needs a GPU, in nine minutes, the most important parts first.
+"""Run what needs a GPU, the most important parts first, as many as fit into nine minutes.
 
 Each part is a program with its own time budget. If one fails, the others still run. runs/gpu keeps what they
 print, a table of the results, and lines for the record in record.md. Without a GPU, only the parts run that
