@@ -99,7 +99,7 @@ def test_parts_of_make_gpu_may_find_no_time_and_then_have_commands() -> None:
     parts = list_parts(Path("DATA"), Path("OUT"))
     assert sum(part.seconds for part in parts) > 60 * MINUTES
     commands = dict(re.findall(r"^python (benchmarks/.+?) +# (.+)$", GUIDE.split("## 4.")[0], re.MULTILINE))
-    shown = ("inference", "packages", "test set")
+    shown = ("inference", "test set")
     assert commands == {" ".join(part.gpu): part.name for part in parts if part.name in shown}
     told = " ".join(GUIDE.split("`make gpu` on the worker")[1].split("```")[0].split())
     assert "*not run: no time was left*" in told
