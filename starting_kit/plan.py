@@ -12,7 +12,6 @@ WORK keeps times and predictions, so that an interrupted plan goes on, and gets 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
 import sys
@@ -21,10 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from flair_baseline.evaluation import Task, claim, require_outputs
-from flair_baseline.machines.failures import explained_failures
 from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.machines.machine import choose_device
 from flair_baseline.packaging import (
@@ -36,12 +32,12 @@ from flair_baseline.packaging import (
     write_submission,
 )
 from flair_baseline.planning.checking import check_candidates
-from flair_baseline.planning.comparison import compare
+from flair_baseline.planning.choosing import Search, choose
 from flair_baseline.planning.costs import Clock, describe_machine, time_model, to_costs
 from flair_baseline.planning.devices import compare_devices
 from flair_baseline.planning.page import Plan, describe_state, render_plan_page
-from flair_baseline.planning.probabilities import hash_patches, keep_probabilities, read_references
-from flair_baseline.planning.selection import Key, State, select
+from flair_baseline.planning.probabilities import hash_patches
+from flair_baseline.planning.selection import Key, State
 from flair_ingestion.dataset import index_patches, require_data, sample_patches
 from flair_ingestion.limits import read_limits
 from flair_ingestion.sandbox.system import require_linux
@@ -199,25 +195,19 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
         print(f"{name} ({views}): time ratio {ratio:.3f}", file=sys.stderr)
     require_one_within(costs, budget, limit)
     sample = sample_patches(patches, min(args.patches, len(patches)), SEED)
-    kept: dict[Key, np.ndarray] = {}
-    for number, (name, path) in enumerate(members.items(), 1):
-        if costs[name, "none"] > budget:
-            print(f"note: {name} is left out: alone it needs more than {budget:.3f}", file=sys.stderr)
-            continue
-        folder = work / "predictions" / str(number)
-        with explained_failures("lower --batch-size, or leave the largest model out"):
-            arrays = keep_probabilities(path, sample, folder, device, args.batch_size)
-        kept |= {(name, views): array for views, array in arrays.items()}
-    compare_states = functools.partial(
-        compare,
-        kept=kept,
-        references=read_references(sample),
-        domains=[patch.domain for patch in sample],
-        device=device,
+    search = Search(
+        members=leave_slow_out(members, costs, budget),
+        costs=costs,
+        mib={name: weigh(path) for name, path in members.items()},
+        budget=budget,
+        most_mib=read_limits().submission_mib - CODE_MIB,
+        patches=sample,
+        folder=work / "predictions",
+        device=args.device,
+        batch_size=args.batch_size,
+        class_weights=args.class_weights,
     )
-    usable = {key: cost for key, cost in costs.items() if key in kept}
-    allow = functools.partial(fits_size, sizes={name: weigh(path) for name, path in members.items()})
-    singles, steps = select(usable, budget, compare_states, args.class_weights, allow)
+    singles, steps = choose(search, apart=device.type != "cpu")
     states = {"ensemble": steps[-1].state} if len(steps[-1].state) > 1 else {}
     states |= {"best model": singles[0].state}
     for name, state in states.items():
@@ -237,9 +227,12 @@ def weigh(run_or_checkpoint: Path) -> float:
     return resolve_weights(run_or_checkpoint).stat().st_size / 2**20
 
 
-def fits_size(state: State, sizes: Mapping[str, float]) -> bool:
-    """Whether an ensemble has at most the size of a submission; `sizes` are those of the weights in MiB."""
-    return sum(sizes[name] for name in state) + CODE_MIB <= read_limits().submission_mib
+def leave_slow_out(members: Mapping[str, Path], costs: Mapping[Key, float], budget: float) -> dict[str, Path]:
+    """The members that fit the budget alone and with one view; a note tells each of the others."""
+    for name in members:
+        if costs[name, "none"] > budget:
+            print(f"note: {name} is left out: alone it needs more than {budget:.3f}", file=sys.stderr)
+    return {name: path for name, path in members.items() if costs[name, "none"] <= budget}
 
 
 def require_one_within(costs: Mapping[Key, float], budget: float, limit: float) -> None:

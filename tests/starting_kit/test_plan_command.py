@@ -6,18 +6,21 @@ Times, and the evaluation of candidates, are made up here; test_plan.py has them
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from test_ensemble import CONFIGS, draw_run
 
 from flair_baseline import packaging
 from flair_baseline.evaluation import End, Task, claim
-from flair_baseline.planning import checking
+from flair_baseline.planning import checking, choosing, probabilities, selection
 from flair_baseline.planning.costs import Timed
+from flair_ingestion.dataset import index_patches
 from flair_ingestion.limits import read_limits
 from programs import run_here
 
@@ -86,7 +89,7 @@ def test_the_choice_is_the_best_candidate_with_a_score(
     made_up: Callable[[Ends], list[Task]],
 ) -> None:
     tasks = made_up(ends)
-    monkeypatch.setattr("plan.select", take_both)
+    monkeypatch.setattr(choosing, "select", take_both)
     options = ["--data", flair_tree, "--device", "cpu", "--patches", 3, "-o", "best.zip"]
     done = run_here("plan", *runs.values(), *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -105,6 +108,54 @@ def test_the_choice_is_the_best_candidate_with_a_score(
     assert not (tmp_path / "best_plan/.plan.lock").exists()
 
 
+def test_a_gpu_is_free_when_candidates_are_checked(
+    runs: dict[str, Path],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    """A process that has computed on a GPU keeps a part of it, and ingestion then calls the GPU busy.
+
+    Here plan.py takes the CPU for a GPU: what this process would predict or compare fails.
+    """
+    tasks = made_up({"best_model": (0, 0.6), "ensemble": (0, 0.7)})
+    work = tmp_path / "my work"
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the process that checks candidates has computed on the device")
+
+    monkeypatch.setattr("plan.choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(probabilities, "_predict_views", refuse)
+    monkeypatch.setattr(selection, "mean_iou", refuse)
+    options = ["--data", flair_tree, "--device", "cpu", "--patches", 3, "-o", "best.zip", "--work", work]
+    done = run_here("plan", *runs.values(), *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tasks[0].options)[:2] == ["--device", "cuda"]
+    assert len(list((work / "predictions").glob("*/state.json"))) == 2
+    assert not multiprocessing.active_children()
+
+
+def test_a_failure_in_a_process_of_its_own_is_told_as_usual(
+    runs: dict[str, Path],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    made_up({})
+    monkeypatch.setattr("plan.choose_device", lambda _: torch.device("cuda"))
+    data = shutil.copytree(flair_tree, tmp_path / "data")
+    patches = index_patches(data, "val", labels=True)
+    for patch in patches:
+        Path(patch.image).write_bytes(b"II*")
+    done = run_here("plan", runs["unet"], "--data", data, "--device", "cpu", "-o", tmp_path / "x.zip")
+    assert done.returncode == 2
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert Path(patches[0].image).parent.name in told
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"), [(4, "no candidate got a score: The ensemble"), (2, "exit code 2")]
 )
@@ -118,7 +169,7 @@ def test_without_a_score_there_is_no_submission(
     made_up: Callable[[Ends], list[Task]],
 ) -> None:
     made_up({"ensemble": (code, 0.0), "best_model": (code, 0.0)})
-    monkeypatch.setattr("plan.select", take_both)
+    monkeypatch.setattr(choosing, "select", take_both)
     options = ["--data", flair_tree, "--device", "cpu", "--patches", 3, "-o", "best.zip"]
     done = run_here("plan", *runs.values(), *options, cwd=tmp_path)
     assert done.returncode == 2
@@ -135,7 +186,7 @@ def test_an_ensemble_over_the_size_limit_is_no_candidate(
     made_up: Callable[[Ends], list[Task]],
 ) -> None:
     made_up({"best_model": (0, 0.6)})
-    monkeypatch.setattr("plan.select", take_both)
+    monkeypatch.setattr(choosing, "select", take_both)
     mib = [(run / "model.safetensors").stat().st_size / 2**20 for run in runs.values()]
     limits = replace(read_limits(), submission_mib=max(mib) + 1.1)  # room for one, not for both
     assert sum(mib) > limits.submission_mib
