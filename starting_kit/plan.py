@@ -16,6 +16,7 @@ import json
 import math
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,8 +34,9 @@ from flair_baseline.packaging import (
 )
 from flair_baseline.planning.checking import check_candidates
 from flair_baseline.planning.choosing import Search, choose
-from flair_baseline.planning.costs import Clock, describe_machine, time_model, to_costs
+from flair_baseline.planning.costs import Clock, Timed, describe_machine, time_model, to_costs
 from flair_baseline.planning.devices import compare_devices
+from flair_baseline.planning.members import hash_weights, require_unchanged
 from flair_baseline.planning.page import Plan, describe_state, render_plan_page
 from flair_baseline.planning.probabilities import hash_patches
 from flair_baseline.planning.selection import Key, State
@@ -71,8 +73,7 @@ def main() -> None:
         if not ours:
             raise UsageError(f"{work}: another plan writes there; wait for its end, or choose another --work")
         plan = make_plan(members, args, work)
-        members_of_choice = to_members(plan.choice.state, members)
-        write_submission(args.output, pack_ensemble(members_of_choice, args.batch_size))
+        write_checked(work / CHECKED[plan.choice.name], args.output)
         record = {**stamp(), **asdict(plan), "members": {name: str(path) for name, path in members.items()}}
         write_file(work / "plan.json", json.dumps(record, indent=1) + "\n")
         write_file(work / "plan.html", render_plan_page(plan))
@@ -178,6 +179,7 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
     limit = args.limit_ratio or read_limits().ratio
     if limit is None:
         raise UsageError("limits.yaml has no limit by ratio; give one with --limit-ratio")
+    hashes = {name: hash_weights(path) for name, path in members.items()}
     budget = limit * (1 - args.margin)
     device = choose_device(args.device)
     split = ["--split", args.split, "--device", device.type]
@@ -185,11 +187,10 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
     timed = ["--subset", str(min(args.timing_patches, len(patches)))]
     machine = describe_machine(args.device)
     clock = Clock(args.data, work / "timing", args.batch_size, [*split, *timed], machine)
-    times = {
-        (name, views): found
-        for name, path in members.items()
-        for views, found in time_model(path, name, clock).items()
-    }
+    times: dict[Key, Timed] = {}
+    for name, path in members.items():
+        require_unchanged({name: path}, hashes)
+        times |= {(name, views): found for views, found in time_model(path, name, clock).items()}
     costs = to_costs(times)
     for (name, views), ratio in costs.items():
         print(f"{name} ({views}): time ratio {ratio:.3f}", file=sys.stderr)
@@ -197,6 +198,7 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
     sample = sample_patches(patches, min(args.patches, len(patches)), SEED)
     search = Search(
         members=leave_slow_out(members, costs, budget),
+        hashes=hashes,
         costs=costs,
         mib={name: weigh(path) for name, path in members.items()},
         budget=budget,
@@ -212,6 +214,7 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
     states |= {"best model": singles[0].state}
     for name, state in states.items():
         write_submission(work / CHECKED[name], pack_ensemble(to_members(state, members), args.batch_size))
+    require_unchanged(members, hashes)  # what was timed and predicted is what was packed
     options = ["--device", device.type, "--limit-ratio", str(limit)]
     submissions = {name: work / CHECKED[name] for name in states}
     with tempfile.TemporaryDirectory() as name:  # the reference is timed anew, as on the platform
@@ -220,6 +223,12 @@ def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path)
         checks, failures = check_candidates(states, submissions, costs, task)
     choice = max(checks, key=lambda one: one.miou)
     return Plan(limit, args.margin, len(sample), args.split, singles, steps, checks, choice, failures)
+
+
+def write_checked(checked: Path, target: Path) -> None:
+    """Write the files of a submission that was checked, and nothing newer, to the target."""
+    with zipfile.ZipFile(checked) as archive:
+        write_submission(target, {name: archive.read(name) for name in archive.namelist()})
 
 
 def weigh(run_or_checkpoint: Path) -> float:

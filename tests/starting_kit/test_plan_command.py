@@ -5,12 +5,16 @@ Times, and the evaluation of candidates, are made up here; test_plan.py has them
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import multiprocessing
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -134,6 +138,70 @@ def test_a_gpu_is_free_when_candidates_are_checked(
     assert list(tasks[0].options)[:2] == ["--device", "cuda"]
     assert len(list((work / "predictions").glob("*/state.json"))) == 2
     assert not multiprocessing.active_children()
+
+
+@pytest.fixture
+def training(runs: dict[str, Path], tmp_path: Path) -> tuple[Path, Callable[[], object]]:
+    """A copy of a run, and what saves the better epoch of its training."""
+    run = shutil.copytree(runs["unet"], tmp_path / "a run")
+    better = draw_run(tmp_path / "better", replace(CONFIGS["unet"], seed=7)) / "model.safetensors"
+    return run, lambda: shutil.copyfile(better, run / "model.safetensors")
+
+
+def test_the_output_is_what_was_checked_though_training_goes_on(
+    training: tuple[Path, Callable[[], object]],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    made_up({"best_model": (0, 0.6)})
+    run, save = training
+    evaluate = checking.evaluate_or_keep
+    checked: list[bytes] = []
+
+    def train_meanwhile(submission: Path, *others: Any) -> End:
+        checked.append(submission.read_bytes())
+        save()
+        return evaluate(submission, *others)
+
+    monkeypatch.setattr(checking, "evaluate_or_keep", train_meanwhile)
+    options = ["--data", flair_tree, "--device", "cpu", "--patches", 3]
+    done = run_here("plan", run, *options, "-o", tmp_path / "best.zip")
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / "best.zip").read_bytes()] == checked
+    done = run_here("plan", run, *options, "-o", tmp_path / "best", "--work", tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(io.BytesIO(checked[1])) as archive:
+        for name in archive.namelist():
+            assert (tmp_path / "best" / name).read_bytes() == archive.read(name)
+
+
+@pytest.mark.parametrize("step", ["plan.time_model", f"{choosing.__name__}.select"])
+def test_times_and_predictions_of_different_weights_are_not_mixed(
+    step: str,
+    training: tuple[Path, Callable[[], object]],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    made_up({"best_model": (0, 0.6)})
+    run, save = training
+    module, _, function = step.rpartition(".")
+    usual = getattr(importlib.import_module(module), function)
+
+    def train_meanwhile(*arguments: Any) -> Any:
+        found = usual(*arguments)
+        save()
+        return found
+
+    monkeypatch.setattr(step, train_meanwhile)
+    options = ["--data", flair_tree, "--device", "cpu", "--patches", 3, "-o", tmp_path / "best.zip"]
+    done = run_here("plan", run, *options)
+    assert done.returncode == 2
+    assert f"error: {run}: its weights have changed since this plan began" in done.stderr
+    assert not (tmp_path / "best.zip").exists()
 
 
 def test_a_failure_in_a_process_of_its_own_is_told_as_usual(

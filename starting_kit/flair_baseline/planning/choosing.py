@@ -13,6 +13,7 @@ from flair_baseline.machines.failures import explained_failures
 from flair_baseline.machines.machine import choose_device
 from flair_baseline.planning.apart import run_apart
 from flair_baseline.planning.comparison import compare
+from flair_baseline.planning.members import require_unchanged
 from flair_baseline.planning.probabilities import keep_probabilities, read_references
 from flair_baseline.planning.selection import Key, State, Step, select
 from flair_ingestion.dataset import Patch
@@ -24,11 +25,13 @@ _REMEDY = "lower --batch-size, or leave the largest model out"
 class Search:
     """What is chosen among, and how.
 
-    `members` maps the names of models to runs or weights, `costs` has their time ratios, and `mib` the sizes
-    of their weights, which together may have `most_mib`. `folder` keeps predictions of the `patches`.
+    `members` maps the names of models to runs or weights, `hashes` has those of their weights as the plan
+    began, `costs` their time ratios, and `mib` the sizes of their weights, which together may have
+    `most_mib`. `folder` keeps predictions of the `patches`.
     """
 
     members: Mapping[str, Path]
+    hashes: Mapping[str, str]
     costs: Mapping[Key, float]
     mib: Mapping[str, float]
     budget: float
@@ -55,6 +58,7 @@ def predict_and_select(search: Search) -> tuple[list[Step], list[Step]]:
     device = choose_device(search.device)
     kept: dict[Key, np.ndarray] = {}
     for number, (name, path) in enumerate(search.members.items(), 1):
+        require_unchanged({name: path}, search.hashes)
         folder = search.folder / str(number)
         with explained_failures(_REMEDY):
             arrays = keep_probabilities(path, search.patches, folder, device, search.batch_size)
