@@ -98,7 +98,7 @@ def test_the_choice_is_the_best_candidate_with_a_score(
     done = run_here("plan", *runs.values(), *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "best_plan/plan.json").read_text())["choice"]["name"] == choice
-    checked = tmp_path / "best_plan" / f"{choice.replace(' ', '_')}.zip"
+    checked = tmp_path / "best_plan/checked" / f"{choice.replace(' ', '_')}.zip"
     assert (tmp_path / "best.zip").read_bytes() == checked.read_bytes()
     page = (tmp_path / "best_plan/plan.html").read_text()
     assert ("was left out at its check" in page) == (told is not None)
@@ -318,6 +318,10 @@ def test_a_second_plan_in_the_same_folder_is_refused(
         (["--data", "DATA", "-o", "x", "--work", "x"], "lies in x, the folder of the submission"),
         (["--data", "DATA", "-o", "x", "--work", "x/work"], "lies in x, the folder of the submission"),
         (["--data", "DATA", "-o", "x.zip", "--work", "DATA/plan"], "overlaps"),
+        (["--data", "absent", "-o", "new folder/x.zip"], "absent: no such folder"),
+        (["--data", "DATA", "-o", "w/checked/ensemble.zip", "--work", "w"], "which plan.py fills"),
+        (["--data", "DATA", "-o", f"{'x' * 248}.zip"], "its name is too long; the file system takes 255"),
+        (["--data", "DATA", "-o", "x" * 251], "its name is too long; the file system takes 255"),
     ],
 )
 def test_places_are_refused_before_anything_is_measured(
@@ -330,6 +334,46 @@ def test_places_are_refused_before_anything_is_measured(
     assert sentence in done.stderr
     assert not list(tmp_path.iterdir())
     assert sorted(flair_tree.rglob("*")) == data
+
+
+@pytest.mark.parametrize("fault", ["model", "data", "gpu"])
+def test_a_refused_plan_leaves_no_folder(
+    fault: str, runs: dict[str, Path], flair_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = shutil.copytree(flair_tree, tmp_path / "my data")
+    model = runs["unet"]
+    if fault == "model":
+        model = Path("absent")
+    elif fault == "data":
+        labels = index_patches(data, "val", labels=True)[0].labels
+        assert labels is not None
+        Path(labels).unlink()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    device = "cuda" if fault == "gpu" else "cpu"
+    options = ["--data", data, "-o", "new folder/x.zip", "--work", "new work", "--device", device]
+    done = run_here("plan", model, *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["my data"]
+
+
+def test_files_of_the_user_in_the_folder_of_the_work_are_kept(
+    runs: dict[str, Path],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    """Nor does the submission lie there before it was checked."""
+    monkeypatch.setattr(choosing, "select", take_both)
+    work = tmp_path / "my work"
+    work.mkdir()
+    (work / "best_model.zip").write_text("mine")
+    made_up({"ensemble": (2, 0.0)})
+    options = ["--data", flair_tree, "--device", "cpu", "--patches", 3, "--work", work]
+    done = run_here("plan", *runs.values(), *options, "-o", work / "ensemble.zip")
+    assert done.returncode == 2
+    assert (work / "best_model.zip").read_text() == "mine"
+    assert not (work / "ensemble.zip").exists()
 
 
 def test_a_foreign_folder_of_checks_is_refused_before_anything_is_measured(
