@@ -42,7 +42,7 @@ from flair_baseline.planning.costs import (
     to_costs,
     usual_reference,
 )
-from flair_baseline.planning.probabilities import read_references
+from flair_baseline.planning.probabilities import hash_patches, read_references
 from flair_baseline.planning.selection import WEIGHTS, Key, State, state_cost
 from flair_ingestion.dataset import index_patches, sample_patches
 from flair_scoring import mean_iou
@@ -93,9 +93,11 @@ def train_members(data: Path, folder: Path, seed: int, epochs: int) -> dict[str,
 def make_clock(data: Path, work: Path) -> Clock:
     """The clock that plan.py uses by default, which takes over what it has measured."""
     device = choose_device("auto")
-    count = min(TIMING_PATCHES, len(index_patches(data, "val", labels=True)))
+    patches = index_patches(data, "val", labels=True)
+    count = min(TIMING_PATCHES, len(patches))
     options = ["--split", "val", "--device", device.type, "--subset", str(count)]
-    return Clock(data, work / "timing", BATCH, options, describe_machine("auto"))
+    machine, content = describe_machine("auto"), hash_patches(patches)
+    return Clock(data, work / "timing", BATCH, options, machine, content)
 
 
 def time_members(runs: Mapping[str, Path], clock: Clock) -> dict[Key, Timed]:

@@ -226,7 +226,8 @@ def make_plan(given: Given, args: argparse.Namespace, work: Path) -> Plan:
     budget = limit * (1 - args.margin)
     split = ["--split", args.split, "--device", given.device]
     timed = ["--subset", str(min(args.timing_patches, len(patches)))]
-    clock = Clock(args.data, work / "timing", args.batch_size, [*split, *timed], given.machine)
+    content = hash_patches(patches)
+    clock = Clock(args.data, work / "timing", args.batch_size, [*split, *timed], given.machine, content)
     times: dict[Key, Timed] = {}
     for name, path in members.items():
         require_unchanged({name: path}, hashes)
@@ -258,8 +259,8 @@ def make_plan(given: Given, args: argparse.Namespace, work: Path) -> Plan:
     require_unchanged(members, hashes)  # what was timed and predicted is what was packed
     options = ["--device", given.device, "--limit-ratio", str(limit)]
     with tempfile.TemporaryDirectory() as name:  # the reference is timed anew, as on the platform
-        content = hash_patches(patches)
-        task = Task(args.data, args.split, work / "checks", Path(name), options, content=content)
+        conditions = json.dumps([content, given.machine])
+        task = Task(args.data, args.split, work / "checks", Path(name), options, content=conditions)
         checks, failures = check_candidates(states, submissions, costs, task)
     choice = max(checks, key=lambda one: one.miou)
     return Plan(limit, args.margin, len(sample), args.split, singles, steps, checks, choice, failures)

@@ -9,6 +9,7 @@ import importlib
 import io
 import json
 import multiprocessing
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from test_ensemble import CONFIGS, draw_run
 from flair_baseline import packaging
 from flair_baseline.evaluation import End, Task, claim
 from flair_baseline.planning import checking, choosing, probabilities, selection
-from flair_baseline.planning.costs import Timed
+from flair_baseline.planning.costs import Clock, Timed
 from flair_ingestion.dataset import index_patches
 from flair_ingestion.limits import read_limits
 from programs import run_here
@@ -138,6 +139,39 @@ def test_a_gpu_is_free_when_candidates_are_checked(
     assert list(tasks[0].options)[:2] == ["--device", "cuda"]
     assert len(list((work / "predictions").glob("*/state.json"))) == 2
     assert not multiprocessing.active_children()
+
+
+def test_times_and_checks_of_another_machine_or_other_data_are_not_kept(
+    runs: dict[str, Path],
+    flair_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_up: Callable[[Ends], list[Task]],
+) -> None:
+    tasks = made_up({"best_model": (0, 0.6)})
+    data = shutil.copytree(flair_tree, tmp_path / "my data")
+    clocks: list[Clock] = []
+
+    def time_model(member: Path, name: str, clock: Clock) -> dict[str, Timed]:
+        clocks.append(clock)
+        return {"none": Timed(1, 1)}
+
+    monkeypatch.setattr("plan.time_model", time_model)
+    for number, machine in enumerate(["here", "here", "there", "there"]):
+        if number == 3:
+            os.utime(index_patches(data, "val", labels=True)[0].image, (1, 1))
+        monkeypatch.setattr("plan.describe_machine", lambda _, machine=machine: [machine])
+        work = tmp_path / str(
+            number
+        )  # results of the check are made up, and ingestion would not replace them
+        options = ["--data", data, "--device", "cpu", "--patches", 2, "--work", work]
+        done = run_here("plan", runs["unet"], *options, "-o", tmp_path / "x.zip")
+        assert done.returncode == 0, done.stderr
+    same, again, there, other_data = [(task.content, *task.options) for task in tasks]
+    assert same == again
+    assert len({same, there, other_data}) == 3
+    assert [clock.content for clock in clocks[:3]] == [clocks[0].content] * 3
+    assert clocks[3].content != clocks[0].content
 
 
 @pytest.fixture
