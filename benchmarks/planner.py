@@ -42,6 +42,7 @@ from flair_baseline.planning.costs import (
     to_costs,
     usual_reference,
 )
+from flair_baseline.planning.members import hash_weights, name_folder
 from flair_baseline.planning.probabilities import hash_patches, read_references
 from flair_baseline.planning.selection import WEIGHTS, Key, State, state_cost
 from flair_ingestion.dataset import index_patches, sample_patches
@@ -123,14 +124,15 @@ def all_states(costs: Mapping[Key, float], budget: float) -> Iterator[State]:
 
 
 def search_all(
-    costs: Mapping[Key, float], budget: float, data: Path, work: Path, names: Sequence[str]
+    costs: Mapping[Key, float], budget: float, data: Path, work: Path, runs: Mapping[str, Path]
 ) -> float:
     """The best validation mIoU of all states, from the predictions that plan.py has kept in `work`."""
     patches = index_patches(data, "val", labels=True)
     sample = sample_patches(patches, len(patches), SAMPLE_SEED)
     kept = {
-        (name, views): np.load(work / "predictions" / str(number) / f"{views}.npy", mmap_mode="r")
-        for number, name in enumerate(names, 1)
+        (name, views): np.load(folder / f"{views}.npy", mmap_mode="r")
+        for name, path in runs.items()
+        for folder in [work / "predictions" / name_folder(hash_weights(path))]
         for views in VIEWS
     }
     states = list(all_states(costs, budget))
@@ -189,7 +191,7 @@ def judge(seed: int, data: Path, folder: Path, epochs: int) -> Outcome:
         planned=read_number(planned, "scores.json", "miou"),
         best_member=max(read_number(member, "scores.json", "miou") for member in members),
         search=plan["steps"][-1]["miou"],
-        exhaustive=search_all(costs, budget, data, work, list(runs)),
+        exhaustive=search_all(costs, budget, data, work, runs),
         measured_to_predicted=[ratio / plan["choice"]["predicted_ratio"] for ratio in measured],
         within=max(ratios) <= limit,
     )

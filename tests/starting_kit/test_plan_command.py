@@ -174,6 +174,22 @@ def test_times_and_checks_of_another_machine_or_other_data_are_not_kept(
     assert clocks[3].content != clocks[0].content
 
 
+def test_predictions_are_kept_whichever_models_are_planned_together(
+    runs: dict[str, Path], flair_tree: Path, tmp_path: Path, made_up: Callable[[Ends], list[Task]]
+) -> None:
+    made_up({"best_model": (0, 0.6), "ensemble": (0, 0.5)})
+    options = ["--data", flair_tree, "--device", "cpu", "--patches", 2, "--work", tmp_path / "my work"]
+    written: list[dict[Path, int]] = []
+    for names in (["first", "unet"], ["unet"], ["unet", "first"]):
+        shutil.rmtree(tmp_path / "my work/checks", ignore_errors=True)  # made up, so not replaced
+        done = run_here("plan", *[runs[name] for name in names], *options, "-o", tmp_path / "x.zip")
+        assert done.returncode == 0, done.stderr
+        states = (tmp_path / "my work/predictions").glob("*/state.json")
+        written.append({path: path.stat().st_mtime_ns for path in states})
+    assert len(written[0]) == 2
+    assert written == [written[0]] * 3
+
+
 @pytest.fixture
 def training(runs: dict[str, Path], tmp_path: Path) -> tuple[Path, Callable[[], object]]:
     """A copy of a run, and what saves the better epoch of its training."""

@@ -13,7 +13,7 @@ from flair_baseline.machines.failures import explained_failures
 from flair_baseline.machines.machine import choose_device
 from flair_baseline.planning.apart import run_apart
 from flair_baseline.planning.comparison import compare
-from flair_baseline.planning.members import require_unchanged
+from flair_baseline.planning.members import name_folder, require_unchanged
 from flair_baseline.planning.probabilities import keep_probabilities, read_references
 from flair_baseline.planning.selection import Key, State, Step, select
 from flair_ingestion.dataset import Patch
@@ -57,9 +57,9 @@ def predict_and_select(search: Search) -> tuple[list[Step], list[Step]]:
     """Predict the patches by all models, unless that was done before, and search for the best ensemble."""
     device = choose_device(search.device)
     kept: dict[Key, np.ndarray] = {}
-    for number, (name, path) in enumerate(search.members.items(), 1):
+    for name, path in search.members.items():
         require_unchanged({name: path}, search.hashes)
-        folder = search.folder / str(number)
+        folder = search.folder / name_folder(search.hashes[name])
         with explained_failures(_REMEDY):
             arrays = keep_probabilities(path, search.patches, folder, device, search.batch_size)
         kept |= {(name, views): array for views, array in arrays.items()}

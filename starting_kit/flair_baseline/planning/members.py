@@ -16,6 +16,11 @@ def hash_weights(member: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def name_folder(weights_hash: str) -> str:
+    """The name of the folder of a model's predictions: it does not depend on the other models of a plan."""
+    return weights_hash[:16]
+
+
 def require_unchanged(members: Mapping[str, Path], hashes: Mapping[str, str]) -> None:
     """UsageError unless the weights still have the hashes that `hash_weights` gave when the plan began."""
     if changed := [path for name, path in members.items() if _hash_if_there(path) != hashes[name]]:
