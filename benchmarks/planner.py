@@ -42,7 +42,8 @@ from flair_baseline.planning.costs import (
     to_costs,
     usual_reference,
 )
-from flair_baseline.planning.probabilities import read_references
+from flair_baseline.planning.members import hash_weights, name_folder
+from flair_baseline.planning.probabilities import hash_patches, read_references
 from flair_baseline.planning.selection import WEIGHTS, Key, State, state_cost
 from flair_ingestion.dataset import index_patches, sample_patches
 from flair_scoring import mean_iou
@@ -93,9 +94,11 @@ def train_members(data: Path, folder: Path, seed: int, epochs: int) -> dict[str,
 def make_clock(data: Path, work: Path) -> Clock:
     """The clock that plan.py uses by default, which takes over what it has measured."""
     device = choose_device("auto")
-    count = min(TIMING_PATCHES, len(index_patches(data, "val", labels=True)))
+    patches = index_patches(data, "val", labels=True)
+    count = min(TIMING_PATCHES, len(patches))
     options = ["--split", "val", "--device", device.type, "--subset", str(count)]
-    return Clock(data, work / "timing", BATCH, options, describe_machine("auto"))
+    machine, content = describe_machine("auto"), hash_patches(patches)
+    return Clock(data, work / "timing", BATCH, options, machine, content)
 
 
 def time_members(runs: Mapping[str, Path], clock: Clock) -> dict[Key, Timed]:
@@ -121,14 +124,15 @@ def all_states(costs: Mapping[Key, float], budget: float) -> Iterator[State]:
 
 
 def search_all(
-    costs: Mapping[Key, float], budget: float, data: Path, work: Path, names: Sequence[str]
+    costs: Mapping[Key, float], budget: float, data: Path, work: Path, runs: Mapping[str, Path]
 ) -> float:
     """The best validation mIoU of all states, from the predictions that plan.py has kept in `work`."""
     patches = index_patches(data, "val", labels=True)
     sample = sample_patches(patches, len(patches), SAMPLE_SEED)
     kept = {
-        (name, views): np.load(work / "predictions" / str(number) / f"{views}.npy", mmap_mode="r")
-        for number, name in enumerate(names, 1)
+        (name, views): np.load(folder / f"{views}.npy", mmap_mode="r")
+        for name, path in runs.items()
+        for folder in [work / "predictions" / name_folder(hash_weights(path))]
         for views in VIEWS
     }
     states = list(all_states(costs, budget))
@@ -187,7 +191,7 @@ def judge(seed: int, data: Path, folder: Path, epochs: int) -> Outcome:
         planned=read_number(planned, "scores.json", "miou"),
         best_member=max(read_number(member, "scores.json", "miou") for member in members),
         search=plan["steps"][-1]["miou"],
-        exhaustive=search_all(costs, budget, data, work, list(runs)),
+        exhaustive=search_all(costs, budget, data, work, runs),
         measured_to_predicted=[ratio / plan["choice"]["predicted_ratio"] for ratio in measured],
         within=max(ratios) <= limit,
     )

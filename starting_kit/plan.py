@@ -12,19 +12,18 @@ WORK keeps times and predictions, so that an interrupted plan goes on, and gets 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
+import os
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from flair_baseline.evaluation import Task, claim, require_outputs
-from flair_baseline.machines.failures import explained_failures
 from flair_baseline.machines.interruption import advice_if_interrupted, command_that_goes_on
 from flair_baseline.machines.machine import choose_device
 from flair_baseline.packaging import (
@@ -36,13 +35,14 @@ from flair_baseline.packaging import (
     write_submission,
 )
 from flair_baseline.planning.checking import check_candidates
-from flair_baseline.planning.comparison import compare
-from flair_baseline.planning.costs import Clock, describe_machine, time_model, to_costs
+from flair_baseline.planning.choosing import Search, choose
+from flair_baseline.planning.costs import Clock, Timed, describe_machine, time_model, to_costs
 from flair_baseline.planning.devices import compare_devices
+from flair_baseline.planning.members import hash_weights, require_unchanged
 from flair_baseline.planning.page import Plan, describe_state, render_plan_page
-from flair_baseline.planning.probabilities import hash_patches, keep_probabilities, read_references
-from flair_baseline.planning.selection import Key, State, select
-from flair_ingestion.dataset import index_patches, require_data, sample_patches
+from flair_baseline.planning.probabilities import hash_patches
+from flair_baseline.planning.selection import Key, State
+from flair_ingestion.dataset import Patch, index_patches, require_data, sample_patches
 from flair_ingestion.limits import read_limits
 from flair_ingestion.sandbox.system import require_linux
 from flair_scoring.base.errors import FlairError, UsageError, list_problems, run_command
@@ -52,8 +52,25 @@ from flair_scoring.base.provenance import stamp
 MOST_PATCHES = 9000  # whose probabilities take 1.9 GB for each model and set of views
 MARGIN = 0.10  # as wide as the widest grey zone of the clock
 SEED = 0  # of the sample of patches
-CHECKED = {"ensemble": "ensemble.zip", "best model": "best_model.zip"}  # in WORK
+CHECKED = {"ensemble": "ensemble.zip", "best model": "best_model.zip"}  # in WORK/checked
+FOLDERS = ("checked", "checks", "predictions", "timing")  # that a plan fills in WORK
 CODE_MIB = 1  # room in a submission for what is not weights
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a plan begins with: it is read before any folder is made.
+
+    `members` maps names of models to their paths, `hashes` has those of their weights; `machine` is what
+    `describe_machine` returns.
+    """
+
+    members: Mapping[str, Path]
+    hashes: Mapping[str, str]
+    patches: Sequence[Patch]
+    limit: float
+    device: str
+    machine: Sequence[Any]
 
 
 def main() -> None:
@@ -63,21 +80,24 @@ def main() -> None:
     if args.timings:
         print(compare_devices(args.timings))
         return
-    check_target(args.output)
-    members = name_members(args.members)
-    require_data(args.data)
     output = args.output if args.output.name not in ("", "..") else args.output.resolve()
     work = args.work or output.with_name(f"{output.stem}_plan")
+    if args.output.parent.is_dir():
+        check_target(args.output)  # here it makes no folder
+    members = name_members(args.members)
+    require_data(args.data)
     require_places(args.output, work, args.data)
+    given = read_given(members, args)
+    check_target(args.output)
     make_folder(work)
     again = f"what was measured is kept in {work}; this command goes on: {command_that_goes_on()}"
     with claim(work / "plan", wait=False) as ours, advice_if_interrupted(again):
         if not ours:
             raise UsageError(f"{work}: another plan writes there; wait for its end, or choose another --work")
-        plan = make_plan(members, args, work)
-        members_of_choice = to_members(plan.choice.state, members)
-        write_submission(args.output, pack_ensemble(members_of_choice, args.batch_size))
-        record = {**stamp(), **asdict(plan), "members": {name: str(path) for name, path in members.items()}}
+        plan = make_plan(given, args, work)
+        write_checked(work / "checked" / CHECKED[plan.choice.name], args.output)
+        paths = {name: str(path) for name, path in given.members.items()}
+        record = {**stamp(), **asdict(plan), "members": paths}
         write_file(work / "plan.json", json.dumps(record, indent=1) + "\n")
         write_file(work / "plan.html", render_plan_page(plan))
     choice = plan.choice
@@ -168,68 +188,88 @@ def name_members(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def require_places(output: Path, work: Path, data: Path) -> None:
-    """UsageError if WORK cannot take the checks, or would fill the folder of the submission."""
+    """UsageError if OUTPUT or WORK cannot be written, or if one of them would fill a folder of the other."""
+    with_temporary = f".{output.name}.partial" if output.suffix.lower() == ".zip" else output.name
+    for path, name in ((output, with_temporary), (work, work.name)):
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if len(os.fsencode(name)) > (most := os.pathconf(above, "PC_NAME_MAX")):
+            raise UsageError(
+                f"{path}: its name is too long; the file system takes {most} bytes, of which plan.py needs "
+                "up to 9 while it writes; choose a shorter name"
+            )
+    for folder in (work / name for name in FOLDERS):
+        if output.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"{output}: lies in {folder}, which plan.py fills; choose another --output")
     if output.suffix.lower() != ".zip" and work.resolve().is_relative_to(output.resolve()):
         raise UsageError(
             f"{work}: lies in {output}, the folder of the submission, which must hold nothing else; choose "
             "another --work"
         )
-    require_outputs({Path(name).stem: work / name for name in CHECKED.values()}, data, work / "checks")
+    checked = {Path(name).stem: work / "checked" / name for name in CHECKED.values()}
+    require_outputs(checked, data, work / "checks")
 
 
-def make_plan(members: Mapping[str, Path], args: argparse.Namespace, work: Path) -> Plan:
-    """Time, predict, choose and check; UsageError when no model fits the limit."""
+def read_given(members: Mapping[str, Path], args: argparse.Namespace) -> Given:
+    """Read weights, data and machine; UsageError or DataError, which says what is wrong with them."""
     limit = args.limit_ratio or read_limits().ratio
     if limit is None:
         raise UsageError("limits.yaml has no limit by ratio; give one with --limit-ratio")
-    budget = limit * (1 - args.margin)
-    device = choose_device(args.device)
-    split = ["--split", args.split, "--device", device.type]
+    device, machine = choose_device(args.device).type, describe_machine(args.device)
     patches = index_patches(args.data, args.split, labels=True)
+    hashes = {name: hash_weights(path) for name, path in members.items()}
+    return Given(members, hashes, patches, limit, device, machine)
+
+
+def make_plan(given: Given, args: argparse.Namespace, work: Path) -> Plan:
+    """Time, predict, choose and check; UsageError when no model fits the limit."""
+    members, hashes, patches, limit = given.members, given.hashes, given.patches, given.limit
+    budget = limit * (1 - args.margin)
+    split = ["--split", args.split, "--device", given.device]
     timed = ["--subset", str(min(args.timing_patches, len(patches)))]
-    machine = describe_machine(args.device)
-    clock = Clock(args.data, work / "timing", args.batch_size, [*split, *timed], machine)
-    times = {
-        (name, views): found
-        for name, path in members.items()
-        for views, found in time_model(path, name, clock).items()
-    }
+    content = hash_patches(patches)
+    clock = Clock(args.data, work / "timing", args.batch_size, [*split, *timed], given.machine, content)
+    times: dict[Key, Timed] = {}
+    for name, path in members.items():
+        require_unchanged({name: path}, hashes)
+        times |= {(name, views): found for views, found in time_model(path, name, clock).items()}
     costs = to_costs(times)
     for (name, views), ratio in costs.items():
         print(f"{name} ({views}): time ratio {ratio:.3f}", file=sys.stderr)
     require_one_within(costs, budget, limit)
     sample = sample_patches(patches, min(args.patches, len(patches)), SEED)
-    kept: dict[Key, np.ndarray] = {}
-    for number, (name, path) in enumerate(members.items(), 1):
-        if costs[name, "none"] > budget:
-            print(f"note: {name} is left out: alone it needs more than {budget:.3f}", file=sys.stderr)
-            continue
-        folder = work / "predictions" / str(number)
-        with explained_failures("lower --batch-size, or leave the largest model out"):
-            arrays = keep_probabilities(path, sample, folder, device, args.batch_size)
-        kept |= {(name, views): array for views, array in arrays.items()}
-    compare_states = functools.partial(
-        compare,
-        kept=kept,
-        references=read_references(sample),
-        domains=[patch.domain for patch in sample],
-        device=device,
+    search = Search(
+        members=leave_slow_out(members, costs, budget),
+        hashes=hashes,
+        costs=costs,
+        mib={name: weigh(path) for name, path in members.items()},
+        budget=budget,
+        most_mib=read_limits().submission_mib - CODE_MIB,
+        patches=sample,
+        folder=work / "predictions",
+        device=args.device,
+        batch_size=args.batch_size,
+        class_weights=args.class_weights,
     )
-    usable = {key: cost for key, cost in costs.items() if key in kept}
-    allow = functools.partial(fits_size, sizes={name: weigh(path) for name, path in members.items()})
-    singles, steps = select(usable, budget, compare_states, args.class_weights, allow)
+    singles, steps = choose(search, apart=given.device != "cpu")
     states = {"ensemble": steps[-1].state} if len(steps[-1].state) > 1 else {}
     states |= {"best model": singles[0].state}
+    submissions = {name: work / "checked" / CHECKED[name] for name in states}
     for name, state in states.items():
-        write_submission(work / CHECKED[name], pack_ensemble(to_members(state, members), args.batch_size))
-    options = ["--device", device.type, "--limit-ratio", str(limit)]
-    submissions = {name: work / CHECKED[name] for name in states}
+        write_submission(submissions[name], pack_ensemble(to_members(state, members), args.batch_size))
+    require_unchanged(members, hashes)  # what was timed and predicted is what was packed
+    options = ["--device", given.device, "--limit-ratio", str(limit)]
     with tempfile.TemporaryDirectory() as name:  # the reference is timed anew, as on the platform
-        content = hash_patches(patches)
-        task = Task(args.data, args.split, work / "checks", Path(name), options, content=content)
+        conditions = json.dumps([content, given.machine])
+        task = Task(args.data, args.split, work / "checks", Path(name), options, content=conditions)
         checks, failures = check_candidates(states, submissions, costs, task)
     choice = max(checks, key=lambda one: one.miou)
     return Plan(limit, args.margin, len(sample), args.split, singles, steps, checks, choice, failures)
+
+
+def write_checked(checked: Path, target: Path) -> None:
+    """Write the files of a submission that was checked, and nothing newer, to the target."""
+    with zipfile.ZipFile(checked) as archive:
+        write_submission(target, {name: archive.read(name) for name in archive.namelist()})
 
 
 def weigh(run_or_checkpoint: Path) -> float:
@@ -237,9 +277,12 @@ def weigh(run_or_checkpoint: Path) -> float:
     return resolve_weights(run_or_checkpoint).stat().st_size / 2**20
 
 
-def fits_size(state: State, sizes: Mapping[str, float]) -> bool:
-    """Whether an ensemble has at most the size of a submission; `sizes` are those of the weights in MiB."""
-    return sum(sizes[name] for name in state) + CODE_MIB <= read_limits().submission_mib
+def leave_slow_out(members: Mapping[str, Path], costs: Mapping[Key, float], budget: float) -> dict[str, Path]:
+    """The members that fit the budget alone and with one view; a note tells each of the others."""
+    for name in members:
+        if costs[name, "none"] > budget:
+            print(f"note: {name} is left out: alone it needs more than {budget:.3f}", file=sys.stderr)
+    return {name: path for name, path in members.items() if costs[name, "none"] <= budget}
 
 
 def require_one_within(costs: Mapping[Key, float], budget: float, limit: float) -> None:

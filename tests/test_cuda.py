@@ -166,3 +166,17 @@ def test_one_rank_over_nccl_trains(toy: Path, tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1")
     train(toy, tmp_path / "run", "epochs=1", launcher=launcher)
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+
+
+@pytest.mark.long
+def test_a_plan_checks_its_choice_on_the_gpu_that_it_has_used(toy: Path, tmp_path: Path) -> None:
+    """Ingestion refuses a GPU on which another process computes, where the driver lists processes."""
+    config = load_config("utt", ["encoder_weights=null"])
+    (tmp_path / "run").mkdir()
+    save_model(tmp_path / "run", make_network(config), config, epoch=1, metrics={})
+    options = ["--device", "cuda", "--limit-ratio", "1000", "--timing-patches", "2"]
+    program = [sys.executable, str(KIT / "starting_kit/plan.py"), str(tmp_path / "run"), "--data", str(toy)]
+    line = [*program, *options, "-o", str(tmp_path / "best.zip")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "best.zip").exists()

@@ -63,7 +63,7 @@ class Task:
     `output` is the folder of the results folders, `cache` the folder that keeps the reference's time, and
     `options` are those for ingest.py. `pictures` says whether pages show pictures of patches; `compare` is
     the result from which pages tell the differences, if any. `content` tells other data at the same path
-    apart; where it is empty, only the path of the data is a condition of a kept result.
+    apart, and other machines; where it is empty, only the path of the data is a condition of a kept result.
     """
 
     data: Path

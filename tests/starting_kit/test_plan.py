@@ -39,7 +39,7 @@ def test_a_plan_ends_in_a_submission_within_the_limit(
     timing = read_timing(tmp_path / "best_plan/checks" / name)
     assert timing["ratio"] <= 50
     assert choice["measured_ratio"] == timing["ratio"] / timing["reference_drift"]
-    checked = open_submission(tmp_path / f"best_plan/{name}.zip", 1024)
+    checked = open_submission(tmp_path / f"best_plan/checked/{name}.zip", 1024)
     assert open_submission(tmp_path / "best.zip", 1024).sha256 == checked.sha256
     assert "<polyline" in (tmp_path / "best_plan/plan.html").read_text()
 

@@ -476,6 +476,8 @@ def test_times_of_another_machine_and_damaged_times_are_measured_again(
     there = replace(here, machine=["A100"])
     costs.time_model(runs["first"], "first", there)
     assert len(measured) == 4
+    costs.time_model(runs["first"], "first", replace(here, content="other data at the same path"))
+    assert len(measured) == 6
     for content in ("NaN", "-1.0", "Infinity", "null", "[]"):
         measured.clear()
         for path in (tmp_path / "timing").glob("*.json"):

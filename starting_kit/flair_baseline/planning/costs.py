@@ -39,7 +39,8 @@ MEASURED = ("none", EVERY)  # the time of other sets of views follows from their
 class Clock:
     """How models are timed: `options` are those of ingest.py, `folder` keeps what was measured.
 
-    `machine` is what `describe_machine` returns: a time that another machine has measured is not taken over.
+    A time of another machine or of other data is not taken over: `machine` is what `describe_machine`
+    returns, `content` what `hash_patches` returns for the patches of the split.
     """
 
     data: Path
@@ -47,6 +48,7 @@ class Clock:
     batch_size: int
     options: Sequence[str]
     machine: Sequence[Any] = ()
+    content: str = ""
 
 
 def describe_machine(kind: str) -> list[Any]:
@@ -133,7 +135,8 @@ def measure_files(files: dict[str, bytes], title: str, clock: Clock) -> Timed | 
 
     A time below SHORT seconds is measured up to MOST_RUNS times, each in fresh processes; the mean counts.
     """
-    total = hashlib.sha256(json.dumps([str(clock.data.resolve()), *clock.options, *clock.machine]).encode())
+    conditions = [str(clock.data.resolve()), clock.content, *clock.options, *clock.machine]
+    total = hashlib.sha256(json.dumps(conditions).encode())
     for path in sorted(files):
         total.update(path.encode() + hashlib.sha256(files[path]).digest())
     kept = clock.folder / f"{total.hexdigest()}.json"
@@ -142,7 +145,7 @@ def measure_files(files: dict[str, bytes], title: str, clock: Clock) -> Timed | 
     with tempfile.TemporaryDirectory() as name:
         submission = Path(name) / "submission"
         write_submission(submission, files)
-        cache = ["--reference-cache", str(clock.folder / "reference")]
+        cache = ["--reference-cache", str(clock.folder / "reference" / clock.content[:16])]
         timing = _run_clock(submission, Path(name) / "output", [*cache, "--limit-ratio", NO_LIMIT], clock)
         if isinstance(timing, int):
             return timing
