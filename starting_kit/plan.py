@@ -31,6 +31,7 @@ from flair_baseline.packaging import (
     check_target,
     pack_ensemble,
     read_member,
+    refuse_input,
     resolve_weights,
     write_submission,
 )
@@ -86,6 +87,7 @@ def main() -> None:
         check_target(args.output)  # here it makes no folder
     members = name_members(args.members)
     require_data(args.data)
+    refuse_input(args.output, args.members)
     require_places(args.output, work, args.data)
     given = read_given(members, args)
     check_target(args.output)

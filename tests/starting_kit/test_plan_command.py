@@ -406,6 +406,17 @@ def test_a_refused_plan_leaves_no_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["my data"]
 
 
+def test_the_output_does_not_replace_a_model(runs: dict[str, Path], flair_tree: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "my weights.zip"
+    shutil.copyfile(runs["unet"] / "model.safetensors", weights)
+    before = weights.read_bytes()
+    done = run_here("plan", weights, "--data", flair_tree, "-o", weights)
+    assert done.returncode == 2
+    assert f"{weights}: is the input {weights}" in done.stderr
+    assert weights.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [weights]
+
+
 def test_files_of_the_user_in_the_folder_of_the_work_are_kept(
     runs: dict[str, Path],
     flair_tree: Path,
